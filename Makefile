@@ -1,0 +1,40 @@
+# `make reproduce` and `make test` need Python >= 3.11 and make, nothing else.
+PYTHON ?= python3
+STUDY ?= quick
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: help install reproduce test test-all lint lock clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+install: $(STAMP)  ## Install the pinned packages and this project into .venv
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+reproduce: $(STAMP)  ## Run a study (STUDY=quick) from its sweeps to its report
+	$(BIN)/resnet-study reproduce $(STUDY)
+
+test: $(STAMP)  ## Run the tests that fit in minutes
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP)  ## Run every test
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock: $(STAMP)  ## Write requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+
+clean:  ## Remove the environment and caches, not the results
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache

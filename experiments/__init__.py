@@ -1,0 +1,1 @@
+"""One module per study: the question, its sweeps, figures and claims, its cost, what to expect."""

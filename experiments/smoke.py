@@ -1,0 +1,21 @@
+"""The whole path in a minute: sweep, runs, figures, claims, report. Its numbers mean nothing.
+
+resnet-study reproduce smoke
+"""
+
+from dataclasses import replace
+
+from experiments.quick import STUDY as QUICK
+
+STUDY = replace(
+    QUICK,
+    name="smoke",
+    title="Smoke test",
+    question=(
+        "Does the whole path work on this machine? Depths 8 and 20 on digits, one seed, 40 "
+        "iterations: too short for any conclusion about networks."
+    ),
+    sweeps=("smoke.yaml",),
+    cost="4 runs, about a minute on two cores",
+    expected="every run finishes; claims are at most indicated, since there is one seed",
+)

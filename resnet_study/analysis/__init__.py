@@ -1,0 +1,1 @@
+"""From records to evidence: selections, statistics, theory lines, claims. Imports no jax."""

@@ -1,0 +1,135 @@
+"""The command ``resnet-study``: typed subcommands, one-line errors, exit code 2.
+
+Exit codes: 0 done; 1 done, but a run failed; 2 the user can mend it; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import io
+import itertools
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+from resnet_study.cli import commands, sweeps
+from resnet_study.errors import UserError
+
+PROGRAM = "resnet-study"
+
+SUBCOMMANDS: dict[str, Any] = {
+    "train": commands.train,
+    "sweep": sweeps.sweep,
+    "status": sweeps.status,
+    "reproduce": commands.reproduce,
+    "figures": commands.figures,
+    "claims": commands.claims,
+    "compare": commands.compare,
+    "data": commands.data,
+    "doctor": commands.doctor,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A check mark that the terminal cannot show is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+        sys.exit(code)
+    except UserError as error:
+        _complain(words, str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe, such as head, has gone; that is no error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        # A folder that cannot be made or written, a full disk.
+        _complain(words, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and not words[0].startswith("-") and words[0] not in SUBCOMMANDS:
+        near = difflib.get_close_matches(words[0], SUBCOMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(SUBCOMMANDS)}"
+        raise UserError(f"no subcommand {words[0]}; {hint}")
+    stderr = io.StringIO()
+    parse = tyro.extras.subcommand_cli_from_dict
+    try:
+        # tyro explains a bad flag in a box of many lines; it is folded into one below.
+        with contextlib.redirect_stderr(stderr):
+            action = parse(
+                {name: _deferred(function) for name, function in SUBCOMMANDS.items()},
+                prog=PROGRAM,
+                description=(
+                    "Plain against residual networks: train them, record every layer, "
+                    "and judge the claims of He et al. 2015 (arXiv 1512.03385)."
+                ),
+                args=_normalized(words or ["--help"]),
+                use_underscores=True,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as exit_:
+        if exit_.code in (0, None):
+            print(stderr.getvalue(), end="", file=sys.stderr)
+            return 0
+        raise UserError(_one_line(stderr.getvalue())) from None
+    result: int = action()
+    return result
+
+
+def _deferred(function: Any) -> Any:
+    """The function's signature and help, but called only after parsing is over."""
+
+    @functools.wraps(function)
+    def later(*args: Any, **kwargs: Any) -> Any:
+        return functools.partial(function, *args, **kwargs)
+
+    return later
+
+
+def _normalized(words: Sequence[str]) -> list[str]:
+    """Accept true and false as JSON, YAML and wandb write them."""
+    spelled = {"true": "True", "false": "False"}
+    result = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if equals and flag.startswith("--"):
+            result.append(f"{flag}={spelled.get(value, value)}")
+        else:
+            result.append(spelled.get(word, word))
+    return result
+
+
+def _one_line(box: str) -> str:
+    """The message of tyro's box: its text up to the rule, then the first flag it suggests.
+
+    Where the output is not UTF-8, the box has no sides and a rule under its title.
+    """
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│ ") for line in text.splitlines()]
+    lines = [line for line in lines if line]
+    lines = lines[1:] if lines and lines[0].startswith("╭") else lines[2:]
+    message = list(itertools.takewhile(lambda line: not re.match("[─╰]|-+$", line), lines))
+    near = re.search(r"^(--[\w.\-]*\w)", "\n".join(lines[len(message) :]), re.MULTILINE)
+    hint = f"; did you mean {near.group(1)}?" if near and "nrecognized" in text else ""
+    return f"{' '.join(message).rstrip('.')}{hint}"
+
+
+def _complain(words: Sequence[str], message: str) -> None:
+    name = f"{PROGRAM} {words[0]}" if words and words[0] in SUBCOMMANDS else PROGRAM
+    # Values that the user gave are quoted in messages and may hold line breaks.
+    print(f"{name}: {' '.join(message.split())} (see {name} --help)", file=sys.stderr)
+    sys.exit(2)

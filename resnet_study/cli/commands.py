@@ -1,0 +1,339 @@
+"""The subcommands. Their signatures are the flags, their docstrings the help.
+
+jax is imported only by what trains; the rest starts without it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from resnet_study import records
+from resnet_study.errors import UserError
+from resnet_study.spec import RunSpec
+from resnet_study.tracking import Mode, Tracking, make_tracker, tracking_mode, under_agent
+
+if TYPE_CHECKING:
+    from resnet_study.data import Dataset
+
+Positional = tyro.conf.Positional
+Flat = tyro.conf.arg(name="")
+
+
+def command_line() -> str:
+    """What the user typed, with the program's name in place of its path."""
+    return shlex.join(["resnet-study", *sys.argv[1:]])
+
+
+def train(
+    spec: Annotated[RunSpec, Flat, tyro.conf.FlagConversionOff],
+    results: Path = Path("results/train"),
+    cifar10: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    wandb: Mode | None = None,
+    wandb_artifact: bool = False,
+) -> int:
+    """Train one network and record every layer.
+
+    Writes RESULTS/runs/<run id>/. A run that was interrupted or killed continues from its
+    last checkpoint when the same command is given again; a finished one is only reported.
+
+    Examples: resnet-study train --model.depth=56 --model.residual=false
+    --schedule.iterations=30ep; resnet-study train --data.name=cifar10 --cifar10=PATH.
+
+    Args:
+        spec: the run.
+        results: Folder of the study.
+        cifar10: CIFAR-10 archive or folder (see resnet-study data --help).
+        checkpoint_seconds: Wall time between checkpoints.
+        wandb: Mirror the run to wandb; by default as WANDB_MODE says, online under a wandb
+            agent, else off.
+        wandb_artifact: Store the run folder there too, as an artifact.
+    """
+    from resnet_study import runtime
+
+    tracking = Tracking(tracking_mode(wandb), wandb_artifact)
+    runtime.prepare()
+    from resnet_study.cli.progress import run_progress
+    from resnet_study.training.loop import Options, StopFlag
+    from resnet_study.training.loop import train as train_run
+
+    folder = results / "runs" / spec.run_id
+    dataset = _load(spec, cifar10)
+    print(f"{spec.run_id} ({dataset.source}, {len(dataset.train)} training images)")
+    tracker = make_tracker(tracking, lambda line: print(line, file=sys.stderr))
+    finished_before = records.read_summary(folder).get("status") in records.DONE
+    with StopFlag().listening(signal.SIGINT, signal.SIGTERM) as stop, closing(tracker):
+        with run_progress() as report:
+            options = Options(command_line(), checkpoint_seconds, report, tracker)
+            summary = train_run(spec, dataset, folder, options, stop)
+        if finished_before and under_agent():
+            # wandb's server asked for a run that is there: let it know the result.
+            tracker.start(spec, folder, None)
+            tracker.finish(summary)
+    print(_summary_line(summary))
+    print(folder)
+    if tracking.mode == "offline":
+        print(sync_line(results))
+    if summary["status"] == "stopped":
+        print("Stopped with a checkpoint; the same command continues.")
+        return 130
+    return 0
+
+
+def reproduce(
+    study: Annotated[str, Positional],
+    results: Path = Path("results"),
+    workers: int | None = None,
+    cifar10: Path | None = None,
+) -> int:
+    """Run a study of experiments/ from its sweeps to its report.
+
+    Interrupted, it continues where it was when the same command is given again. Ends with
+    figures, findings.md and report.html in RESULTS/<study>/, and prints the verdicts.
+
+    Args:
+        study: Name of a module in experiments/, such as quick.
+        results: Folder of all studies.
+        workers: Processes; by default one per core, or one with an accelerator.
+        cifar10: CIFAR-10 archive or folder (see resnet-study data --help).
+    """
+    from resnet_study.reproduce import load_study, run_study
+
+    check_count("--workers", workers)
+    return run_study(
+        load_study(study), results / study, command_line(), workers=workers, cifar10=cifar10
+    )
+
+
+def figures(
+    runs: Annotated[list[Path], Positional],
+    only: list[str] | None = None,
+    output: Path | None = None,
+) -> int:
+    """Draw the figures of a study, or of any runs, as PNG and SVG.
+
+    Args:
+        runs: Study folders (results/quick) or run folders.
+        only: Names of figures; by default every one. An unknown name lists those that exist.
+        output: Folder for the files; by default figures/ in the first study folder.
+    """
+    from resnet_study.figures import FIGURES, render
+
+    frames = _frames(runs)
+    folder = output or runs[0] / "figures"
+    drawn = render(only or list(FIGURES), frames, folder, strict=only is not None)
+    for figure in drawn:
+        print(f"{figure.name}: {figure.png or f'not drawn ({figure.problem})'}")
+    return 0
+
+
+def claims(
+    runs: Annotated[list[Path], Positional],
+    only: list[str] | None = None,
+    confidence: float = 0.95,
+    json: bool = False,
+) -> int:
+    """Judge the claims on recorded runs: effect, interval, n and verdict.
+
+    Args:
+        runs: Study folders (results/quick) or run folders.
+        only: Names of claims; by default every one. An unknown name shows the nearest.
+        confidence: Joint level of all intervals together.
+        json: Print JSON for machines instead of a table.
+    """
+    from resnet_study.analysis.claims import CLAIMS, findings_json, judge
+
+    if not 0.5 <= confidence < 1:
+        raise UserError(f"--confidence={confidence}: valid are 0.5 to below 1")
+    findings = judge(only or list(CLAIMS), _frames(runs), confidence)
+    if json:
+        print(findings_json(findings), end="")
+    else:
+        from resnet_study.reproduce import print_findings
+
+        print_findings(findings)
+    return 0
+
+
+def compare(
+    quantity: Annotated[str, Positional],
+    runs: Annotated[list[Path], Positional],
+    against: Literal["depth", "layer", "step"] = "depth",
+    where: list[str] | None = None,
+    at_step: int | None = None,
+    split: Literal["train", "train_clean", "val", "test"] = "test",
+    plot: Path | None = None,
+) -> int:
+    """Compare any recorded quantity against depth, layer or step, over any runs.
+
+    Prints mean, standard deviation and n over seeds, as a table, and draws it if asked.
+
+    Examples: resnet-study compare error results/quick --split=train;
+    resnet-study compare response_std results/quick --against=layer --where depth=56
+    --plot=response.png.
+
+    Args:
+        quantity: error, loss; a per-layer probe such as activation_gradient_norm or
+            response_std; relative_update, gradient_ratio, growth_per_layer; or any number of
+            the summaries, such as test_error_selected or images_per_second.
+        runs: Study folders (results/quick) or run folders.
+        against: The axis.
+        where: Selections such as family=plain or model.depth=20,56.
+        at_step: The recorded step nearest to this one; by default the end of each run.
+        split: Of error and loss.
+        plot: File for the figure, .png or .svg.
+    """
+    from resnet_study.analysis.compare import compare as make_table
+
+    selections = {}
+    for text in where or []:
+        name, equals, values = text.partition("=")
+        if not (name and equals and values):
+            raise UserError(f"--where {text}: write a field and its values, model.depth=20,56")
+        selections[name] = values
+    if plot is not None and plot.suffix not in (".png", ".svg"):
+        raise UserError(f"--plot={plot}: the file ends in .png or .svg")
+    table = make_table(_frames(runs), quantity, against, selections, at_step, split)
+    shown = Table()
+    for column in table.columns:
+        shown.add_column(str(column), justify="right")
+    for row in table.itertuples(index=False):
+        shown.add_row(*(f"{v:.5g}" if isinstance(v, float) else str(v) for v in row))
+    console_for_tables().print(shown)
+    if plot is not None:
+        from resnet_study.figures import comparison_figure
+
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        comparison_figure(table, quantity, against).savefig(plot, dpi=200)
+        print(plot)
+    return 0
+
+
+def data(
+    name: Annotated[Literal["cifar10", "digits", "synthetic"], Positional] = "cifar10",
+    cifar10: Path | None = None,
+) -> int:
+    """Check a data set; fetch CIFAR-10 if it is nowhere to be found.
+
+    CIFAR-10 is read from (1) the official Python archive or (2) the official binary archive,
+    packed or unpacked, or (3) a folder or tar of images, train/<class>/*.png or *.jpg and
+    test/<class>/*. It is looked for at --cifar10, then at the environment variable
+    RESNET_STUDY_CIFAR10, then in data/, then in the cache. If there is none, the official
+    Python archive is downloaded to the cache (163 MiB), resumed if broken off, and checked.
+
+    Args:
+        name: The data set.
+        cifar10: CIFAR-10 archive or folder.
+    """
+    from resnet_study.cli.progress import count_progress
+    from resnet_study.data import load_dataset
+    from resnet_study.data.cifar10 import is_available
+    from resnet_study.data.download import download_cifar10
+    from resnet_study.runtime import cache_folder
+    from resnet_study.spec import DataSpec
+
+    if name == "cifar10" and cifar10 is None and not is_available():
+        with count_progress("downloading", "B") as progress:
+            cifar10 = download_cifar10(cache_folder(), progress=progress)
+    with count_progress("decoding", "images") as progress:
+        dataset = load_dataset(DataSpec(name=name), seed=0, path=cifar10, progress=progress)
+    height, width, channels = dataset.train.images.shape[1:]
+    print(
+        f"{dataset.source}: {len(dataset.train)} training, {len(dataset.val)} validation and "
+        f"{len(dataset.test)} test images of {height}x{width}x{channels}, "
+        f"{dataset.classes} classes"
+    )
+    return 0
+
+
+def doctor() -> int:
+    """Show devices, versions, data and settings: what a run would use here."""
+    from resnet_study import runtime
+
+    settings = runtime.prepare()
+    from resnet_study.data.cifar10 import find_cifar10
+    from resnet_study.environment import describe
+
+    environment = describe("resnet-study doctor", "")
+    device, git = environment["device"], environment["git"]
+    try:
+        cifar10 = str(find_cifar10())
+    except UserError as error:
+        cifar10 = str(error)
+    rows = [
+        ("resnet-study", environment["resnet_study"]),
+        ("revision", f"{git['revision'][:12]}{' (modified)' if git['dirty'] else ''}")
+        if git
+        else ("revision", "not a git checkout"),
+        ("Python", environment["python"]),
+        ("system", environment["system"]),
+        ("device", f"{device['count']} x {device['kind']} ({device['platform']})"),
+        ("cores", str(device["cores"])),
+        *environment["packages"].items(),
+        *((name.replace("_", " "), value) for name, value in settings.items()),
+        ("cache", str(runtime.cache_folder())),
+        ("digits", "bundled with scikit-learn"),
+        ("CIFAR-10", cifar10),
+    ]
+    table = Table(show_header=False, box=None)
+    for left, right in rows:
+        table.add_row(left, right)
+    console_for_tables().print(table)
+    return 0
+
+
+def _load(spec: RunSpec, cifar10: Path | None) -> Dataset:
+    from resnet_study.cli.progress import count_progress
+    from resnet_study.data import load_dataset
+
+    with count_progress("decoding", "images") as progress:
+        return load_dataset(spec.data, spec.seed, cifar10, progress=progress)
+
+
+def _frames(runs: list[Path]) -> records.Frames:
+    if not runs:
+        raise UserError("name at least one study folder (results/quick) or run folder")
+    return records.read_frames(runs)
+
+
+def _summary_line(summary: dict) -> str:
+    errors = [
+        f"{label} {summary[key]:.2f} %"
+        for label, key in (
+            ("training error", "train_error_last"),
+            ("test error: last", "test_error_last"),
+            ("validation-selected", "test_error_selected"),
+            ("best", "test_error_best"),
+        )
+        if summary.get(key) is not None
+    ]
+    rate = summary.get("images_per_second")
+    speed = f"; {rate:.0f} images/s" if rate else ""
+    return f"{summary['status']}: {', '.join(errors) or 'no error recorded'}{speed}"
+
+
+def check_count(flag: str, count: int | None) -> None:
+    """Refuse a number below 1 of a flag that counts."""
+    if count is not None and count < 1:
+        raise UserError(f"{flag}={count}: at least 1 is needed")
+
+
+def sync_line(results: Path) -> str:
+    """How to send what was mirrored offline."""
+    folder = os.environ.get("WANDB_DIR") or results
+    return f"Send it to wandb with: wandb sync {folder}/wandb/offline-run-*"
+
+
+def console_for_tables() -> Console:
+    """Wide when piped, so that a table is not folded to a terminal that is not there."""
+    return Console(width=None if sys.stdout.isatty() else 200, markup=False)

@@ -1,0 +1,228 @@
+"""The subcommands ``sweep`` and ``status``: many runs, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rich.table import Table
+
+from resnet_study import records
+from resnet_study.cli.commands import (
+    Positional,
+    check_count,
+    command_line,
+    console_for_tables,
+    sync_line,
+)
+from resnet_study.errors import UserError
+from resnet_study.launch import expand, load_sweep, read_sweep, run_local
+from resnet_study.launch.display import duration
+from resnet_study.launch.estimate import estimate
+from resnet_study.launch.placement import default_workers
+from resnet_study.launch.slurm import SlurmOptions, minutes, submit
+from resnet_study.launch.status import STATES, run_states
+from resnet_study.launch.worker import WorkerOptions
+from resnet_study.spec import RunSpec
+from resnet_study.tracking import Mode, Tracking, tracking_mode
+
+
+def sweep(
+    file: Annotated[Path, Positional],
+    results: Path | None = None,
+    workers: int | None = None,
+    cifar10: Path | None = None,
+    dry_run: bool = False,
+    retry: bool = False,
+    runs: int | None = None,
+    seed: int = 0,
+    wandb: Mode | None = None,
+    wandb_artifact: bool = False,
+    on: Literal["local", "slurm"] = "local",
+    time: str | None = None,
+    partition: str | None = None,
+    gpus: int | None = None,
+    cpus: int | None = None,
+    parallel: int | None = None,
+    sbatch: list[str] | None = None,
+) -> int:
+    """Run every point of a sweep file on this machine or as a SLURM job array.
+
+    Finished runs are skipped and unfinished ones resumed, so the same command continues an
+    interrupted sweep; several of them on one folder share the work.
+
+    Examples: resnet-study sweep sweeps/quick.yaml --dry_run;
+    resnet-study sweep sweeps/depth_curves.yaml --on=slurm --time=12:00:00 --gpus=1
+    --parallel=8 --sbatch account=vision qos=low.
+
+    Args:
+        file: A grid or random search in wandb's sweep schema, such as sweeps/quick.yaml.
+        results: Folder of the study; by default the one in the file's command, else
+            results/<name of the file>.
+        workers: Processes on this machine; by default one per core, or one per accelerator.
+        cifar10: CIFAR-10 archive or folder (see resnet-study data --help).
+        dry_run: Only print the table of runs, with an estimate of the time.
+        retry: Run those again that failed before.
+        runs: How many runs of a random search, or of the start of a grid; at most the
+            file's run_cap.
+        seed: Of the draws of a random search.
+        wandb: Mirror the runs to wandb; by default as WANDB_MODE says, else off.
+        wandb_artifact: Store the run folders there too, as artifacts.
+        on: Where to run.
+        time: SLURM's limit for a task, requeued until its run is done; 90 (minutes),
+            12:00:00 or 2-00:00:00. By default 12:00:00.
+        partition: SLURM's partition.
+        gpus: GPUs of a SLURM task; by default none.
+        cpus: Cores of a SLURM task; by default 2.
+        parallel: Most SLURM tasks at once; by default 256.
+        sbatch: Further options of sbatch, such as account=vision.
+    """
+    check_count("--workers", workers)
+    check_count("--runs", runs)
+    slurm = {
+        "time": time,
+        "partition": partition,
+        "gpus": gpus,
+        "cpus": cpus,
+        "parallel": parallel,
+        "sbatch": sbatch,
+    }
+    if on == "local" and (given := [name for name, value in slurm.items() if value is not None]):
+        raise UserError(f"--{given[0]} is for --on=slurm")
+    definition = load_sweep(file)
+    specs = expand(definition, seed=seed, runs=runs)
+    results = results or definition.results or Path("results") / file.stem
+    if definition.early_terminate:
+        print("early_terminate is left to wandb's server: every run goes to its end here.")
+    tracking = Tracking(tracking_mode(wandb), wandb_artifact)
+    if dry_run:
+        _print_runs(specs, results, None if on == "slurm" else workers)
+        return 0
+    if on == "slurm":
+        array = SlurmOptions(
+            minutes(time or "12:00:00"),
+            partition,
+            gpus or 0,
+            cpus or 2,
+            parallel or 256,
+            _pairs("--sbatch", sbatch or []),
+        )
+        _submit(specs, results, cifar10, tracking, array, retry)
+        print(f"Follow them with: resnet-study status {results} --sweep={file}")
+        return 0
+    outcome = run_local(
+        specs,
+        results / "runs",
+        command=command_line(),
+        workers=workers,
+        cifar10=cifar10,
+        tracking=tracking,
+        retry=retry,
+    )
+    print(f"{len(outcome.summaries)} of {len(specs)} runs are done: {results / 'runs'}")
+    if tracking.mode == "offline":
+        print(sync_line(results))
+    if outcome.failures and not outcome.interrupted:
+        print("The same command with --retry runs those again that failed.", file=sys.stderr)
+    return _exit_code(outcome.failures, outcome.interrupted)
+
+
+def _submit(
+    specs: list[RunSpec],
+    results: Path,
+    cifar10: Path | None,
+    tracking: Tracking,
+    array: SlurmOptions,
+    retry: bool,
+) -> None:
+    runs = results.resolve() / "runs"
+    states = run_states(runs, [spec.run_id for spec in specs])
+    skipped = (*records.DONE, "running", *(() if retry else ("failed",)))
+    todo = [spec for spec, run in zip(specs, states, strict=True) if run.state not in skipped]
+    if not todo:
+        print(f"Nothing to queue: all {len(specs)} runs are done, running or failed before")
+        return
+    options = WorkerOptions(
+        runs, cifar10.resolve() if cifar10 else None, command_line(), tracking=tracking
+    )
+    job = submit(todo, options, array, results / "slurm")
+    print(f"Queued as job {job}: {len(todo)} of {len(specs)} runs, output in {results}/slurm")
+
+
+def status(
+    results: Annotated[Path, Positional],
+    sweep: Path | None = None,
+    runs: int | None = None,
+    seed: int = 0,
+) -> int:
+    """Show where every run of a study stands, on whatever machine it runs.
+
+    To do, running, stopped (resumable), dead (its worker is gone; resumable), failed,
+    finished or diverged: read from the run folders alone.
+
+    Args:
+        results: Folder of the study, such as results/quick.
+        sweep: The sweep file; shows runs that nobody has started, too.
+        runs: As for resnet-study sweep.
+        seed: As for resnet-study sweep.
+    """
+    if not results.is_dir() and sweep is None:
+        raise UserError(f"{results}: no such folder; give a study such as results/quick")
+    ids = None
+    if sweep is not None:
+        ids = [spec.run_id for spec in read_sweep(sweep, seed=seed, runs=runs)]
+    states = run_states(results / "runs", ids)
+    table = Table()
+    for name in ("run id", "state", "iterations", ""):
+        table.add_column(name, justify="right" if name == "iterations" else "left")
+    for run in states:
+        progress = "" if run.step is None else f"{run.step} of {run.iterations}"
+        table.add_row(run.run_id, run.state, progress, run.detail)
+    console_for_tables().print(table)
+    counts = [(state, sum(run.state == state for run in states)) for state in STATES]
+    print(f"{len(states)} runs: " + ", ".join(f"{n} {state}" for state, n in counts if n))
+    return 0
+
+
+def _print_runs(specs: list[RunSpec], results: Path, workers: int | None) -> None:
+    varying = [
+        name for name in specs[0].flat() if len({str(spec.flat()[name]) for spec in specs}) > 1
+    ]
+    seconds, source = estimate(specs, results / "runs")
+    states = run_states(results / "runs", [spec.run_id for spec in specs])
+    table = Table()
+    for name in ("run id", *varying, "state", "time"):
+        table.add_column(name, justify="right" if name == "time" else "left")
+    left = []
+    for spec, run in zip(specs, states, strict=True):
+        time = duration(seconds[spec.run_id]) if seconds else ""
+        fields = (str(spec.flat()[name]) for name in varying)
+        table.add_row(spec.run_id, *fields, run.state, time)
+        if run.state not in records.DONE:
+            left.append(seconds.get(spec.run_id, 0.0))
+    console_for_tables().print(table)
+    count = workers or default_workers()
+    total = ""
+    if seconds and left:
+        total = f"; about {duration(max(sum(left) / count, max(left)))} with {count} at a time"
+    print(f"{len(specs)} runs, {len(left)} of them to do{total} ({source})")
+
+
+def _pairs(flag: str, texts: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UserError(f"{flag} {text}: write an option and its value, account=vision")
+        pairs[name] = value
+    return pairs
+
+
+def _exit_code(failures: dict[str, str], interrupted: bool) -> int:
+    for run_id, reason in failures.items():
+        print(f"FAILED {run_id}: {reason}", file=sys.stderr)
+    if interrupted:
+        print("Interrupted; the same command continues.", file=sys.stderr)
+        return 130
+    return 1 if failures else 0

@@ -1,0 +1,77 @@
+"""Data sets as uint8 arrays, with the validation images held out. Needs numpy only.
+
+What touches jax is beside it: `resnet_study.data.augment` (normalisation, crops and flips
+as pure functions) and `resnet_study.data.batches` (the order of the training examples).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from resnet_study.data.dataset import Dataset, Progress, Split, pixel_mean, stable_permutation
+from resnet_study.spec import DATASETS, DataSpec, check_batch, split_sizes
+
+__all__ = ["Dataset", "Progress", "Split", "load_dataset"]
+
+_SPLIT_ENTROPY = 45_000
+"""Keeps the split's random numbers apart from those of the data sets themselves."""
+
+
+def load_dataset(
+    spec: DataSpec,
+    seed: int,
+    path: Path | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Load a data set and hold out its validation images.
+
+    Which images are held out depends on the seed, their number on `split_sizes`; both
+    parts keep the order of the source, so the seed does not shuffle anything.
+
+    Args:
+        spec: the data set, the held-out fraction and the batch size.
+        seed: of the run.
+        path: CIFAR-10 in any form that `resnet_study.data.cifar10` reads; by default it is
+            looked for. The other data sets need none.
+        cache: folder for decoded images; by default that of `runtime.cache_folder`.
+        progress: called with images decoded and images in all.
+
+    Raises:
+        UserError: if CIFAR-10 is missing or damaged, or if the batch is larger than the
+            training images that are left.
+    """
+    train, test, source = _load(spec.name, path, cache, progress)
+    sizes = split_sizes(spec, len(train))
+    check_batch(spec, sizes[0])
+    order = stable_permutation(len(train), _SPLIT_ENTROPY, seed)
+    kept, held_out = np.sort(order[: sizes[0]]), np.sort(order[sizes[0] :])
+    training = train.take(kept) if sizes[1] else train
+    return Dataset(
+        name=spec.name,
+        train=training,
+        val=train.take(held_out),
+        test=test,
+        mean=pixel_mean(training.images),
+        classes=DATASETS[spec.name].classes,
+        source=source,
+    )
+
+
+def _load(
+    name: str, path: Path | None, cache: Path | None, progress: Progress | None
+) -> tuple[Split, Split, str]:
+    # Each loader is imported when it is asked for: scikit-learn and Pillow take their time.
+    if name == "cifar10":
+        from resnet_study.data.cifar10 import load_cifar10
+
+        return load_cifar10(path, cache, progress)
+    if name == "digits":
+        from resnet_study.data.digits import load_digits
+
+        return load_digits()
+    from resnet_study.data.synthetic import make_synthetic
+
+    return make_synthetic()

@@ -1,0 +1,71 @@
+"""What a run was made with: versions, device, git revision, settings; names no machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from resnet_study import __version__, runtime
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
+
+
+def describe(command: str, data_source: str) -> dict[str, Any]:
+    """Content of ``environment.json``.
+
+    Args:
+        command: the command line that the user gave.
+        data_source: label of the data, such as "CIFAR-10 (JPEG)".
+    """
+    import jax
+
+    devices = jax.devices()
+    return {
+        "resnet_study": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": versions(),
+        "device": {
+            "platform": devices[0].platform,
+            "kind": devices[0].device_kind,
+            "count": len(devices),
+            "cores": runtime.available_cores(),
+        },
+        "settings": runtime.settings(),
+        "git": git_revision(),
+        "data": data_source,
+        "command": command,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that can change numbers."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def git_revision() -> dict[str, Any]:
+    """Commit of this checkout and whether files differ from it; empty outside one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return {}
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {}

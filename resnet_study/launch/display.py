@@ -1,0 +1,140 @@
+"""The live display of a set of runs: done, running, time left, current error."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from resnet_study.spec import RunSpec
+
+
+class Display:
+    """One bar for all runs with an estimate of the time left, and one per running run.
+
+    In a terminal the bars are live; elsewhere (a log, CI) there is one line per finished run.
+
+    Args:
+        specs: every run of the set.
+        costs: relative time of each run id.
+        finished: run ids that were done before.
+    """
+
+    def __init__(
+        self, specs: Sequence[RunSpec], costs: Mapping[str, float], finished: set[str]
+    ) -> None:
+        self.console = Console(stderr=True)
+        self.costs, self.total = costs, len(specs)
+        self.done = len(finished)
+        self.ended = sum(costs[run_id] for run_id in finished)
+        self.before = self.ended
+        self.fractions: dict[str, float] = {}
+        self.tasks: dict[str, TaskID] = {}
+        self.began = time.monotonic()
+        self.progress_bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.all_runs = self.progress_bars.add_task("", total=sum(costs.values()), note="")
+        if finished:
+            self.note(f"{self.done} of {self.total} runs are done already.")
+
+    def __enter__(self) -> Display:
+        self.progress_bars.start()
+        self._refresh()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress_bars.stop()
+
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        # A reason may hold square brackets, which rich would take for its markup.
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def started(self, spec: RunSpec) -> None:
+        """A worker took the run."""
+        self.tasks[spec.run_id] = self.progress_bars.add_task(
+            _name(spec), total=1.0, note="compiling"
+        )
+
+    def progress(self, spec: RunSpec, report: Mapping[str, float]) -> None:
+        """The run got further; `report` has the fields of `training.loop.Report`."""
+        fraction = report["step"] / report["iterations"]
+        self.fractions[spec.run_id] = fraction
+        known = not math.isnan(report["error"])
+        error = f"training error {report['error']:.1f} %" if known else ""
+        self.progress_bars.update(self.tasks[spec.run_id], completed=fraction, note=error)
+        self._refresh()
+
+    def waiting(self, spec: RunSpec) -> None:
+        """Another process holds the run."""
+        self._remove(spec)
+
+    def finished(self, spec: RunSpec, summary: Mapping[str, Any]) -> None:
+        """The run is done, here or elsewhere."""
+        self._remove(spec)
+        self.done += 1
+        self.ended += self.costs[spec.run_id]
+        train, test = (_percent(summary.get(f"{split}_error_last")) for split in ("train", "test"))
+        status = "" if summary["status"] == "finished" else f" [{summary['status']}]"
+        self.note(
+            f"{self.done:>3}/{self.total}  {_name(spec):<28} training error {train}  "
+            f"test error {test}  {duration(summary.get('wall_seconds') or 0.0)}"
+            f"{status}{self._left()}"
+        )
+        self._refresh()
+
+    def failed(self, spec: RunSpec, reason: str) -> None:
+        """The run failed; the others go on."""
+        self._remove(spec)
+        self.ended += self.costs[spec.run_id]
+        self.note(f"FAILED {_name(spec)}: {reason}")
+
+    def _remove(self, spec: RunSpec) -> None:
+        self.fractions.pop(spec.run_id, None)
+        if spec.run_id in self.tasks:
+            self.progress_bars.remove_task(self.tasks.pop(spec.run_id))
+
+    def _spent(self) -> float:
+        return self.ended + sum(f * self.costs[run_id] for run_id, f in self.fractions.items())
+
+    def _left(self) -> str:
+        worked = self._spent() - self.before
+        left = sum(self.costs.values()) - self._spent()
+        if worked <= 0 or left <= 0:
+            return ""
+        return f"  about {duration(left * (time.monotonic() - self.began) / worked)} left"
+
+    def _refresh(self) -> None:
+        self.progress_bars.update(
+            self.all_runs,
+            completed=self._spent(),
+            description=f"{self.done} of {self.total} runs done, {len(self.tasks)} running",
+            note=self._left().strip(),
+        )
+
+
+def _name(spec: RunSpec) -> str:
+    return f"{spec.family}-{spec.model.depth} {spec.data.name} seed {spec.seed}"
+
+
+def _percent(value: float | None) -> str:
+    return "   –  " if value is None else f"{value:5.2f} %"
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds, or hours and minutes."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{rest:02d} min"

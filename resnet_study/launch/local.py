@@ -1,0 +1,280 @@
+"""Run specs on this machine: one worker process per core, or one per accelerator.
+
+Finished runs are skipped, unfinished ones resumed, a failing run is reported at the end
+while the others go on. Several invocations on one folder share the work through leases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from resnet_study import lease, records
+from resnet_study.launch.display import Display
+from resnet_study.launch.estimate import cost
+from resnet_study.launch.placement import default_workers, placements
+from resnet_study.launch.worker import Message, WorkerOptions, work
+from resnet_study.spec import RunSpec
+from resnet_study.tracking import Tracking, tracking_mode
+
+POLL_SECONDS = 0.25
+HELD_SECONDS = 2.0
+
+
+@dataclass
+class Outcome:
+    """How a set of runs ended.
+
+    Attributes:
+        summaries: by run id, of the runs that are done.
+        failures: one-line reasons by run id.
+        interrupted: whether the user asked to stop.
+    """
+
+    summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+def run_local(
+    specs: Sequence[RunSpec],
+    runs: Path,
+    *,
+    command: str,
+    workers: int | None = None,
+    cifar10: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    tracking: Tracking | None = None,
+    retry: bool = True,
+) -> Outcome:
+    """Train every spec that is not done yet, with a live display.
+
+    Args:
+        specs: the runs.
+        runs: folder of the run folders.
+        command: command line for ``environment.json``.
+        workers: processes; by default one per core, or one if there is an accelerator.
+        cifar10: where CIFAR-10 is, if the user said so.
+        checkpoint_seconds: wall time between checkpoints.
+        tracking: what is mirrored to wandb; by default what its environment variables say.
+        retry: whether runs that failed before are run again, or only reported again.
+    """
+    outcome = Outcome()
+    todo: list[RunSpec] = []
+    for spec in specs:
+        summary = records.read_summary(runs / spec.run_id)
+        if summary.get("status") in records.DONE:
+            outcome.summaries[spec.run_id] = summary
+        elif summary.get("status") == "failed" and not retry:
+            outcome.failures[spec.run_id] = f"failed before: {summary.get('reason')}"
+        else:
+            todo.append(spec)
+    if not todo:
+        return outcome
+    # A folder that cannot be made is refused here, not by every worker.
+    runs.mkdir(parents=True, exist_ok=True)
+    # Longest first keeps the workers busy to the end. Runs that differ in their seed share
+    # a compiled program; far apart in the queue, the second finds it in the cache.
+    todo.sort(key=lambda spec: (-cost(spec), spec.seed, spec.family))
+    count = min(workers or default_workers(), len(todo))
+    tracking = tracking or Tracking(tracking_mode(None))
+    options = WorkerOptions(runs, cifar10, command, checkpoint_seconds, tracking)
+    shown = [spec for spec in specs if spec.run_id not in outcome.failures]
+    costs = {spec.run_id: cost(spec) for spec in shown}
+    with Display(shown, costs, set(outcome.summaries)) as display:
+        pool = _Pool(count, options, retry)
+        with pool.signals():
+            pool.run(todo, outcome, display)
+    return outcome
+
+
+@dataclass
+class _Worker:
+    process: Any
+    connection: multiprocessing.connection.Connection
+    spec: RunSpec | None = None
+
+
+class _Pool:
+    """Worker processes and the queue that feeds them."""
+
+    def __init__(self, count: int, options: WorkerOptions, retry: bool) -> None:
+        self.count, self.options, self.retry = count, options, retry
+        self.placements = placements(count)
+        self.context = multiprocessing.get_context("spawn")
+        self.workers: list[_Worker] = []
+        self.interrupts = 0
+        self.notes: set[str] = set()
+
+    def start(self, index: int) -> _Worker:
+        ours, theirs = self.context.Pipe()
+        options = replace(self.options, placement=self.placements[index])
+        process = self.context.Process(target=work, args=(theirs, options), daemon=False)
+        # Ctrl-C in a terminal reaches every process; only this one decides what it means.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        process.start()
+        signal.signal(signal.SIGINT, handler)
+        theirs.close()
+        return _Worker(process, ours)
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """First SIGINT or SIGTERM: let every worker checkpoint; second: end them."""
+
+        def handle(number: int, frame: object) -> None:
+            self.interrupts += 1
+            if self.interrupts > 1:
+                for worker in self.workers:
+                    worker.process.kill()
+
+        previous = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def run(self, todo: list[RunSpec], outcome: Outcome, display: Display) -> None:
+        held_until: dict[str, float] = {}
+        self.workers = [self.start(index) for index in range(self.count)]
+        try:
+            while (todo or any(w.spec for w in self.workers)) and not self.interrupts:
+                for worker in self.workers:
+                    if worker.spec is None and (
+                        spec := self.next(todo, held_until, outcome, display)
+                    ):
+                        try:
+                            worker.connection.send(spec)
+                        except OSError:
+                            # Killed while it was idle; `listen` starts another.
+                            todo.insert(0, spec)
+                            continue
+                        worker.spec = spec
+                        display.started(spec)
+                ready = multiprocessing.connection.wait(
+                    [w.connection for w in self.workers], timeout=POLL_SECONDS
+                )
+                self.listen(ready, todo, held_until, outcome, display)
+        finally:
+            self.close(outcome, display)
+
+    def next(
+        self,
+        todo: list[RunSpec],
+        held_until: dict[str, float],
+        outcome: Outcome,
+        display: Display,
+    ) -> RunSpec | None:
+        """The next run that nobody holds; those that others finished leave the queue."""
+        now = time.monotonic()
+        for spec in list(todo):
+            if held_until.get(spec.run_id, 0.0) > now:
+                continue
+            folder = self.options.runs / spec.run_id
+            summary = records.read_summary(folder)
+            if summary.get("status") in records.DONE:
+                todo.remove(spec)
+                outcome.summaries[spec.run_id] = summary
+                display.finished(spec, summary)
+            elif summary.get("status") == "failed" and not self.retry:
+                # Another invocation tried it meanwhile.
+                todo.remove(spec)
+                outcome.failures[spec.run_id] = str(summary.get("reason"))
+                display.failed(spec, outcome.failures[spec.run_id])
+            elif lease.is_held(folder):
+                held_until[spec.run_id] = now + HELD_SECONDS
+            else:
+                todo.remove(spec)
+                return spec
+        return None
+
+    def listen(
+        self,
+        ready: Sequence[Any],
+        todo: list[RunSpec],
+        held_until: dict[str, float],
+        outcome: Outcome,
+        display: Display,
+    ) -> None:
+        for index, worker in enumerate(self.workers):
+            if worker.connection not in ready:
+                continue
+            try:
+                message: Message = worker.connection.recv()
+            except (EOFError, OSError):
+                worker.process.join()
+                if worker.spec is not None and not self.interrupts:
+                    reason = _death(worker.process.exitcode)
+                    outcome.failures[worker.spec.run_id] = reason
+                    display.failed(worker.spec, reason)
+                if not self.interrupts:
+                    self.workers[index] = self.start(index)
+                continue
+            if message.kind == "note":
+                self.note(message.content, display)
+                continue
+            spec = worker.spec
+            if spec is None or message.run_id != spec.run_id:
+                continue
+            if message.kind == "progress":
+                display.progress(spec, message.content)
+                continue
+            worker.spec = None
+            if message.kind == "held":
+                held_until[spec.run_id] = time.monotonic() + HELD_SECONDS
+                todo.append(spec)
+                display.waiting(spec)
+            elif message.kind == "failed":
+                outcome.failures[spec.run_id] = message.content
+                display.failed(spec, message.content)
+            elif message.content["status"] in records.DONE:
+                outcome.summaries[spec.run_id] = message.content
+                display.finished(spec, message.content)
+            else:
+                # This worker alone was told to stop, or lost the lease: the run goes on.
+                todo.append(spec)
+                display.waiting(spec)
+
+    def note(self, line: str, display: Display) -> None:
+        """Show what a worker has to say, once for all of them."""
+        if line not in self.notes:
+            self.notes.add(line)
+            display.note(line)
+
+    def close(self, outcome: Outcome, display: Display) -> None:
+        """Let the workers end; those that are training checkpoint first."""
+        outcome.interrupted = self.interrupts > 0
+        if outcome.interrupted:
+            display.note("Stopping: every run writes a checkpoint (Ctrl-C again ends at once).")
+            for worker in self.workers:
+                if worker.process.is_alive():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker.process.pid, signal.SIGTERM)
+        for worker in self.workers:
+            with contextlib.suppress(OSError):
+                worker.connection.send(None)
+        for worker in self.workers:
+            while worker.process.is_alive():
+                with contextlib.suppress(EOFError, OSError):
+                    while worker.connection.poll(POLL_SECONDS):
+                        message = worker.connection.recv()
+                        if message.kind == "note":
+                            self.note(message.content, display)
+                worker.process.join(POLL_SECONDS)
+            worker.connection.close()
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = "; probably out of memory, try fewer workers" if name == "SIGKILL" else ""
+        return f"the worker process ended by {name}{hint}"
+    return f"the worker process ended with code {code}"

@@ -1,0 +1,189 @@
+"""Runs as a SLURM job array through submitit: one run per task, requeued until it is done.
+
+A task that is told of its end (SIGUSR2 before the time limit, or at a preemption) finishes
+its step, writes a checkpoint and puts itself back into the queue; one that is ended without
+a word is requeued by SLURM where the cluster does that. Either way the next task resumes.
+The results folder must be on a file system that every node sees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from resnet_study import lease, records, runtime
+from resnet_study.errors import UserError
+from resnet_study.launch.worker import Message, WorkerOptions, run_one
+from resnet_study.spec import RunSpec
+from resnet_study.tracking import make_tracker
+
+MOST_REQUEUES = 1000
+"""Times that a task may reach its time limit; each time it got further."""
+HELD_SECONDS = 2.0
+SIGNAL_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """What is asked of SLURM for every task.
+
+    Attributes:
+        time: limit in minutes.
+        partition: name, by default the cluster's.
+        gpus: GPUs of a task.
+        cpus: cores of a task.
+        parallel: most tasks at once.
+        extra: further options of ``sbatch`` by name, such as ``account``.
+    """
+
+    time: int
+    partition: str | None = None
+    gpus: int = 0
+    cpus: int = 2
+    parallel: int = 256
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+def minutes(text: str) -> int:
+    """A time limit in SLURM's forms: minutes, H:M:S, M:S, D-H, D-H:M or D-H:M:S.
+
+    Raises:
+        UserError: if it is none of these, or zero.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not match:
+        raise UserError(f"--time={text}: write minutes (90), hours (1:30:00) or days (2-12:00:00)")
+    days, *parts = (None if part is None else int(part) for part in match.groups())
+    first, second, third = (part or 0 for part in parts)
+    if days is not None:
+        seconds = 86400 * days + 3600 * first + 60 * second + third
+    elif parts[2] is not None:
+        seconds = 3600 * first + 60 * second + third
+    else:
+        seconds = 60 * first + second
+    if seconds == 0:
+        raise UserError(f"--time={text}: at least a minute is needed")
+    return -(-seconds // 60)
+
+
+def submit(
+    specs: Sequence[RunSpec], options: WorkerOptions, slurm: SlurmOptions, logs: Path
+) -> str:
+    """Queue a job array with one task per run and return at once.
+
+    Args:
+        specs: the runs, at least one.
+        options: as for a local worker; the folders must be seen by every node.
+        slurm: what is asked of SLURM.
+        logs: folder for the tasks' output.
+
+    Returns:
+        The id of the array.
+
+    Raises:
+        UserError: if submitit or SLURM is missing, or SLURM refuses the job.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise UserError(
+            "--on slurm needs submitit; install it with pip install 'resnet-study[slurm]'"
+        ) from None
+    try:
+        executor = submitit.SlurmExecutor(folder=logs.resolve(), max_num_timeout=MOST_REQUEUES)
+        executor.update_parameters(**_parameters(slurm))
+        # submitit prints what sbatch says, and raises it too.
+        with contextlib.redirect_stderr(io.StringIO()):
+            jobs = executor.map_array(Task(options), list(specs))
+    except RuntimeError as error:
+        said = re.findall(r"sbatch: error: (.*)", str(error)) or str(error).split("\n")
+        raise UserError(f"--on slurm: {'; '.join(dict.fromkeys(said))}") from None
+    return str(jobs[0].job_id.split("_")[0])
+
+
+def _parameters(slurm: SlurmOptions) -> dict[str, Any]:
+    """Keywords of submitit's executor; options that it has no word for go to sbatch as given."""
+    from submitit.slurm.slurm import SlurmExecutor
+
+    known = SlurmExecutor._valid_parameters()
+    given = {name.replace("-", "_"): value for name, value in slurm.extra.items()}
+    return {
+        "job_name": "resnet-study",
+        "time": slurm.time,
+        "array_parallelism": slurm.parallel,
+        "cpus_per_task": slurm.cpus,
+        "signal_delay_s": SIGNAL_SECONDS,
+        **({"partition": slurm.partition} if slurm.partition else {}),
+        **({"gpus_per_node": slurm.gpus} if slurm.gpus else {}),
+        **{name: value for name, value in given.items() if name in known},
+        "additional_parameters": {
+            # Where preemption or a lost node ends a task without a word, SLURM queues it again.
+            "requeue": True,
+            **{name: value for name, value in given.items() if name not in known},
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task of the array calls with its run."""
+
+    options: WorkerOptions
+
+    def __call__(self, spec: RunSpec) -> dict[str, Any]:
+        """Train the run and return its summary; exits by requeueing when told of the end."""
+        if cores := os.environ.get("SLURM_CPUS_PER_TASK"):
+            # Where SLURM does not bind tasks to cores, each would use all of its node: XLA
+            # takes the size of its thread pool from NPROC.
+            os.environ.setdefault("NPROC", cores)
+        runtime.prepare()
+        from resnet_study.training.loop import StopFlag
+
+        received: set[int] = set()
+        stop = StopFlag()
+
+        def note(number: int, frame: object) -> None:
+            # SLURM may send several signals, and several times.
+            received.add(number)
+            stop.requested = True
+
+        usr = getattr(signal, "SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2"))
+        # submitit's own handler requeues, but in the middle of a step.
+        requeue = signal.signal(usr, note)
+        signal.signal(signal.SIGTERM, note)
+        tracker = make_tracker(self.options.tracking, lambda line: print(line, file=sys.stderr))
+        try:
+            message = _when_free(spec, self.options, stop, tracker)
+        finally:
+            tracker.close()
+        if message.kind == "failed":
+            raise RuntimeError(message.content)
+        if message.kind == "done" and message.content["status"] == "stopped" and usr in received:
+            assert callable(requeue)
+            requeue(usr, None)
+        return records.read_summary(self.options.runs / spec.run_id)
+
+    def checkpoint(self, spec: RunSpec) -> Any:
+        """submitit asks for what to queue again; the state is in the run folder."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self, spec)
+
+
+def _when_free(spec: RunSpec, options: WorkerOptions, stop: Any, tracker: Any) -> Message:
+    """Run it; a lease that a killed task left on another node is waited for until it is stale."""
+    end = time.monotonic() + lease.STALE_SECONDS + 10 * HELD_SECONDS
+    while True:
+        message = run_one(spec, options, stop, tracker)
+        if message.kind != "held" or stop.requested or time.monotonic() > end:
+            return message
+        time.sleep(HELD_SECONDS)

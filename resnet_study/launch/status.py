@@ -1,0 +1,72 @@
+"""Where the runs of a sweep stand, wherever they run: read from their folders alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from resnet_study import lease, records
+
+STATES = ("to do", "running", "stopped", "dead", "failed", "finished", "diverged")
+"""``dead``: was running, but its worker is gone; like ``stopped`` it continues from its last
+checkpoint when the sweep is started again."""
+
+
+class RunState(NamedTuple):
+    """One run.
+
+    Attributes:
+        run_id: its id.
+        state: one of `STATES`.
+        step: iterations done, of `iterations`; None if not known.
+        detail: the reason of a failure, or the errors so far.
+    """
+
+    run_id: str
+    state: str
+    step: int | None
+    iterations: int | None
+    detail: str
+
+
+def run_states(runs: Path, run_ids: Sequence[str] | None = None) -> list[RunState]:
+    """The state of every run.
+
+    Args:
+        runs: folder of the run folders.
+        run_ids: the runs of the sweep; by default those that have a folder.
+    """
+    if run_ids is None:
+        run_ids = (
+            sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
+        )
+    return [_state(runs / run_id) for run_id in run_ids]
+
+
+def _state(folder: Path) -> RunState:
+    summary = records.read_summary(folder)
+    status = summary.get("status")
+    if status in ("finished", "diverged"):
+        state = status
+    elif folder.is_dir() and lease.is_held(folder):
+        state = "running"
+    elif status == "running":
+        state = "dead"
+    else:
+        state = status or "to do"
+    iterations = summary.get("iterations")
+    step = iterations if status == "finished" else summary.get("step", summary.get("diverged_at"))
+    return RunState(folder.name, state, step, iterations, _detail(summary))
+
+
+def _detail(summary: dict[str, Any]) -> str:
+    if reason := summary.get("reason"):
+        return " ".join(str(reason).split())
+    named = (("training", "train_error_last"), ("test", "test_error_last"), ("training", "error"))
+    errors = [
+        f"{label} error {summary[key]:.2f} %"
+        for label, key in named
+        if summary.get(key) is not None
+    ]
+    return ", ".join(errors)

@@ -1,0 +1,12 @@
+"""Plain and residual networks of He et al. 2015, section 4.2, as Flax NNX modules."""
+
+from resnet_study.models.network import (
+    Layer,
+    Network,
+    Responses,
+    layers_of,
+    parameter_count,
+    weights_of,
+)
+
+__all__ = ["Layer", "Network", "Responses", "layers_of", "parameter_count", "weights_of"]

@@ -1,0 +1,128 @@
+"""Published numbers as data, to be drawn or printed next to one's own.
+
+The tables lie in this package as CSV files. Errors are in percent. Wherever a file names
+a ``network`` such as ``plain-56`` or ``ResNet-56``, the columns ``family`` (plain,
+residual) and ``depth`` are added, the names that `resnet_study.records` uses.
+
+Only ResNet-110 has a published spread; every other number of the paper is one run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Callable
+from importlib import resources
+
+import pandas as pd
+
+from resnet_study.errors import UserError
+
+
+def table6() -> pd.DataFrame:
+    """Test error and parameter count per depth.
+
+    Columns ``network, depth, parameters, test_error_percent, mean_percent, std_percent,
+    runs, family``. For ResNet-110, ``test_error_percent`` is the best of five runs *on the
+    test set* and the mean and standard deviation over the five are given too. Parameters
+    are counted from the architecture (convolution without bias, BN scale and shift, final
+    layer with bias) and agree with the paper's rounded ones.
+
+    Source: He et al. 2015, arXiv 1512.03385, Table 6.
+    """
+    return _read("he2015_table6")
+
+
+def fig6() -> pd.DataFrame:
+    """Training curves of the CIFAR-10 networks.
+
+    Columns ``panel`` (plain, resnet, deep), ``network``, ``split`` (train: dashed in the
+    paper; test: bold), ``iteration``, ``error_percent``, ``family``, ``depth``. Clipped at
+    20 % as the figure is; plain-110 is not displayed there.
+
+    Source: He et al. 2015, arXiv 1512.03385, Figure 6, read off the vector paths of the PDF;
+    the last test points agree with Table 6 within 0.04 points.
+    """
+    table = _read("he2015_fig6")
+    iteration = (table.pop("iteration_1e4") * 1e4).round().astype(int)
+    table.insert(3, "iteration", iteration)
+    return table
+
+
+def fig6_ends() -> pd.DataFrame:
+    """Where the curves of Figure 6 end, one row per network.
+
+    Columns ``network, train_error_percent, test_error_percent,
+    iterations_until_train_20_percent, test_error_above_percent, family, depth``: errors are
+    means over iterations from 58,000; the iteration is where the training error first stays
+    below 20 %. Of plain-110 only a bound is published, in ``test_error_above_percent``.
+
+    Source: He et al. 2015, arXiv 1512.03385, Figure 6 and its caption, read as in `fig6`.
+    """
+    table = _read("he2015_fig6_ends")
+    text = table["test_error_percent"].astype(str)
+    bound = text.where(text.str.startswith(">")).str.removeprefix(">")
+    table["test_error_percent"] = pd.to_numeric(text, errors="coerce")
+    table.insert(4, "test_error_above_percent", pd.to_numeric(bound))
+    return table
+
+
+def fig7() -> pd.DataFrame:
+    """Standard deviation of every 3x3 layer's response after training, in layer order.
+
+    Columns ``network, layer_index`` (1 to depth - 1), ``response_std, family, depth``. A
+    response is the output after BN, before the nonlinearity and the addition. ResNet-56 has
+    no value for layer 18.
+
+    Source: He et al. 2015, arXiv 1512.03385, Figure 7 top, read off the vector paths.
+    """
+    return _read("he2015_fig7")
+
+
+def reproductions() -> pd.DataFrame:
+    """What public reproductions report.
+
+    Columns ``source`` (GitHub repository), ``network, test_error_percent, std_percent,
+    runs, selection`` (``last`` epoch, or ``best-on-test``, which is optimistic), ``family,
+    depth``.
+
+    Source: the README of each named repository.
+    """
+    return _read("reproductions")
+
+
+TABLES: dict[str, Callable[[], pd.DataFrame]] = {
+    "table6": table6,
+    "fig6": fig6,
+    "fig6_ends": fig6_ends,
+    "fig7": fig7,
+    "reproductions": reproductions,
+}
+"""Every table by name."""
+
+
+def load(name: str) -> pd.DataFrame:
+    """One of `TABLES` by name.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    if name not in TABLES:
+        near = difflib.get_close_matches(name, TABLES, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(TABLES)}"
+        raise UserError(f"unknown reference table {name}; {hint}")
+    return TABLES[name]()
+
+
+def _read(file: str) -> pd.DataFrame:
+    return _parsed(file).copy()
+
+
+@functools.cache
+def _parsed(file: str) -> pd.DataFrame:
+    with resources.files(__name__).joinpath(f"{file}.csv").open(encoding="utf-8") as stream:
+        table = pd.read_csv(stream)
+    parts = table["network"].str.rsplit("-", n=1)
+    table["family"] = parts.str[0].map({"plain": "plain", "ResNet": "residual"})
+    table["depth"] = parts.str[1].astype(int)
+    return table

@@ -1,0 +1,342 @@
+"""What the report says, as plain data; the templates only lay it out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from resnet_study.analysis.claims import Finding
+from resnet_study.analysis.frames import (
+    final_error,
+    mean_over_seeds,
+    select,
+    varying_fields,
+)
+from resnet_study.figures import RenderedFigure, material
+from resnet_study.records import Frames
+from resnet_study.study import Study
+
+VERDICTS = ("reproduced", "indicated", "not reproduced", "undecided")
+"""In the order of every summary."""
+
+VERDICT_MEANING: Mapping[str, str] = {
+    "reproduced": "the whole interval lies on the claimed side",
+    "indicated": "the estimate lies on the claimed side, but there is no interval",
+    "not reproduced": "the whole interval lies on the other side",
+    "undecided": "the interval holds the threshold, or runs are missing",
+}
+
+LARGEST_SVG = 1_500_000
+"""Bytes of an SVG up to which the page embeds it; beyond, the PNG."""
+
+ENVIRONMENT_LABELS: Mapping[str, str] = {
+    "resnet_study": "resnet-study",
+    "device.kind": "device",
+    "device.count": "devices",
+    "device.platform": "platform",
+    "device.cores": "processor cores",
+    "git.revision": "git revision",
+    "git.dirty": "uncommitted changes",
+    "data": "data",
+    "command": "command",
+    "started": "started (UTC)",
+}
+
+SHOWN_VALUES = 6
+"""Different values of one environment entry that are printed before the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An error of the table: ``9.42 ± 0.13 (5)`` and what is published for it, if anything."""
+
+    text: str
+    published: str = ""
+
+
+@dataclass(frozen=True)
+class ErrorTable:
+    """Mean ± sd (n) of the last errors per depth; a table per group of comparable runs."""
+
+    label: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, tuple[Cell, ...]], ...]
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Every run; ``varying`` are the spec fields in which they differ."""
+
+    varying: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything that the templates print."""
+
+    study: Study
+    findings: Sequence[Finding]
+    counts: tuple[tuple[str, int], ...]
+    open_findings: tuple[Finding, ...]
+    error_tables: tuple[ErrorTable, ...]
+    drawn: tuple[RenderedFigure, ...]
+    missing: tuple[RenderedFigure, ...]
+    runs: RunTable
+    troubled: tuple[dict[str, Any], ...]
+    environment: tuple[tuple[str, tuple[str, ...]], ...]
+    warnings: tuple[str, ...]
+    data: str
+
+
+def collect(
+    study: Study, frames: Frames, findings: Sequence[Finding], figures: Sequence[RenderedFigure]
+) -> Content:
+    """Gather the content of a report."""
+    frames = material.with_status(select(frames, frames.runs.index))
+    runs = run_table(frames)
+    environments = [_environment(Path(folder)) for folder in frames.runs["folder"]]
+    return Content(
+        study=study,
+        findings=findings,
+        counts=tuple((v, sum(f.verdict == v for f in findings)) for v in VERDICTS),
+        open_findings=tuple(f for f in findings if f.verdict in ("not reproduced", "undecided")),
+        error_tables=tuple(error_table(label, g) for label, g in material.labelled_groups(frames)),
+        drawn=tuple(f for f in figures if f.png is not None),
+        missing=tuple(f for f in figures if f.png is None),
+        runs=runs,
+        troubled=tuple(row for row in runs.rows if row["status"] != "finished"),
+        environment=environment_entries(environments),
+        warnings=provenance_warnings(environments),
+        data=", ".join(sorted(frames.runs["data.name"].unique())),
+    )
+
+
+def error_table(label: str, frames: Frames) -> ErrorTable:
+    """Last training and test errors per depth and family, with published ones for CIFAR-10.
+
+    Training error is that of the mini-batches as trained; a diverged run counts with its last
+    error (`final_error`).
+    """
+    families = material.families_in(frames.runs)
+    columns = tuple((family, split) for family in families for split in ("train", "test"))
+    means = {
+        split: mean_over_seeds(final_error(frames, split), "error", ["family", "depth"]).set_index(
+            ["family", "depth"]
+        )
+        for split in ("train", "test")
+    }
+    published = material.published_errors() if material.is_cifar10(frames) else pd.DataFrame()
+    rows = []
+    for depth in sorted(int(d) for d in frames.runs["depth"].unique()):
+        cells = []
+        for family, split in columns:
+            row = means[split].reindex([(family, depth)]).iloc[0]
+            text = "–" if math.isnan(row["mean"]) else mean_sd_n(row["mean"], row["sd"], row["n"])
+            cells.append(Cell(text, _published(published, family, depth, split)))
+        rows.append((depth, tuple(cells)))
+    names = {"train": "training", "test": "test"}
+    return ErrorTable(label, tuple(f"{f}, {names[s]}" for f, s in columns), tuple(rows))
+
+
+def run_table(frames: Frames) -> RunTable:
+    """A row per run: network, seed, what varies, status, errors, time, and trouble if any."""
+    varying = varying_fields(frames.runs)
+    rows = []
+    for run_id, run in frames.runs.sort_values(["family", "depth", "seed"]).iterrows():
+        row = {
+            "id": str(run_id),
+            "network": f"{run['family']}-{run['depth']}",
+            "seed": int(run["seed"]),
+            "varying": tuple(f"{run[f]:g}" if _is_float(run[f]) else str(run[f]) for f in varying),
+            "status": str(run["status"]),
+            "wall": duration(_number(run.get("wall_seconds"))),
+            "trouble": _trouble(run),
+        }
+        for name in ("train_error_last", "test_error_last", "test_error_best"):
+            row[name] = percent(_number(run.get(name)))
+        row["test_error_selected"] = percent(_number(run.get("test_error_selected")))
+        rows.append(row)
+    return RunTable(tuple(varying), tuple(rows))
+
+
+def environment_entries(
+    environments: Sequence[Mapping[str, Any]],
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Every entry of the runs' ``environment.json`` with its different values.
+
+    Each value is followed by the number of runs that it holds for where they differ.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for environment in environments:
+        for name, value in _flatten(environment):
+            counts = found.setdefault(name, {})
+            counts[value] = counts.get(value, 0) + 1
+    entries = []
+    for name, counts in found.items():
+        values = sorted(counts)
+        if name == "started" and len(values) > 1:
+            shown = [f"{values[0]} to {values[-1]}"]
+        elif len(values) == 1 and counts[values[0]] == len(environments):
+            shown = values
+        else:
+            shown = [
+                f"{v} ({counts[v]} run{'s' if counts[v] > 1 else ''})"
+                for v in values[:SHOWN_VALUES]
+            ]
+            rest = len(values) - SHOWN_VALUES
+            shown += [f"and {rest} more"] if rest > 0 else []
+        entries.append((ENVIRONMENT_LABELS.get(name, name.removeprefix("packages.")), tuple(shown)))
+    return tuple(entries)
+
+
+def provenance_warnings(environments: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What weakens the provenance: uncommitted changes, several revisions, no record."""
+    warnings = []
+    total = len(environments)
+    dirty = sum(bool(_section(e, "git").get("dirty")) for e in environments)
+    if dirty:
+        warnings.append(
+            f"{dirty} of {total} runs were made with uncommitted changes: their git revision "
+            "does not describe the code completely."
+        )
+    revisions = {_section(e, "git").get("revision") for e in environments} - {None}
+    if len(revisions) > 1:
+        warnings.append(f"The runs were made with {len(revisions)} different git revisions.")
+    absent = sum(not e for e in environments)
+    if absent:
+        warnings.append(f"{absent} of {total} runs have no readable environment.json.")
+    return tuple(warnings)
+
+
+def mean_sd_n(mean: float, sd: float, n: float) -> str:
+    """``9.42 ± 0.13 (5)``; without ± for one run, which has no spread."""
+    return f"{mean:.2f} ({n:.0f})" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f} ({n:.0f})"
+
+
+def estimate_text(finding: Finding) -> str:
+    """``4.31 percentage points``."""
+    if finding.effect is None:
+        return "no estimate"
+    return f"{_signed(finding.effect)} {finding.unit}".strip()
+
+
+def interval_text(finding: Finding) -> str:
+    """``95 % interval 3.9 to 4.72``; empty where there is no estimate."""
+    if finding.effect is None:
+        return ""
+    if finding.interval is None:
+        return "no interval"
+    low, high = finding.interval
+    return f"{100 * finding.confidence:.4g} % interval {_signed(low)} to {_signed(high)}"
+
+
+def effect_text(finding: Finding) -> str:
+    """Estimate and interval on one line."""
+    return ", ".join(part for part in (estimate_text(finding), interval_text(finding)) if part)
+
+
+def _signed(value: float) -> str:
+    """Four digits, with the sign that a minus should have."""
+    return f"{value:.4g}".replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """Two decimals, or a dash."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def duration(seconds: float | None) -> str:
+    """``44 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds is None:
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def data_uri(figure: RenderedFigure) -> str:
+    """The image itself, to be put into the page: SVG, or PNG where that is too large."""
+    assert figure.png is not None
+    assert figure.svg is not None
+    svg = figure.svg.stat().st_size <= LARGEST_SVG
+    content = (figure.svg if svg else figure.png).read_bytes()
+    kind = "image/svg+xml" if svg else "image/png"
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def alt_text(figure: RenderedFigure) -> str:
+    """Title and first sentence of the caption, for those who do not see the figure."""
+    return f"{figure.title}. {figure.caption.split('. ')[0].rstrip('.')}."
+
+
+def _published(table: pd.DataFrame, family: str, depth: int, split: str) -> str:
+    if table.empty:
+        return ""
+    rows = table[(table.family == family) & (table.depth == depth) & (table.split == split)]
+    if rows.empty:
+        return ""
+    error = rows["error"].iloc[0]
+    return f">{error:g}" if rows["bound"].iloc[0] else f"{error:.2f}"
+
+
+def _trouble(run: pd.Series) -> str:
+    """What is known about a run that did not finish."""
+    parts = []
+    step = _number(run.get("diverged_at"))
+    if step is not None:
+        parts.append(f"at iteration {step:.0f}")
+    taken = _number(run.get("step"))
+    if taken is not None:
+        parts.append(f"after {taken:.0f} iterations")
+    reason = run.get("reason")
+    if isinstance(reason, str):
+        parts.append(reason)
+    return ", ".join(parts)
+
+
+def _environment(folder: Path) -> dict[str, Any]:
+    """The environment of a run; empty if it cannot be read, which the report then says."""
+    try:
+        content = json.loads((folder / "environment.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    entries: list[tuple[str, str]] = []
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            entries += _flatten(value, f"{prefix}{name}.")
+        elif name == "previous":
+            entries += [("resumed", f"{len(value)} times")] if value else []
+        else:
+            shown = {True: "yes", False: "no"}.get(value) if isinstance(value, bool) else value
+            entries.append((f"{prefix}{name}", str(shown)))
+    return entries
+
+
+def _section(environment: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = environment.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, float)

@@ -1,0 +1,114 @@
+"""A study from its sweeps to its report: run, read, draw, judge, write."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from resnet_study import records
+from resnet_study.analysis.claims import Finding, judge
+from resnet_study.errors import UserError
+from resnet_study.figures import render
+from resnet_study.launch import read_sweep, run_local
+from resnet_study.report import write_report
+from resnet_study.spec import RunSpec
+from resnet_study.study import Study
+
+ROOT = Path(__file__).resolve().parent.parent
+SYMBOLS = {"reproduced": "✓", "indicated": "~", "not reproduced": "✗", "undecided": "?"}
+
+
+def studies() -> list[str]:
+    """Names of the studies in `experiments/`."""
+    return sorted(p.stem for p in (ROOT / "experiments").glob("[!_]*.py"))
+
+
+def load_study(name: str) -> Study:
+    """The ``STUDY`` of a module in `experiments/`.
+
+    Raises:
+        UserError: if there is no such module; names those that exist.
+    """
+    known = studies()
+    if not known:
+        raise UserError("no experiments/ beside the package; run from a clone of the project")
+    if name not in known:
+        raise UserError(f"{name}: no such study; there are {', '.join(known)}")
+    study: Study = importlib.import_module(f"experiments.{name}").STUDY
+    return study
+
+
+def specs_of(study: Study) -> list[RunSpec]:
+    """The runs of every sweep of a study, each once."""
+    specs: dict[str, RunSpec] = {}
+    for sweep in study.sweeps:
+        for spec in read_sweep(ROOT / "sweeps" / sweep):
+            specs.setdefault(spec.run_id, spec)
+    return list(specs.values())
+
+
+def run_study(
+    study: Study,
+    folder: Path,
+    command: str,
+    *,
+    workers: int | None = None,
+    cifar10: Path | None = None,
+) -> int:
+    """Train what is missing, then write figures, findings and report into the folder.
+
+    Returns:
+        Exit code: 0, 1 if a run failed, 130 if interrupted (nothing is drawn then).
+    """
+    print(f"{study.title}\n{study.question}\nCost: {study.cost}")
+    specs = specs_of(study)
+    outcome = run_local(specs, folder / "runs", command=command, workers=workers, cifar10=cifar10)
+    for run_id, reason in outcome.failures.items():
+        print(f"FAILED {run_id}: {reason}", file=sys.stderr)
+    if outcome.interrupted:
+        done = f"{len(outcome.summaries)} of {len(specs)} runs are done"
+        print(f"Interrupted: {done}; the same command continues.", file=sys.stderr)
+        return 130
+    findings = write_study(study, folder, [folder / "runs" / spec.run_id for spec in specs])
+    print_findings(findings)
+    for name in ("report.html", "findings.md", "figures"):
+        print(folder / name)
+    return 1 if outcome.failures else 0
+
+
+def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Finding]:
+    """Figures, findings and report from recorded runs alone.
+
+    Raises:
+        UserError: if none of the runs was recorded.
+    """
+    recorded = [run for run in runs if (run / "spec.json").exists()]
+    if not recorded:
+        raise UserError(f"{folder}: no run of the study {study.name} is recorded")
+    frames = records.read_frames(recorded)
+    figures = render(study.figures, frames, folder / "figures")
+    findings = judge(study.claims, frames)
+    write_report(study, frames, findings, figures, folder)
+    return findings
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Table of verdicts."""
+    table = Table(title="Claims", title_justify="left")
+    for column in ("verdict", "claim", "effect", "interval", "n"):
+        table.add_column(column, justify="right" if column in ("effect", "interval") else "left")
+    for finding in findings:
+        effect = "–" if finding.effect is None else f"{finding.effect:.3g} {finding.unit}"
+        interval = "–"
+        if finding.interval is not None:
+            low, high = finding.interval
+            interval = f"{low:.3g} to {high:.3g}"
+        verdict = f"{SYMBOLS[finding.verdict]} {finding.verdict}"
+        table.add_row(verdict, finding.statement, effect, interval, finding.n)
+    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)

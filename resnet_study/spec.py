@@ -1,0 +1,423 @@
+"""The description of one run: everything that can change its numbers, and nothing else.
+
+A `RunSpec` is frozen, validated when it is made, readable and writable as JSON, and
+hashed into a run id that is the same on every machine. Paths, workers, tracking and
+kernels cannot change the numbers and are no part of it.
+
+Durations are given in iterations (``400``), epochs (``"30ep"``) or percent of the
+run (``"50%"``); `RunSpec` converts all of them to iterations with `to_iterations`, so
+a finished spec holds integers only. The percent form lets a shortened schedule keep
+the shape of the paper's (He et al. 2015, section 4.2: the learning rate is divided by
+10 at 32k and 48k of 64k iterations, that is at 50 % and 75 %).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, NamedTuple
+
+from resnet_study.errors import UserError
+
+SCHEMA_VERSION = 1
+
+Duration = int | str
+
+
+class DatasetShape(NamedTuple):
+    """Examples and image shape of a data set before any validation split."""
+
+    train_examples: int
+    test_examples: int
+    height: int
+    width: int
+    channels: int
+    classes: int
+
+
+DATASETS: dict[str, DatasetShape] = {
+    "digits": DatasetShape(1437, 360, 8, 8, 1, 10),
+    "cifar10": DatasetShape(50_000, 10_000, 32, 32, 3, 10),
+    "synthetic": DatasetShape(512, 128, 8, 8, 3, 10),
+}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network of He et al. 2015, section 4.2."""
+
+    depth: int = 20
+    """Weighted layers, 6n+2: 8, 14, 20, ..., 56, 110, 1202."""
+    residual: bool = True
+    """Shortcuts around every pair of 3x3 layers (true), or a plain network (false)."""
+    shortcut: Literal["A", "B", "C"] = "A"
+    """A: identity, zero-padded where the width grows (the paper's choice on CIFAR-10);
+    B: projection where the shape changes; C: projection everywhere."""
+    width: int = 16
+    """Filters of the first stage; the second and third have two and four times as many."""
+    normalization: Literal["batch", "none"] = "batch"
+    """Batch normalisation after every convolution, or none (convolutions then have a bias)."""
+    initialization: Literal["he", "lecun"] = "he"
+    """Normal with variance 2/fan_in (He) or 1/fan_in (LeCun)."""
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What is trained on, and how it is split and augmented."""
+
+    name: Literal["digits", "cifar10", "synthetic"] = "digits"
+    """digits: 1,797 real 8x8 images bundled with scikit-learn; cifar10: see
+    `resnet-study data --help`; synthetic: deterministic images for tests."""
+    validation: float = 0.1
+    """Fraction of the training images held out (0.1 is the paper's 45k/5k; 0 keeps all)."""
+    batch_size: int = 128
+    """Images per iteration."""
+    augmentation: Literal["auto", "none", "crop", "crop-flip"] = "auto"
+    """Random crop of the zero-padded image, with or without horizontal flip; auto:
+    crop-flip for cifar10, none elsewhere."""
+    crop_padding: int = 4
+    """Pixels of zero padding on each side before the random crop."""
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """Stochastic gradient descent with momentum and weight decay."""
+
+    learning_rate: float = 0.1
+    """Rate before the first drop."""
+    momentum: float = 0.9
+    """Decay of the velocity; 0 is plain gradient descent."""
+    weight_decay: float = 1e-4
+    """Added to the gradient as decay x weight after the loss gradient is recorded;
+    applies to every parameter."""
+
+
+@dataclass(frozen=True)
+class ScheduleSpec:
+    """Length of the run and the two drops of the learning rate."""
+
+    iterations: Duration = 64_000
+    """Optimiser steps, or epochs such as 30ep."""
+    first_drop: Duration = "50%"
+    """When the learning rate is first multiplied by drop_factor."""
+    second_drop: Duration = "75%"
+    """When it is multiplied by drop_factor again."""
+    drop_factor: float = 0.1
+    """Factor of each drop."""
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """When scalars and per-layer statistics are recorded.
+
+    Layers are recorded at iterations 0, 1, 2, 3, 5, 8, 13, ... and at a regular cadence.
+    """
+
+    log_every: Duration = "1%"
+    """Between rows of training loss and error."""
+    evaluate_every: Duration = "2%"
+    """Between evaluations on the training, validation and test images."""
+    layers_every: Duration = "2%"
+    """Between rows of per-layer statistics, beside the geometric ones; 0 records no layers."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training run."""
+
+    model: ModelSpec = field(default_factory=ModelSpec)
+    data: DataSpec = field(default_factory=DataSpec)
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
+    probes: ProbeSpec = field(default_factory=ProbeSpec)
+    seed: int = 0
+    """Seed of initialisation, data order and augmentation; a different split of the
+    validation images needs a different seed too."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check_model(self.model)
+        data = _resolve_data(self.data)
+        _check_optimizer(self.optimizer)
+        # jax keeps 32 bits of a seed; a larger one would silently repeat another run.
+        _require(0 <= self.seed < 2**32, "seed", self.seed, f"valid are 0 to {2**32 - 1}")
+        schedule = _resolve_schedule(self.schedule, data)
+        total = typing.cast(int, schedule.iterations)
+        probes = replace(
+            self.probes,
+            **{
+                f.name: to_iterations(getattr(self.probes, f.name), data, total, f"probes.{f.name}")
+                for f in fields(ProbeSpec)
+            },
+        )
+        for name in ("log_every", "evaluate_every"):
+            every = getattr(probes, name)
+            _require(every >= 1, f"probes.{name}", every, "at least one iteration")
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "schedule", schedule)
+        object.__setattr__(self, "probes", probes)
+
+    @property
+    def family(self) -> str:
+        """`residual` or `plain`."""
+        return "residual" if self.model.residual else "plain"
+
+    @property
+    def run_id(self) -> str:
+        """Readable prefix and a hash of the canonical JSON; equal on every machine."""
+        digest = hashlib.sha256(canonical_json(self).encode()).hexdigest()[:10]
+        return f"{self.family}-{self.model.depth}_{self.data.name}_seed{self.seed}_{digest}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain dictionary of every field."""
+        return dataclasses.asdict(self)
+
+    def flat(self) -> dict[str, Any]:
+        """Every field under its dotted name, such as ``model.depth``."""
+        return dict(_flatten(self.to_dict()))
+
+
+_SECTIONS: dict[str, Any] = {
+    "model": ModelSpec,
+    "data": DataSpec,
+    "optimizer": OptimizerSpec,
+    "schedule": ScheduleSpec,
+    "probes": ProbeSpec,
+}
+
+
+def split_sizes(data: DataSpec, train_examples: int | None = None) -> tuple[int, int]:
+    """Numbers of training and validation images.
+
+    Args:
+        data: the data specification.
+        train_examples: images before the split; by default those of the full data set.
+    """
+    examples = DATASETS[data.name].train_examples if train_examples is None else train_examples
+    held_out = round(examples * data.validation)
+    return examples - held_out, held_out
+
+
+def to_iterations(duration: Duration, data: DataSpec, total: int | None, where: str) -> int:
+    """Convert a duration to iterations: the only such conversion in the project.
+
+    Args:
+        duration: iterations (400 or "400"), epochs ("30ep") or percent of the run ("50%").
+        data: decides how many iterations an epoch has, training images / batch size.
+        total: length of the run in iterations, for percent; None where percent has no meaning.
+        where: dotted name of the field, for messages.
+
+    Raises:
+        UserError: if the text is none of these forms, negative, or percent of nothing.
+    """
+    text = str(duration).strip()
+    number, scale, whole = text, 1.0, True
+    if text.endswith("ep"):
+        number, scale, whole = text[:-2], split_sizes(data)[0] / data.batch_size, False
+    elif text.endswith("%") and total is not None:
+        number, scale, whole = text[:-1], total / 100, False
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    _require(
+        math.isfinite(value * scale) and value >= 0 and (not whole or value.is_integer()),
+        where,
+        duration,
+        "a duration is a whole number of iterations (400), epochs (30ep)"
+        + (" or percent of the run (50%)" if total is not None else ""),
+    )
+    # A share of a short run is at least one iteration; only a plain 0 is 0.
+    return max(round(value * scale), 1 if value > 0 else 0)
+
+
+def canonical_json(spec: RunSpec) -> str:
+    """JSON of the fields that differ from their defaults, sorted; the text that is hashed.
+
+    Leaving defaults out keeps the run ids when a later version adds a switch whose
+    default is what earlier versions did. The four durations that default to a percentage
+    are resolved first and therefore always present.
+    """
+    defaults = {name: value for name, value in _flatten(_raw_defaults())}
+    changed = {name: value for name, value in spec.flat().items() if value != defaults[name]}
+    return json.dumps({"schema": SCHEMA_VERSION, **changed}, sort_keys=True, separators=(",", ":"))
+
+
+def to_json(spec: RunSpec) -> str:
+    """The content of `spec.json`: every field, and the schema version."""
+    return json.dumps({"schema_version": SCHEMA_VERSION, **spec.to_dict()}, indent=2) + "\n"
+
+
+def from_json(text: str, where: str = "spec") -> RunSpec:
+    """Read what `to_json` wrote.
+
+    Raises:
+        UserError: if the text is no JSON, has another schema, or describes no valid run.
+    """
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not valid JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: a spec is a JSON object, not {type(content).__name__}")
+    version = content.pop("schema_version", SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{where}: schema_version {version} cannot be read; this version reads {SCHEMA_VERSION}"
+        )
+    return from_flat(dict(_flatten(content)), where)
+
+
+def from_flat(values: Mapping[str, Any], where: str = "spec") -> RunSpec:
+    """Build a spec from dotted names; what is not named keeps its default.
+
+    Raises:
+        UserError: for an unknown name (with the nearest known one) or an invalid value.
+    """
+    known = dict(_flatten(_raw_defaults()))
+    parts: dict[str, dict[str, Any]] = {}
+    top: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+            raise UserError(f"{where}: unknown parameter {name}{hint}")
+        section, _, key = name.partition(".")
+        if key:
+            parts.setdefault(section, {})[key] = value
+        else:
+            top[section] = value
+    try:
+        built = {name: cls(**parts.get(name, {})) for name, cls in _SECTIONS.items()}
+        return RunSpec(**built, **top)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def parameter_types() -> dict[str, Any]:
+    """Declared type of every field under its dotted name, such as ``model.depth``."""
+    nested = {
+        f"{section}.{name}": hint
+        for section, cls in _SECTIONS.items()
+        for name, hint in typing.get_type_hints(cls).items()
+    }
+    return {**nested, "seed": int}
+
+
+def _raw_defaults() -> dict[str, Any]:
+    """Defaults as written in the classes, before durations are resolved."""
+    return {"seed": 0} | {name: dataclasses.asdict(cls()) for name, cls in _SECTIONS.items()}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _require(condition: bool, where: str, value: Any, rule: str) -> None:
+    if not condition:
+        shown = f'"{value}"' if isinstance(value, str) else value
+        raise UserError(f"{where}={shown}: {rule}")
+
+
+def _check_types(spec: RunSpec) -> None:
+    """Every leaf has its declared type; integers are accepted where a float is declared."""
+    for section in fields(RunSpec):
+        part = getattr(spec, section.name)
+        if section.name == "seed":
+            _require(type(part) is int, "seed", part, "a value of type int")
+            continue
+        hints = typing.get_type_hints(type(part))
+        for name, hint in hints.items():
+            value, where = getattr(part, name), f"{section.name}.{name}"
+            if typing.get_origin(hint) is Literal:
+                choices = typing.get_args(hint)
+                _require(value in choices, where, value, f"valid are {', '.join(choices)}")
+            elif hint is float:
+                ok = type(value) in (int, float) and math.isfinite(value)
+                _require(ok, where, value, "a finite number is needed")
+                object.__setattr__(part, name, float(value))
+            elif isinstance(hint, types.UnionType):
+                ok = type(value) in typing.get_args(hint)
+                _require(ok, where, value, "a duration is iterations (400), epochs (30ep) or 50%")
+            else:
+                _require(type(value) is hint, where, value, f"a value of type {hint.__name__}")
+
+
+def _check_model(model: ModelSpec) -> None:
+    depth = model.depth
+    if depth < 8 or (depth - 2) % 6:
+        nearest = max(8, 6 * round((depth - 2) / 6) + 2)
+        raise UserError(
+            f"model.depth={depth}: depth is 6n+2 weighted layers "
+            f"(8, 14, 20, 26, 32, 44, 56, 110, 1202, ...); the nearest is {nearest}"
+        )
+    _require(model.width >= 1, "model.width", model.width, "at least one filter is needed")
+    _require(
+        model.residual or model.shortcut == "A",
+        "model.shortcut",
+        model.shortcut,
+        "a plain network has no shortcuts; leave it at A or set model.residual=true",
+    )
+
+
+def _resolve_data(data: DataSpec) -> DataSpec:
+    _require(
+        0 <= data.validation <= 0.5,
+        "data.validation",
+        data.validation,
+        "the held-out fraction lies between 0 and 0.5",
+    )
+    _require(data.crop_padding >= 0, "data.crop_padding", data.crop_padding, "at least 0 pixels")
+    check_batch(data, split_sizes(data)[0])
+    if data.augmentation == "auto":
+        data = replace(data, augmentation="crop-flip" if data.name == "cifar10" else "none")
+    return data
+
+
+def check_batch(data: DataSpec, train_examples: int) -> None:
+    """Refuse a batch that is empty or larger than the training images.
+
+    Raises:
+        UserError: saying which batch sizes are valid.
+    """
+    _require(
+        1 <= data.batch_size <= train_examples,
+        "data.batch_size",
+        data.batch_size,
+        f"{data.name} has {train_examples} training images after the split; "
+        f"valid are 1 to {train_examples}",
+    )
+
+
+def _check_optimizer(optimizer: OptimizerSpec) -> None:
+    rate, momentum, decay = optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay
+    _require(rate > 0, "optimizer.learning_rate", rate, "a rate is greater than 0")
+    _require(0 <= momentum < 1, "optimizer.momentum", momentum, "valid are 0 to below 1")
+    _require(decay >= 0, "optimizer.weight_decay", decay, "a decay is at least 0")
+
+
+def _resolve_schedule(schedule: ScheduleSpec, data: DataSpec) -> ScheduleSpec:
+    total = to_iterations(schedule.iterations, data, None, "schedule.iterations")
+    _require(total >= 1, "schedule.iterations", schedule.iterations, "at least one iteration")
+    first = to_iterations(schedule.first_drop, data, total, "schedule.first_drop")
+    second = to_iterations(schedule.second_drop, data, total, "schedule.second_drop")
+    _require(
+        first <= second,
+        "schedule.first_drop",
+        schedule.first_drop,
+        f"the first drop (iteration {first}) comes after the second ({second})",
+    )
+    factor = schedule.drop_factor
+    _require(0 < factor <= 1, "schedule.drop_factor", factor, "valid are above 0 to 1")
+    return replace(schedule, iterations=total, first_drop=first, second_drop=second)

@@ -1,0 +1,163 @@
+"""The pure training step, the evaluation step, and the state they work on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+
+from resnet_study.data.augment import augmenter, normalize
+from resnet_study.models import Network, weights_of
+from resnet_study.optimizers import sgd
+from resnet_study.probes import norms
+from resnet_study.spec import DatasetShape, RunSpec
+
+
+class TrainState(NamedTuple):
+    """Everything that changes while training; a plain pytree of arrays."""
+
+    step: Array
+    """Updates taken, int32 scalar."""
+    parameters: dict[str, Any]
+    """Pure dictionary of the network's `nnx.Param`."""
+    statistics: dict[str, Any]
+    """Running statistics of batch normalisation."""
+    optimizer: Any
+    """Velocity."""
+
+
+class Batch(NamedTuple):
+    """One mini-batch, and what else a step is given from outside."""
+
+    images: Array
+    """(N, H, W, C), uint8."""
+    labels: Array
+    """(N,), int32."""
+    pixel_mean: Array
+    """(H, W, C), float32, of the training images / 255."""
+    learning_rate: Array
+    """Float32 scalar."""
+    augmentation_key: Array
+    """The run's key; the step folds its own number in."""
+
+
+class StepMetrics(NamedTuple):
+    """What one training step reports; the network is the one before the update."""
+
+    loss: Array
+    """Mean cross-entropy, scalar."""
+    error: Array
+    """Percent of wrong images in the mini-batch, scalar."""
+    layers: dict[str, Array]
+    """One vector of shape (depth,) per name in `resnet_study.records.PROBES`; empty
+    without probes."""
+
+
+class EvaluationSums(NamedTuple):
+    """Sums over the unmasked images of a batch."""
+
+    loss: Array
+    wrong: Array
+
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+EvaluationStep = Callable[
+    [dict[str, Any], dict[str, Any], Array, Array, Array, Array], EvaluationSums
+]
+
+
+def initial_state(spec: RunSpec, shape: DatasetShape, key: Array) -> TrainState:
+    """Parameters drawn with `key`, zero velocity, statistics of mean 0 and variance 1."""
+    model = Network(spec.model, shape, key)
+    _, parameters, statistics = _split(model)
+    velocity = sgd(spec.optimizer).init(parameters)
+    return TrainState(jnp.zeros((), jnp.int32), parameters, statistics, velocity)
+
+
+def _split(model: Network) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)  # type: ignore[misc]
+    return graph, nnx.to_pure_dict(parameters), nnx.to_pure_dict(statistics)
+
+
+def _graph(spec: RunSpec, shape: DatasetShape) -> Any:
+    model = nnx.eval_shape(lambda: Network(spec.model, shape, jax.random.key(0)))
+    return nnx.split(model, nnx.Param, nnx.BatchStat)[0]
+
+
+def make_train_step(spec: RunSpec, shape: DatasetShape, *, probes: bool = True) -> TrainStep:
+    """The step for one spec, not yet jitted; see `jax.jit(step, donate_argnums=0)`.
+
+    It depends on the spec only through model, augmentation, momentum and weight decay, so
+    runs that differ in seed or learning rate share one compilation.
+
+    Args:
+        spec: the run.
+        shape: image shape and classes of the data.
+        probes: compute the per-layer statistics in the same pass.
+    """
+    graph, optimizer, augment = _graph(spec, shape), sgd(spec.optimizer), augmenter(spec.data)
+    taps = jnp.zeros((spec.model.depth, 2)) if probes else None
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        key = jax.random.fold_in(batch.augmentation_key, state.step)
+        images = augment(key, normalize(batch.images, batch.pixel_mean))
+
+        def loss_of(parameters: dict[str, Any], taps: Array | None) -> tuple[Array, Any]:
+            model = nnx.merge(graph, parameters, state.statistics)
+            logits, responses = model(images, taps, train=True)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+            return jnp.mean(losses), (logits, responses, _split(model)[2])
+
+        (loss, (logits, responses, statistics)), (gradients, tapped) = jax.value_and_grad(
+            loss_of, argnums=(0, 1), has_aux=True
+        )(state.parameters, taps)
+        direction, velocity = optimizer.update(gradients, state.optimizer, state.parameters)
+        updates = jax.tree.map(lambda v: -batch.learning_rate * v, direction)
+        layers = {}
+        if responses is not None:
+            layers = {
+                "activation_gradient_norm": tapped[:, 0],
+                "response_gradient_norm": tapped[:, 1],
+                "weight_gradient_norm": norms(weights_of(gradients)),
+                "weight_norm": norms(weights_of(state.parameters)),
+                "update_norm": norms(weights_of(updates)),
+                "response_mean": responses.mean,
+                "response_std": responses.std,
+                "inactive_fraction": responses.inactive,
+            }
+        wrong = jnp.argmax(logits, axis=-1) != batch.labels
+        following = TrainState(
+            step=state.step + 1,
+            parameters=optax.apply_updates(state.parameters, updates),
+            statistics=statistics,
+            optimizer=velocity,
+        )
+        return following, StepMetrics(loss, 100 * jnp.mean(wrong), layers)
+
+    return train_step
+
+
+def make_evaluation_step(spec: RunSpec, shape: DatasetShape) -> EvaluationStep:
+    """Sums of loss and wrong answers over a batch, with running statistics; not yet jitted."""
+    graph = _graph(spec, shape)
+
+    def evaluation_step(
+        parameters: dict[str, Any],
+        statistics: dict[str, Any],
+        images: Array,
+        labels: Array,
+        mask: Array,
+        pixel_mean: Array,
+    ) -> EvaluationSums:
+        model = nnx.merge(graph, parameters, statistics)
+        logits, _ = model(normalize(images, pixel_mean), train=False)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        wrong = jnp.argmax(logits, axis=-1) != labels
+        return EvaluationSums(jnp.sum(losses * mask), jnp.sum(wrong * mask))
+
+    return evaluation_step

@@ -1,0 +1,30 @@
+"""One environment for every test: the CPU, a cache of the tests' own, no window."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "tests"
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["MPLBACKEND"] = "Agg"
+# Compiled programs are kept between test runs, never beside those of the user.
+os.environ["RESNET_STUDY_CACHE"] = str(CACHE)
+
+from resnet_study import runtime  # noqa: E402
+
+# Before any test module imports jax.
+runtime.prepare()
+
+# A first example that compiles or starts a process takes seconds.
+settings.register_profile("resnet-study", deadline=None)
+settings.load_profile("resnet-study")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Root of the checkout."""
+    return ROOT

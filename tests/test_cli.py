@@ -1,0 +1,468 @@
+"""What a user types is understood, and what is wrong is said in one line."""
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from resnet_study import cli
+from resnet_study.cli import SUBCOMMANDS, commands, main
+from resnet_study.records import (
+    PROBES,
+    RunWriter,
+    metrics_frame,
+    summarize_errors,
+    write_json,
+)
+from resnet_study.spec import RunSpec, from_flat
+from tests.test_spec import OTHER
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def call(*words: object) -> int:
+    """Exit code of the command line, in this process."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def write_run(runs: Path, spec: RunSpec) -> Path:
+    """A finished run that was never trained."""
+    writer = RunWriter(runs / spec.run_id, spec, {})
+    layers = [("stem", 0, 0), *[("conv", 1, 1)] * (spec.model.depth - 2), ("head", 4, 0)]
+    for step in range(0, int(spec.schedule.iterations) + 1, 10):
+        for split in ("train", "train_clean", "val", "test"):
+            error = 90.0 / (step + 1) + spec.seed
+            writer.log_metrics(step, 0.0, split, loss=1.0, error=error, learning_rate=0.1)
+        writer.log_layers(step, layers, {name: np.ones(len(layers)) for name in PROBES})
+    summary = summarize_errors(metrics_frame(writer.metrics))
+    writer.finish({"status": "finished", "images_per_second": 100.0, **summary})
+    return writer.folder
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study folder with four runs."""
+    folder = tmp_path_factory.mktemp("written")
+    for residual in (False, True):
+        for seed in (0, 1):
+            values = {"model.depth": 8, "model.residual": residual, "seed": seed}
+            spec = from_flat({**values, "data.name": "synthetic", "schedule.iterations": 40})
+            write_run(folder / "runs", spec)
+    return folder
+
+
+@pytest.fixture
+def study(written: Path, tmp_path: Path) -> Path:
+    """A copy of it for one test."""
+    return Path(shutil.copytree(written, tmp_path / "study"))
+
+
+SWEEP = """
+command: ["${env}", python, -m, resnet_study, train, "${args}"]
+method: grid
+parameters:
+  model.depth: {value: 8}
+  data.name: {value: synthetic}
+  schedule.iterations: {value: 6}
+  seed: {values: [0, 1]}
+"""
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in SUBCOMMANDS)], ids=str)
+def test_help_is_there(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*words, "--help") == 0
+    output, errors = capsys.readouterr()
+    assert "usage: resnet-study" in output
+    assert errors == ""
+    if words:
+        # The sections of the docstrings became the explanations of the flags.
+        assert "Args:" not in output
+        assert "-h, --help" in output
+
+
+def test_without_words_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    output = capsys.readouterr().out
+    assert all(re.search(rf"• {name} ", output) for name in SUBCOMMANDS)
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "resnet_study", "train", "--model.depth=9"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("resnet-study train: model.depth=9: ")
+
+
+def test_what_does_not_train_imports_no_jax(study: Path) -> None:
+    sweep = study.parent / "sweep.yaml"
+    sweep.write_text(SWEEP)
+    lines = [[name, "--help"] for name in ("train", *SUBCOMMANDS)]
+    lines += [
+        ["sweep", str(sweep), "--dry_run"],
+        ["compare", "error", str(study)],
+        ["claims", str(study)],
+        ["figures", str(study), "--only", "error_against_depth"],
+    ]
+    program = f"""
+import sys
+from resnet_study.cli import main
+for words in {lines!r}:
+    try:
+        main(words)
+    except SystemExit as ended:
+        assert ended.code == 0, words
+    assert not {{"jax", "flax", "optax", "orbax"}} & set(sys.modules), words
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def parsed(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> RunSpec:
+    """The spec that `train` is called with."""
+    seen = []
+
+    @functools.wraps(commands.train)
+    def train(spec: RunSpec, **_: Any) -> int:
+        seen.append(spec)
+        return 0
+
+    monkeypatch.setitem(SUBCOMMANDS, "train", train)
+    assert call("train", *words) == 0
+    return seen[0]
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_field_is_a_flag(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As wandb agent writes it, with false in lower case."""
+    value = OTHER[name]
+    text = value if isinstance(value, str) else json.dumps(value)
+    base = {"data.name": "synthetic", "schedule.iterations": 1000}
+    expected = from_flat({**base, name: value})
+    assert expected != from_flat(base)
+    words = [f"--{key}={value}" for key, value in base.items() if key != name]
+    assert parsed([*words, f"--{name}={text}"], monkeypatch) == expected
+    assert parsed([*words, f"--{name}", text], monkeypatch) == expected
+
+
+def test_true_and_false_in_every_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    for word in ("false", "False"):
+        assert not parsed([f"--model.residual={word}"], monkeypatch).model.residual
+        assert not parsed(["--model.residual", word], monkeypatch).model.residual
+    assert parsed(["--model.residual=true"], monkeypatch).model.residual
+
+
+def test_durations_and_dashes_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--schedule.iterations=30ep", "--schedule.first-drop=40%", "--probes.log-every=5"]
+    values = {
+        "schedule.iterations": "30ep",
+        "schedule.first_drop": "40%",
+        "probes.log_every": 5,
+    }
+    assert parsed(words, monkeypatch) == from_flat(values)
+
+
+BAD = [
+    (["trian"], "no subcommand trian; did you mean train?"),
+    (["qqqq"], "no subcommand qqqq; there are train, sweep,"),
+    (["--verbose"], "--verbose"),
+    (["train", "--model.depth=9"], "model.depth=9: depth is 6n+2"),
+    (["train", "--model.dept=8"], "--model.dept=8; did you mean --model.depth?"),
+    (["train", "--depth", "8"], "--depth"),
+    (["train", "--model.depth=deep"], "--model.depth"),
+    (["train", "--model.depth"], "--model.depth"),
+    (["train", "--model.residual=maybe"], "maybe"),
+    (["train", "--model.shortcut=D"], "'A', 'B', 'C'"),
+    (["train", "--data.name=a\nb"], "'digits', 'cifar10', 'synthetic'"),
+    (["train", "--schedule.iterations=a\nb"], "whole number of iterations"),
+    (["train", "--seed=-1"], "seed=-1: valid are 0 to"),
+    (["train", "--optimizer.momentum=1"], "optimizer.momentum=1.0: valid are 0 to below 1"),
+    (["train", "--optimizer.learning_rate=nan"], "optimizer.learning_rate=nan: a finite"),
+    (["train", "--data.batch_size=5000"], "valid are 1 to 1293"),
+    (["train", "--model.residual=false", "--model.shortcut=B"], "a plain network has no shortcuts"),
+    (["train", "--data.name=synthetic", "--results={file}"], "{file}"),
+    (["train", "--data.name=cifar10", "--cifar10={tmp}/none"], "{tmp}/none"),
+    (["sweep"], "PATH"),
+    (["sweep", "{tmp}/none.yaml"], "{tmp}/none.yaml: no such sweep file"),
+    (["sweep", "{tmp}"], "{tmp}: cannot be read"),
+    (["sweep", "{file}"], "{file}: a sweep is a mapping"),
+    (["sweep", "{sweep}", "--workers=0"], "--workers=0"),
+    (["sweep", "{sweep}", "--results={file}"], "{file}"),
+    (["sweep", "{sweep}", "--results={file}/below"], "{file}"),
+    (["reproduce"], "required"),
+    (["reproduce", "quik"], "quik: no such study; there are quick,"),
+    (["reproduce", "quick", "--workers=-1"], "--workers=-1"),
+    (["figures"], "name at least one study folder"),
+    (["figures", "{tmp}/none"], "{tmp}/none: no such folder"),
+    (["figures", "{tmp}/empty"], "{tmp}/empty: no runs found"),
+    (["figures", "{study}", "--only=error"], "unknown figure error"),
+    (["figures", "{study}", "--output={file}"], "{file}"),
+    (["claims"], "name at least one study folder"),
+    (["claims", "{tmp}/none"], "{tmp}/none: no such folder"),
+    (["claims", "{study}", "--only", "gradients"], "unknown claim gradients"),
+    (["claims", "{study}", "--confidence=95"], "--confidence=95.0: valid are 0.5 to below 1"),
+    (["claims", "{study}", "--confidence=nan"], "--confidence=nan"),
+    (["compare", "error"], "name at least one study folder"),
+    (["compare", "eror", "{study}"], "unknown quantity eror; did you mean error?"),
+    (["compare", "error", "{study}", "--against=time"], "'depth', 'layer', 'step'"),
+    (["compare", "error", "{study}", "--where", "depth"], "--where depth: write a field"),
+    (["compare", "error", "{study}", "--where", "depth="], "--where depth=: write a field"),
+    (["compare", "error", "{study}", "--where", "model.dept=8"], "model.dept"),
+    (["compare", "error", "{study}", "--where", "depth=deep"], "depth"),
+    (
+        ["compare", "error", "{study}", "--plot=a.pdf"],
+        "--plot=a.pdf: the file ends in .png or .svg",
+    ),
+    (["compare", "error", "{study}", "--plot={file}/a.png"], "{file}"),
+    (["data", "mnist"], "'cifar10', 'digits', 'synthetic'"),
+    (["data", "--cifar10={tmp}/none"], "{tmp}/none"),
+    (["doctor", "now"], "now"),
+]
+
+
+def check_one_line(code: int, captured: Any, reason: str) -> None:
+    assert code == 2
+    lines = captured.err.splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("resnet-study")
+    assert lines[0].endswith("--help)")
+    assert reason in lines[0]
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(("words", "reason"), BAD, ids=[" ".join(words)[:50] for words, _ in BAD])
+def test_bad_input_ends_in_one_line(
+    words: list[str],
+    reason: str,
+    study: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    places = {
+        "tmp": str(tmp_path),
+        "file": str(tmp_path / "file"),
+        "sweep": str(tmp_path / "sweep.yaml"),
+        "study": str(study),
+    }
+    before = set(tmp_path.rglob("*"))
+
+    def fill(text: str) -> str:
+        return re.sub(r"\{(\w+)\}", lambda match: places[match[1]], text)
+
+    code = call(*map(fill, words))
+    check_one_line(code, capsys.readouterr(), fill(reason))
+    # Nothing is left behind by a command that did nothing.
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", [["compare", "error"], ["claims"], ["figures"]], ids=str)
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("spec.json", b"{"),
+        ("spec.json", b"\xff\xfe"),
+        ("spec.json", b'{"model": {"depth": 9}}'),
+        ("summary.json", b"[]"),
+        ("metrics.parquet", b"PAR1"),
+        ("layers.parquet", b""),
+    ],
+)
+def test_a_damaged_record_is_named(
+    command: list[str],
+    name: str,
+    content: bytes,
+    study: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damaged = sorted((study / "runs").iterdir())[1] / name
+    damaged.write_bytes(content)
+    code = call(*command, study)
+    check_one_line(code, capsys.readouterr(), str(damaged))
+
+
+def test_a_run_that_was_just_begun_is_no_obstacle(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = from_flat({"seed": 7, "data.name": "synthetic", "schedule.iterations": 40})
+    RunWriter(study / "runs" / spec.run_id, spec, {})
+    for name in ("environment.json", "summary.json"):
+        (study / "runs" / spec.run_id / name).unlink()
+    assert call("compare", "test_error_selected", study) == 0
+    assert call("claims", study) == 0
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_terminal_without_unicode_shows_the_same(encoding: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "resnet_study", "train", "--model.dept=8"],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == (
+        "resnet-study train: Unrecognized options: --model.dept=8; did you mean --model.depth? "
+        "(see resnet-study train --help)\n"
+    )
+
+
+def test_a_terminal_without_unicode_gets_the_verdicts(study: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "resnet_study", "claims", str(study)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "undecided" in done.stdout
+
+
+def test_a_full_disk_is_one_line(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("resnet_study.records.read_frames", full)
+    code = call("claims", study)
+    check_one_line(code, capsys.readouterr(), "No space left on device")
+
+
+def test_a_mistake_in_the_program_is_not_hidden(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resnet_study.records.read_frames", lambda paths: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["claims", str(study)])
+
+
+def test_a_closed_pipe_is_no_error(study: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "resnet_study", "claims", str(study), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert errors == b""
+
+
+def test_compare_prints_and_draws(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot = study / "made" / "here" / "error.svg"
+    words = ("--split=train", "--where", "family=plain", f"--plot={plot}")
+    assert call("compare", "error", study, *words) == 0
+    output = capsys.readouterr().out
+    assert "plain" in output
+    assert "residual" not in output
+    # 90 / 41 + seed, over seeds 0 and 1.
+    assert f"{90 / 41 + 0.5:.5g}" in output
+    assert str(plot) in output
+    assert plot.read_text().rstrip().endswith("</svg>")
+
+
+def test_claims_are_printed_for_people_and_machines(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("claims", study, "--json") == 0
+    findings = json.loads(capsys.readouterr().out)
+    assert call("claims", study) == 0
+    table = capsys.readouterr().out
+    assert findings
+    assert "undecided" in table
+
+
+def test_figures_are_drawn_where_they_belong(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("figures", study, "--only", "error_against_depth") == 0
+    output = capsys.readouterr().out
+    assert output.startswith("error_against_depth: ")
+    assert sorted(path.name for path in (study / "figures").iterdir()) == [
+        "error_against_depth.png",
+        "error_against_depth.svg",
+    ]
+
+
+def test_a_dry_run_lists_every_run_and_starts_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(SWEEP)
+    results = tmp_path / "results"
+    values = {"model.depth": 8, "data.name": "synthetic", "schedule.iterations": 6}
+    specs = [from_flat({**values, "seed": seed}) for seed in (0, 1)]
+    write_run(results / "runs", specs[1])
+    assert call("sweep", sweep, f"--results={results}", "--dry-run") == 0
+    rows = capsys.readouterr().out.splitlines()
+    states = {spec.run_id: next(row for row in rows if spec.run_id in row) for spec in specs}
+    assert "to do" in states[specs[0].run_id]
+    assert "finished" in states[specs[1].run_id]
+    assert [path.name for path in (results / "runs").iterdir()] == [specs[1].run_id]
+
+
+def test_a_reason_is_shown_as_it_is(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = {"status": "failed", "reason": "ValueError: [a] and [/b]"}
+    write_json(sorted((study / "runs").iterdir())[0] / "summary.json", failed)
+    assert call("status", study) == 0
+    assert failed["reason"] in capsys.readouterr().out
+
+
+def test_one_run_from_training_to_its_report_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data.name=synthetic", "--model.depth=8", "--schedule.iterations=4"]
+    words += ["--data.batch_size=16", f"--results={tmp_path}"]
+    assert call("train", *words) == 0
+    first = capsys.readouterr()
+    assert "finished: training error" in first.out
+    (run,) = (tmp_path / "runs").iterdir()
+    assert str(run) in first.out
+    written = (run / "metrics.parquet").stat().st_mtime_ns
+    # A finished run is only reported.
+    assert call("train", *words) == 0
+    assert "finished: training error" in capsys.readouterr().out
+    assert (run / "metrics.parquet").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("name", ["digits", "synthetic"])
+def test_data_describes_what_it_loads(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("data", name) == 0
+    output = capsys.readouterr().out
+    assert re.search(r"\d+ training, \d+ validation and \d+ test images of 8x8x[13], 10", output)
+
+
+def test_doctor_shows_what_a_run_would_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("doctor") == 0
+    output = capsys.readouterr().out
+    for word in ("resnet-study", "jaxlib", "(cpu)", "allocator", "CIFAR-10"):
+        assert word in output
+    assert os.environ["RESNET_STUDY_CACHE"] in output
+
+
+def test_help_and_errors_agree_on_the_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("compare") == 2
+    assert f"(see {cli.PROGRAM} compare --help)" in capsys.readouterr().err

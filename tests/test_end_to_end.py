@@ -1,0 +1,153 @@
+"""The README's main promise with the real thing: the command as a process, a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from resnet_study.analysis.claims import CLAIMS, judge
+from resnet_study.figures import FIGURES
+from resnet_study.records import read_frames
+from resnet_study.reproduce import load_study, specs_of
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+
+def command(*words: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "resnet_study", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, cwd=cwd, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke study, run once."""
+    results = tmp_path_factory.mktemp("results")
+    process = command("reproduce", "smoke", f"--results={results}")
+    assert process.returncode == 0, process.stderr
+    assert "report.html" in process.stdout
+    return results / "smoke"
+
+
+def test_reproduce_leaves_runs_figures_findings_and_report(study: Path) -> None:
+    assert len(list((study / "runs").iterdir())) == 4
+    for name in FIGURES:
+        for ending in ("png", "svg"):
+            assert (study / "figures" / f"{name}.{ending}").stat().st_size > 10_000
+    assert "## Verdicts" in (study / "findings.md").read_text()
+
+
+def test_reproduce_again_trains_nothing(study: Path) -> None:
+    before = {f: f.stat().st_mtime_ns for f in study.rglob("metrics.parquet")}
+    process = command("reproduce", "smoke", f"--results={study.parent}")
+    assert process.returncode == 0, process.stderr
+    assert {f: f.stat().st_mtime_ns for f in study.rglob("metrics.parquet")} == before
+
+
+def test_claims_as_json_and_as_table(study: Path) -> None:
+    process = command("claims", study, "--json")
+    assert process.returncode == 0, process.stderr
+    findings = json.loads(process.stdout)
+    assert [finding["claim"] for finding in findings] == list(CLAIMS)
+    # One seed per arm never decides.
+    assert {finding["verdict"] for finding in findings} <= {"indicated", "undecided"}
+    process = command("claims", study)
+    assert process.returncode == 0, process.stderr
+    assert "undecided" in process.stdout
+
+
+def test_compare_as_table_and_plot(study: Path, tmp_path: Path) -> None:
+    plot = tmp_path / "plots" / "response.png"
+    where = ("--against=layer", "--where", "depth=8", f"--plot={plot}")
+    process = command("compare", "response_std", study, *where)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("plain") == process.stdout.count("residual") == 8
+    assert plot.stat().st_size > 10_000
+
+
+def test_figures_by_name(study: Path, tmp_path: Path) -> None:
+    process = command("figures", study, "--only", "gradient_profile", f"--output={tmp_path}")
+    assert process.returncode == 0, process.stderr
+    assert sorted(f.name for f in tmp_path.iterdir()) == [
+        "gradient_profile.png",
+        "gradient_profile.svg",
+    ]
+
+
+def test_a_run_folder_is_read_with_pandas_alone(study: Path) -> None:
+    folder = next(iter((study / "runs").iterdir()))
+    layers = pd.read_parquet(folder / "layers.parquet")
+    assert {"step", "layer", "activation_gradient_norm"} <= set(layers.columns)
+    assert {"step", "split", "error"} <= set(pd.read_parquet(folder / "metrics.parquet").columns)
+
+
+def test_doctor_says_what_is_in_use() -> None:
+    process = command("doctor")
+    assert process.returncode == 0, process.stderr
+    for word in ("device", "jax", "allocator", "compilation cache", "CIFAR-10"):
+        assert word in process.stdout
+
+
+def test_data_reports_what_it_found() -> None:
+    process = command("data", "digits")
+    assert process.returncode == 0, process.stderr
+    assert "1293 training, 144 validation and 360 test images of 8x8x1" in process.stdout
+
+
+def test_the_committed_results_still_give_the_verdicts_that_the_readme_quotes() -> None:
+    """From the records alone, as a reader can check."""
+    frames = read_frames([ROOT / "results" / "reference" / "quick"])
+    study = load_study("quick")
+    assert set(frames.runs.index) == {spec.run_id for spec in specs_of(study)}
+    quoted = re.findall(r"^\| [✓?✗~] ([a-z ]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert [finding.verdict for finding in judge(study.claims, frames)] == quoted
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_report_in_a_browser(study: Path, tmp_path: Path) -> None:
+    """The page shows its verdicts and every figure, and loads nothing from elsewhere."""
+    page = tmp_path / "alone" / "report.html"
+    page.parent.mkdir()
+    shutil.copy(study / "report.html", page)
+    log = tmp_path / "net.json"
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--log-net-log={log}",
+        "--virtual-time-budget=5000",
+    ]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    process = subprocess.run(
+        [str(BROWSER), *flags, "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("<img") == len(FIGURES)
+    assert process.stdout.count("undecided") >= 1
+    shot = tmp_path / "page.png"
+    subprocess.run(
+        [str(BROWSER), *flags, f"--screenshot={shot}", "--window-size=1200,2000", page.as_uri()],
+        capture_output=True,
+        timeout=120,
+        check=True,
+        env=environment,
+    )
+    assert shot.stat().st_size > 50_000

@@ -1,0 +1,198 @@
+"""A sweep file is the exact grid, each point once, or is refused in one line."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resnet_study.errors import UserError
+from resnet_study.launch import read_sweep
+from resnet_study.spec import from_flat, to_iterations
+
+AXES: dict[str, list[Any]] = {
+    "seed": [0, 1, 2],
+    "model.depth": [8, 20, 110],
+    "model.residual": [False, True],
+    "model.initialization": ["he", "lecun"],
+    "optimizer.learning_rate": [0.1, 0.05],
+    "probes.layers_every": [0, "5%"],
+}
+
+
+COMMAND = 'command: ["${env}", python, -m, resnet_study, train, "${args}"]'
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(text)
+    return path
+
+
+def grid(parameters: str) -> str:
+    """A sweep over the parameters, given in YAML's flow style without the outer braces."""
+    return f"{COMMAND}\nmethod: grid\nparameters: {{{parameters}}}\n"
+
+
+@st.composite
+def axes_of_a_grid(draw: st.DrawFn) -> list[tuple[str, list[Any]]]:
+    """Four parameters in any order, each with some of its values in any order."""
+    names = draw(st.permutations(sorted(AXES)))[:4]
+    lists = [draw(st.lists(st.sampled_from(AXES[n]), min_size=1, unique=True)) for n in names]
+    return list(zip(names, lists, strict=True))
+
+
+@settings(max_examples=40)
+@given(axes_of_a_grid())
+def test_the_grid_is_the_product_as_wandb_orders_it(
+    tmp_path_factory: pytest.TempPathFactory, axes: list[tuple[str, list[Any]]]
+) -> None:
+    """wandb sorts the parameters by name; the last is the fastest."""
+    parameters = {name: {"values": values} for name, values in axes}
+    text = yaml.safe_dump({"method": "grid", "parameters": parameters}, sort_keys=False)
+    specs = read_sweep(write(tmp_path_factory.mktemp("sweep"), f"{text}{COMMAND}"))
+    axes = sorted(axes)
+    names = [name for name, _ in axes]
+    points = [
+        dict(zip(names, point, strict=True))
+        for point in itertools.product(*(values for _, values in axes))
+    ]
+    assert specs == [from_flat(point) for point in points]
+    assert len({spec.run_id for spec in specs}) == len(specs) == len(points)
+
+
+def test_a_value_and_a_list_of_one_are_the_same(tmp_path: Path) -> None:
+    one = read_sweep(write(tmp_path, grid("seed: {value: 3}")))
+    listed = read_sweep(write(tmp_path, grid("seed: {values: [3]}")))
+    assert one == listed == [from_flat({"seed": 3})]
+
+
+def test_everything_of_a_grid_that_wandb_accepts_is_accepted(tmp_path: Path) -> None:
+    text = f"""
+program: train.py
+{COMMAND}
+method: grid
+metric: {{name: test/error, goal: minimize}}
+name: a
+description: >
+  more than
+  one line
+project: p
+entity: e
+run_cap: 3
+parameters:
+  seed: {{values: [0, 1, 2, 3], distribution: categorical}}
+  model.depth: {{value: 8, distribution: constant}}
+"""
+    assert [spec.seed for spec in read_sweep(write(tmp_path, text))] == [0, 1, 2]
+
+
+def test_yaml_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
+    """YAML 1.1 reads 1e-4 as text."""
+    text = grid("optimizer.weight_decay: {values: [1e-4, 0, 5.0e-4]}")
+    specs = read_sweep(write(tmp_path, text))
+    assert [spec.optimizer.weight_decay for spec in specs] == [1e-4, 0.0, 5e-4]
+
+
+def test_durations_keep_their_forms(tmp_path: Path) -> None:
+    text = grid("schedule.iterations: {values: [300, 30ep]}")
+    specs = read_sweep(write(tmp_path, text))
+    data = specs[0].data
+    assert [s.schedule.iterations for s in specs] == [300, to_iterations("30ep", data, None, "x")]
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_sweep_of_the_project_is_valid(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    specs = read_sweep(path)
+    sizes = [len(p.get("values", [None])) for p in content["parameters"].values()]
+    expected = 1
+    for size in sizes:
+        expected *= size
+    if content["method"] == "random":
+        expected = content["run_cap"]
+    assert len(specs) == min(expected, content.get("run_cap", expected))
+    assert len({spec.run_id for spec in specs}) == len(specs)
+    # What wandb agent would run is the same program.
+    assert content["command"][1:5] == ["python", "-m", "resnet_study", "train"]
+
+
+BAD = [
+    ("metod: grid\nparameters: {seed: {value: 0}}", "unknown key metod; did you mean method?"),
+    ("method: grid\nzzzzzzz: 1", "unknown key zzzzzzz; known are program,"),
+    ("method: grid\n1: 2", "unknown key 1"),
+    (f"{COMMAND}\nparameters: {{seed: {{value: 0}}}}", "method=None: "),
+    (f"{COMMAND}\nmethod: bayes\nparameters: {{seed: {{value: 0}}}}", "needs wandb's server"),
+    (f"{COMMAND}\nmethod: random\nparameters: {{seed: {{value: 0}}}}", "random"),
+    (f"{COMMAND}\nmethod: grid", "parameters: a mapping"),
+    (f"{COMMAND}\nmethod: grid\nparameters: {{}}", "parameters: a mapping"),
+    (f"{COMMAND}\nmethod: grid\nparameters: [seed]", "parameters: a mapping"),
+    ("method: grid\nparameters: {seed: {value: 0}}", "command: a list of words"),
+    (grid("model.dept: {value: 8}"), "unknown parameter model.dept; did you mean model.depth?"),
+    (grid("qqqqqq: {value: 8}"), "unknown parameter qqqqqq; known are model.depth,"),
+    (grid("1: {value: 8}"), "unknown parameter 1"),
+    (grid("model: {parameters: {depth: {value: 8}}}"), "unknown parameter model; did you mean"),
+    (grid("seed: 3"), "parameters.seed: write {value: 3} or {values: [...]}"),
+    (grid("seed: [3, 4]"), "parameters.seed: write {value: [3, 4]}"),
+    (grid("seed: {}"), "parameters.seed: give "),
+    (grid("seed: {value: 0, values: [1]}"), "parameters.seed: give either value or values"),
+    (grid("seed: {values: []}"), "parameters.seed: values is a list of at least one"),
+    (grid("seed: {values: 3}"), "parameters.seed: values is a list"),
+    (grid("seed: {values: [[0], [1]]}"), "parameters.seed: values are numbers, words"),
+    (grid("seed: {valeus: [0]}"), "unknown key of seed valeus; did you mean values?"),
+    (grid("optimizer.momentum: {min: 0.1, max: 0.9}"), "parameters.optimizer.momentum: "),
+    (
+        grid("optimizer.momentum: {distribution: uniform, min: 0, max: 1}"),
+        "a grid needs values",
+    ),
+    (grid("seed: {distribution: normal, value: 1}"), "parameters.seed: "),
+    (grid("seed: {values: [0, 1, 0]}"), "grid points 0 and 2 are the same run"),
+    (
+        grid("optimizer.learning_rate: {values: [0.1, 1e-1]}"),
+        "grid points 0 and 1 are the same run",
+    ),
+    (grid("optimizer.learning_rate: {value: fast}"), "optimizer.learning_rate"),
+    (grid("optimizer.learning_rate: {value: nan}"), "optimizer.learning_rate=nan: a finite"),
+    (grid("optimizer.learning_rate: {value: true}"), "optimizer.learning_rate=True: a finite"),
+    (grid("model.depth: {values: [8, 9]}"), "model.depth=9: depth is 6n+2"),
+    (grid('model.depth: {value: "8"}'), "model.depth"),
+    (grid("model.depth: {value: 8.0}"), "model.depth=8.0: a value of type int"),
+    (grid("model.depth: {value: null}"), "model.depth"),
+    (grid("model.residual: {value: 1}"), "model.residual=1: a value of type bool"),
+    (grid("data.name: {value: mnist}"), "valid are digits, cifar10, synthetic"),
+    (grid("data.name: {value: 2020-01-01}"), "data.name=2020-01-01"),
+    (f"{grid('seed: {value: 0}')}run_cap: 0", "run_cap=0: a whole number"),
+    (f"{grid('seed: {value: 0}')}run_cap: true", "run_cap=True: a whole number"),
+    ("", "a sweep is a mapping"),
+    ("- method: grid", "a sweep is a mapping"),
+    ("method: [grid", "not valid YAML"),
+    ("a: b: c", "not valid YAML"),
+    ("? {a: 1}\n: 2", "not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD, ids=lambda v: "-".join(v.split())[-30:])
+def test_a_bad_sweep_is_refused_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        read_sweep(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert reason in message
+    assert "\n" not in message
+
+
+def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.yaml: no such sweep file"):
+        read_sweep(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match=rf"{tmp_path}: cannot be read"):
+        read_sweep(tmp_path)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x01\xd8")
+    with pytest.raises(UserError, match="binary: cannot be read"):
+        read_sweep(tmp_path / "binary")

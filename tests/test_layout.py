@@ -1,0 +1,115 @@
+"""The structure of the project: imports go one way, studies name what exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resnet_study.analysis.claims import CLAIMS
+from resnet_study.figures import FIGURES
+from resnet_study.reproduce import load_study, specs_of, studies
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "resnet_study"
+
+FLOORS = (
+    {"errors", "reference"},
+    {"spec"},
+    {"study", "records", "lease", "runtime"},
+    {"environment", "data", "probes", "optimizers"},
+    {"models"},
+    {"tracking"},
+    {"training"},
+    {"launch"},
+    {"analysis"},
+    {"figures"},
+    {"report", "wandb_mirror"},
+    {"reproduce"},
+    {"cli"},
+    {"__main__", "__init__"},
+)
+LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
+NO_JAX = ("analysis", "figures", "report", "records", "spec", "reference", "lease", "launch", "cli")
+
+
+def imports_of(file: Path) -> set[str]:
+    """First names under resnet_study that a file imports when it is imported."""
+    names = set()
+    tree = ast.parse(file.read_text())
+    # Inside a function an import is deferred: those are the ways around jax at start.
+    deferred = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if id(node) in deferred:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            if parts[0] == "resnet_study":
+                names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return {name for name in names if not name.startswith("__")}
+
+
+def test_a_module_imports_only_from_its_own_floor_or_below() -> None:
+    wrong = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        own = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        assert own in LEVEL, f"{own} has no floor in this test"
+        wrong += [
+            f"{file.relative_to(ROOT)} imports {name}"
+            for name in imports_of(file)
+            if name in LEVEL and LEVEL[name] > LEVEL[own]
+        ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("module", NO_JAX)
+def test_what_reads_records_loads_no_jax(module: str) -> None:
+    code = (
+        f"import sys, resnet_study.{module}\n"
+        "found = {'jax', 'flax', 'optax', 'orbax'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {found}' if found else 0)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("optional", ["wandb", "tyro", "submitit"])
+def test_training_needs_no_optional_package(optional: str) -> None:
+    code = (
+        f"import sys; sys.modules[{optional!r}] = None\n"
+        "import resnet_study.training.loop, resnet_study.launch.worker"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("name", studies())
+def test_a_study_names_sweeps_figures_and_claims_that_exist(name: str) -> None:
+    study = load_study(name)
+    assert study.name == name
+    assert set(study.figures) <= set(FIGURES)
+    assert set(study.claims) <= set(CLAIMS)
+    assert specs_of(study)
+
+
+def test_quick_study_has_the_depths_and_families_it_promises() -> None:
+    specs = specs_of(load_study("quick"))
+    grid = {(s.model.depth, s.model.residual, s.seed) for s in specs}
+    assert len(grid) == len(specs)
+    assert grid >= {(d, r, s) for d in (8, 20, 32, 56, 110) for r in (False, True) for s in (0, 1)}
+
+
+def test_the_lock_file_pins_everything_and_names_no_address() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in text
+    for line in text.splitlines():
+        assert re.match(r"[A-Za-z0-9_.-]+==|\s+--hash=sha256:[0-9a-f]{64}", line), line

@@ -1,0 +1,141 @@
+"""Probes against direct computations of the same quantities."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnet_study.models import Network, layers_of
+from resnet_study.probes import (
+    geometric_steps,
+    inactive_fraction,
+    norm,
+    norms,
+    recorded_steps,
+    response_moments,
+    tap,
+)
+from resnet_study.spec import DATASETS, ModelSpec
+
+
+def test_tap_is_the_identity_and_reports_the_gradient_norm() -> None:
+    x = jax.random.normal(jax.random.key(0), (3, 5))
+    weights = jax.random.normal(jax.random.key(1), (3, 5))
+
+    def loss(x: jax.Array, probe: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.sin(tap(x, probe)) * weights)
+
+    assert (tap(x, jnp.float32(0)) == x).all()
+    gradient, tapped = jax.grad(loss, argnums=(0, 1))(x, jnp.float32(0))
+    np.testing.assert_array_equal(gradient, jnp.cos(x) * weights)
+    np.testing.assert_allclose(tapped, jnp.linalg.norm(gradient), rtol=1e-6)
+
+
+def test_moments_and_inactive_fraction_against_numpy() -> None:
+    x = np.random.default_rng(0).normal(2, 3, size=(8, 4, 4, 16)).astype(np.float32)
+    mean, std = response_moments(jnp.asarray(x))
+    np.testing.assert_allclose([mean, std], [x.mean(dtype=float), x.std(dtype=float)], rtol=1e-5)
+    assert float(inactive_fraction(jax.nn.relu(x))) == pytest.approx((x <= 0).mean())
+    constant_mean, constant_std = response_moments(jnp.full((4, 4), 7.0))
+    assert float(constant_mean) == 7
+    assert float(constant_std) == 0
+
+
+def test_norms_against_numpy() -> None:
+    tensors = [jnp.arange(4.0), jnp.ones((2, 3)), jnp.zeros(5)]
+    expected = [np.sqrt(14), np.sqrt(6), 0]
+    np.testing.assert_allclose(norms(tensors), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_norms_hold_where_squares_leave_float32(scale: float) -> None:
+    x = jnp.array([3.0, -4.0]) * scale
+    assert float(norm(x)) == pytest.approx(5 * scale)
+    tapped = jax.grad(lambda probe: jnp.vdot(tap(jnp.ones(2), probe), x))(jnp.float32(0))
+    assert float(tapped) == pytest.approx(5 * scale)
+
+
+def test_norm_of_nothing_and_of_what_is_not_finite() -> None:
+    assert float(norm(jnp.zeros(3))) == 0
+    assert not np.isfinite(norm(jnp.array([1.0, np.inf])))
+    assert not np.isfinite(norm(jnp.array([1.0, np.nan])))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_every_layer_reports_the_gradient_that_a_perturbation_of_it_has(residual: bool) -> None:
+    """Adding a zero array to a layer's output has that output's gradient as its own."""
+    spec, shape = ModelSpec(depth=8, residual=residual), DATASETS["synthetic"]
+    model = Network(spec, shape, jax.random.key(0))
+    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+    graph, variables = nnx.split(model)
+    state = nnx.to_pure_dict(variables)
+    weights = jax.random.normal(jax.random.key(2), (4, shape.classes))
+
+    def loss(taps: jax.Array, perturbed: int | None, perturbation: jax.Array | None) -> jax.Array:
+        merged = nnx.merge(graph, state)
+        if perturbed is not None:
+            layers = [merged.stem, *(x for b in merged.blocks for x in (b.layer1, b.layer2))]
+            convolution = layers[perturbed].conv
+            original = type(convolution).__call__
+
+            class Perturbed(type(convolution)):  # type: ignore[misc]
+                def __call__(self, x: jax.Array) -> jax.Array:
+                    return original(self, x) + perturbation
+
+            object.__setattr__(convolution, "__class__", Perturbed)
+        return jnp.sum(merged(images, taps, train=True)[0] * weights)
+
+    zeros = jnp.zeros((8, 2))
+    tapped = jax.grad(loss)(zeros, None, None)
+    widths, sizes = [16, 16, 16, 32, 32, 64, 64], [8, 8, 8, 4, 4, 2, 2]
+    for index, (width, size) in enumerate(zip(widths, sizes, strict=True)):
+        perturbation = jnp.zeros((4, size, size, width))
+        gradient = jax.grad(loss, argnums=2)(zeros, index, perturbation)
+        np.testing.assert_allclose(tapped[index, 0], jnp.linalg.norm(gradient), rtol=1e-4)
+    np.testing.assert_allclose(tapped[7, 0], jnp.linalg.norm(weights), rtol=1e-5)
+
+
+def test_responses_follow_scale_and_shift_of_the_normalisation() -> None:
+    """After BN a channel has mean β and variance γ² var/(var + ε), whatever came before."""
+    spec = ModelSpec(depth=8)
+    model = Network(spec, DATASETS["synthetic"], jax.random.key(0))
+    model.blocks[1].layer1.norm.scale[...] = jnp.full(32, 3.0)
+    model.blocks[1].layer1.norm.bias[...] = jnp.full(32, -2.0)
+    images = jax.random.normal(jax.random.key(1), (16, 8, 8, 3))
+    _, responses = model(images, jnp.zeros((8, 2)), train=True)
+    assert responses.mean.shape == responses.std.shape == responses.inactive.shape == (8,)
+    index = [layer.name for layer in layers_of(8)].index("stage2.block1.conv1")
+    np.testing.assert_allclose(responses.mean[index], -2, atol=1e-4)
+    np.testing.assert_allclose(responses.std[index], 3, rtol=1e-3)
+    np.testing.assert_allclose(responses.std[0], 1, rtol=1e-3)
+    # P(N(-2, 3²) < 0) = 0.747, and about a half where γ = 1 and β = 0.
+    assert responses.inactive[index] == pytest.approx(0.747, abs=0.03)
+    assert responses.inactive[0] == pytest.approx(0.5, abs=0.1)
+    assert np.isnan(responses.inactive[-1])
+
+
+def test_without_taps_nothing_is_computed() -> None:
+    model = Network(ModelSpec(depth=8), DATASETS["synthetic"], jax.random.key(0))
+    assert model(jnp.zeros((2, 8, 8, 3)), train=True)[1] is None
+
+
+def test_geometric_steps() -> None:
+    assert geometric_steps(0) == [0]
+    assert geometric_steps(40) == [0, 1, 2, 3, 5, 8, 13, 21, 34]
+
+
+@given(st.integers(1, 5000), st.integers(0, 1000))
+def test_recorded_steps_hold_start_end_and_cadence(iterations: int, every: int) -> None:
+    steps = recorded_steps(iterations, every)
+    if every == 0:
+        assert steps == []
+        return
+    assert steps == sorted(set(steps))
+    assert {0, 1, iterations} <= set(steps)
+    assert set(range(0, iterations, every)) <= set(steps)
+    assert max(steps) == iterations

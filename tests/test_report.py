@@ -1,0 +1,320 @@
+"""The report says everything, escapes everything and loads nothing."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from resnet_study.analysis.claims import CLAIMS, Finding, judge
+from resnet_study.figures import RenderedFigure, render
+from resnet_study.records import Frames
+from resnet_study.report import content, write_report
+from resnet_study.study import Study
+from tests.planted import join, planted_frames
+
+STUDY = Study(
+    name="quick",
+    title="Why do deep plain networks fail?",
+    question="Do they? (He et al. 2015, arXiv 1512.03385)",
+    sweeps=("quick.yaml",),
+    figures=("error_against_depth", "gradient_ratio"),
+    claims=tuple(CLAIMS),
+    cost="a minute",
+    expected="plain-56 fails",
+)
+
+HOSTILE = "<script>alert(1)</script> \"q\" 's' a|b `c` *d* [e](javascript:f) {{ 7*7 }} &amp; \n# g"
+
+FINDING = Finding(
+    claim="some_claim",
+    statement="The statement.",
+    source="Somebody 2020, arXiv 2001.00001",
+    quote="Quoted words.",
+    verdict="reproduced",
+    effect=-4.3125,
+    unit="percentage points",
+    interval=(-5.0, -3.5),
+    confidence=0.95,
+    n="3 seeds per arm",
+    detail="The detail.",
+    needed="",
+)
+
+FRAMES = planted_frames((8, 20), 3, 60, layers=False)
+
+
+class Page(HTMLParser):
+    """Elements, what they would load, links, ids and text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.handlers: list[str] = []
+        self.alts: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "srcset", "data", "poster", "action", "formaction"):
+                self.loads.append(value or "")
+            elif name == "href":
+                (self.links if tag == "a" else self.loads).append(value or "")
+            elif name.startswith("on"):
+                self.handlers.append(name)
+            elif name == "alt":
+                self.alts.append(value or "")
+            elif name == "id":
+                self.ids.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def report(
+    folder: Path,
+    frames: Frames = FRAMES,
+    findings: list[Finding] | None = None,
+    figures: list[RenderedFigure] | None = None,
+    study: Study = STUDY,
+) -> tuple[str, str]:
+    """Text of findings.md and report.html."""
+    paths = write_report(study, frames, findings or [], figures or [], folder)
+    assert paths == (folder / "findings.md", folder / "report.html")
+    return paths[0].read_text(), paths[1].read_text()
+
+
+def tokens(markdown: str) -> list[Token]:
+    """All tokens, inline ones too."""
+    blocks = MarkdownIt("commonmark").enable("table").parse(markdown)
+    return [token for block in blocks for token in (block, *(block.children or []))]
+
+
+def with_environment(folder: Path, *environments: dict[str, object]) -> Frames:
+    """Frames whose runs have these environments, one each."""
+    frames = planted_frames((8,), len(environments), 60, families=("plain",), layers=False)
+    for run, environment in zip(frames.runs.index, environments, strict=True):
+        (folder / run).mkdir(parents=True)
+        (folder / run / "environment.json").write_text(json.dumps(environment))
+    runs = frames.runs.assign(folder=[str(folder / run) for run in frames.runs.index])
+    return frames._replace(runs=runs)
+
+
+def test_every_finding_and_figure_of_a_whole_study_is_there(tmp_path: Path) -> None:
+    frames = planted_frames((8, 20, 56), 2, 60)
+    findings = judge(list(CLAIMS), frames)
+    figures = render(["error_against_depth", "gradient_ratio"], frames, tmp_path / "figures")
+    markdown, html = report(tmp_path, frames, findings, figures)
+    page = Page(html)
+    for finding in findings:
+        assert f"claim-{finding.claim}" in page.ids
+        for text in (finding.statement, finding.detail, finding.n, finding.unit):
+            assert text in page.text
+            assert content_of(markdown, text)
+        assert not finding.quote or finding.quote in page.text
+    for figure in figures:
+        assert figure.caption in page.text
+        assert f"](figures/{figure.name}.png)" in markdown
+        assert (tmp_path / "figures" / f"{figure.name}.png").exists()
+    assert len(page.alts) == page.tags.count("img") == len(figures)
+    assert all(len(alt) > 20 for alt in page.alts)
+
+
+def content_of(markdown: str, text: str) -> bool:
+    """Whether the rendered Markdown holds the text."""
+    rendered = "".join(t.content for t in tokens(markdown) if t.type in ("text", "text_special"))
+    return " ".join(text.split()) in rendered
+
+
+def test_page_loads_nothing_and_links_only_inside_and_to_citations(tmp_path: Path) -> None:
+    figures = render(["error_against_depth"], FRAMES, tmp_path)
+    _, html = report(tmp_path, findings=[FINDING], figures=figures)
+    page = Page(html)
+    assert page.loads
+    assert all(load.startswith("data:image/") for load in page.loads)
+    assert page.handlers == []
+    assert not {"script", "link", "iframe", "object", "embed", "form"} & set(page.tags)
+    assert not re.search(r"@import|url\(", html)
+    outside = [link for link in page.links if not link.startswith("#")]
+    assert set(outside) == {
+        "https://arxiv.org/abs/1512.03385",
+        "https://arxiv.org/abs/2001.00001",
+    }
+    inside = {link[1:] for link in page.links if link.startswith("#")}
+    assert inside <= set(page.ids)
+
+
+def test_hostile_text_is_shown_as_it_is(tmp_path: Path) -> None:
+    fields = ("statement", "source", "quote", "unit", "n", "detail", "needed")
+    finding = replace(FINDING, **dict.fromkeys(fields, HOSTILE), verdict="undecided")
+    study = replace(STUDY, title=HOSTILE, question=HOSTILE, cost=HOSTILE, expected=HOSTILE)
+    frames = with_environment(tmp_path / "runs", {"command": HOSTILE, "data": HOSTILE})
+    runs = frames.runs.assign(status="failed", reason=HOSTILE)
+    figures = [RenderedFigure("x", HOSTILE, HOSTILE, None, None, HOSTILE)]
+    markdown, html = report(tmp_path, frames._replace(runs=runs), [finding], figures, study)
+    page = Page(html)
+    assert "script" not in page.tags
+    assert not any("javascript" in link for link in page.links)
+    # Title twice, question, statement three times, quote, ...: at the least.
+    assert page.text.count(HOSTILE) >= 15
+    types = [token.type for token in tokens(markdown)]
+    assert not {"html_block", "html_inline", "link_open"} & set(types)
+    assert content_of(markdown, HOSTILE)
+    codes = [token.content for token in tokens(markdown) if token.type == "code_inline"]
+    assert " ".join(HOSTILE.split()) in codes
+
+
+def test_markdown_tables_are_whole(tmp_path: Path) -> None:
+    pipes = replace(FINDING, statement="a | b", n="c | d")
+    slow = planted_frames((8,), 1, 60, layers=False, values={"optimizer.learning_rate": 0.01})
+    markdown, _ = report(tmp_path, join(FRAMES, slow), [pipes, FINDING])
+    kinds = [token.type for token in tokens(markdown)]
+    assert kinds.count("table_open") == 4  # verdicts, two groups of errors, runs
+    rows: list[int] = []
+    widths: list[set[int]] = []
+    for kind in kinds:
+        if kind == "table_open":
+            widths.append(set())
+        elif kind == "tr_open":
+            rows.append(0)
+        elif kind in ("td_open", "th_open"):
+            rows[-1] += 1
+        elif kind == "tr_close":
+            widths[-1].add(rows[-1])
+    assert widths == [{4}, {5}, {5}, {9}]
+    assert "|" not in "".join(t.content for t in tokens(markdown) if t.type == "text").replace(
+        "a | b", ""
+    ).replace("c | d", "")
+
+
+@pytest.mark.parametrize("verdict", content.VERDICTS)
+def test_verdicts_are_words_and_counted(verdict: str, tmp_path: Path) -> None:
+    finding = replace(FINDING, verdict=verdict, needed="more seeds")  # type: ignore[arg-type]
+    markdown, html = report(tmp_path, findings=[finding, finding, FINDING])
+    page = Page(html)
+    count = 3 if verdict == "reproduced" else 2
+    assert re.search(rf"{count}\s+{verdict}", page.text)
+    assert f"{count} {verdict}" in markdown
+    is_open = verdict in ("not reproduced", "undecided")
+    assert ("What this does not show" in page.text) == (is_open or "no readable" in page.text)
+    assert page.text.count("Needed: more seeds") == (2 if is_open else 0)
+
+
+def test_effect_is_given_with_unit_interval_and_level() -> None:
+    text = content.effect_text(FINDING)
+    assert text == "−4.312 percentage points, 95 % interval −5 to −3.5"
+    assert content.effect_text(replace(FINDING, interval=None)).endswith("points, no interval")
+    assert content.effect_text(replace(FINDING, effect=None, interval=None)) == "no estimate"
+
+
+def test_error_table_is_mean_sd_n_of_each_depth_and_family() -> None:
+    table = content.error_table("", FRAMES)
+    assert table.columns == (
+        "plain, training",
+        "plain, test",
+        "residual, training",
+        "residual, test",
+    )
+    for depth, cells in table.rows:
+        runs = FRAMES.runs[FRAMES.runs.depth == depth]
+        for cell, (family, split) in zip(
+            cells, [(f, s) for f in ("plain", "residual") for s in ("train", "test")], strict=True
+        ):
+            values = runs.loc[runs.family == family, f"{split}_error_last"]
+            assert cell.text == f"{values.mean():.2f} ± {values.std(ddof=1):.2f} (3)"
+            assert cell.published == ""
+
+
+def test_error_table_has_published_values_and_no_spread_for_one_seed() -> None:
+    frames = planted_frames((56, 110), 1, 60, layers=False, values={"data.name": "cifar10"})
+    rows = dict(content.error_table("", frames).rows)
+    assert [cell.published for cell in rows[56]] == ["5.67", "13.27", "0.10", "6.97"]
+    assert [cell.published for cell in rows[110]] == ["", ">60", "0.06", "6.61"]
+    assert all(re.fullmatch(r"\d+\.\d\d \(1\)", cell.text) for cell in rows[56])
+
+
+def test_runs_that_did_not_finish_are_told_apart(tmp_path: Path) -> None:
+    runs = FRAMES.runs.copy()
+    runs["reason"], runs["diverged_at"], runs["step"] = pd.NA, float("nan"), float("nan")
+    first, second, third = runs.index[:3]
+    runs.loc[first, ["status", "reason"]] = ["failed", "ValueError: boom"]
+    runs.loc[second, "status"], runs.loc[second, "diverged_at"] = "diverged", 30
+    runs.loc[third, "status"] = None
+    markdown, html = report(tmp_path, FRAMES._replace(runs=runs))
+    for text in (markdown, Page(html).text):
+        assert "3 of 12 runs did not finish" in text
+        assert "failed (ValueError: boom)" in text
+        assert "diverged (at iteration 30)" in text
+        assert "plain-8, seed 2: unknown" in text
+
+
+def test_figures_that_were_not_drawn_are_given_with_the_reason(tmp_path: Path) -> None:
+    figures = render(["gradient_ratio", "training_curves"], FRAMES, tmp_path)
+    markdown, html = report(tmp_path, figures=figures)
+    problem = "no run recorded activation_gradient_norm"
+    assert problem in Page(html).text
+    assert content_of(markdown, problem)
+    assert Page(html).tags.count("img") == 1
+
+
+def test_environment_is_grouped_and_dirty_trees_are_said(tmp_path: Path) -> None:
+    clean = {"packages": {"jax": "1.0"}, "git": {"revision": "abc", "dirty": False}}
+    dirty = {"packages": {"jax": "1.1"}, "git": {"revision": "abc", "dirty": True}}
+    frames = with_environment(tmp_path, clean, dirty, dirty)
+    collected = content.collect(STUDY, frames, [], [])
+    entries = dict(collected.environment)
+    assert entries["jax"] == ("1.0 (1 run)", "1.1 (2 runs)")
+    assert entries["git revision"] == ("abc",)
+    assert entries["uncommitted changes"] == ("no (1 run)", "yes (2 runs)")
+    assert len(collected.warnings) == 1
+    assert "2 of 3 runs were made with uncommitted changes" in collected.warnings[0]
+    markdown, html = report(tmp_path, frames)
+    assert content_of(markdown, collected.warnings[0])
+    assert collected.warnings[0] in Page(html).text
+
+
+def test_missing_or_broken_environment_is_said_not_raised(tmp_path: Path) -> None:
+    frames = with_environment(tmp_path, {"command": "x"}, {"command": "x"})
+    Path(frames.runs.folder.iloc[0], "environment.json").write_text("{ no json")
+    collected = content.collect(STUDY, frames, [], [])
+    assert collected.warnings == ("1 of 2 runs have no readable environment.json.",)
+    assert dict(collected.environment)["command"] == ("x (1 run)",)
+
+
+def test_how_to_reproduce_is_there(tmp_path: Path) -> None:
+    markdown, html = report(tmp_path)
+    assert "resnet-study reproduce quick" in Page(html).text
+    assert "`resnet-study reproduce quick`" in markdown
+    assert "sweeps/quick.yaml" in Page(html).text
+
+
+def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    results = []
+    for name in ("a", "b"):
+        figures = render(["error_against_depth"], FRAMES, tmp_path / name / "figures")
+        results.append(report(tmp_path / name, findings=[FINDING], figures=figures))
+    assert results[0] == results[1]
+
+
+def test_a_run_read_twice_counts_once() -> None:
+    twice = content.collect(STUDY, join(FRAMES, FRAMES), [], [])
+    assert len(twice.runs.rows) == 12
+    assert twice.error_tables == content.collect(STUDY, FRAMES, [], []).error_tables
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (44.2, "44 s"), (720, "12 min"), (12_000, "3 h 20 min"), (7_190, "2 h 00 min")],
+)
+def test_duration(seconds: float | None, text: str) -> None:
+    assert content.duration(seconds) == text

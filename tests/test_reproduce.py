@@ -1,0 +1,205 @@
+"""A study goes from its sweeps to its report, and trains nothing twice."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments import quick
+from resnet_study import reproduce
+from resnet_study.analysis.claims import CLAIMS, Finding
+from resnet_study.errors import UserError
+from resnet_study.figures import FIGURES
+from resnet_study.launch import Outcome, local
+from resnet_study.records import find_runs, read_run
+from resnet_study.spec import RunSpec, from_flat, to_json
+from resnet_study.study import Study
+
+SWEEP = """
+command: ["${env}", python, -m, resnet_study, train, "${args}"]
+method: grid
+parameters:
+  model.depth: {value: 8}
+  model.residual: {values: [false, true]}
+  data.name: {value: synthetic}
+  data.batch_size: {value: 16}
+  schedule.iterations: {value: 12}
+  probes.log_every: {value: 4}
+  probes.evaluate_every: {value: 6}
+  probes.layers_every: {value: 6}
+"""
+
+STUDY = Study(
+    name="tiny",
+    title="A tiny study",
+    question="Does it run? (He et al. 2015)",
+    sweeps=("tiny.yaml", "again.yaml"),
+    figures=("error_against_depth", "training_curves", "gradient_profile"),
+    claims=("deeper_plain_higher_training_error", "residual_no_degradation"),
+    cost="two runs",
+    expected="nothing",
+)
+
+
+@pytest.fixture
+def sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sweeps of the tiny study; the second one repeats the runs of the first."""
+    folder = tmp_path / "sweeps"
+    folder.mkdir()
+    for name in STUDY.sweeps:
+        (folder / name).write_text(SWEEP)
+    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    return folder
+
+
+def tiny(residual: bool) -> RunSpec:
+    return from_flat(
+        {
+            "model.depth": 8,
+            "model.residual": residual,
+            "data.name": "synthetic",
+            "data.batch_size": 16,
+            "schedule.iterations": 12,
+            "probes.log_every": 4,
+            "probes.evaluate_every": 6,
+            "probes.layers_every": 6,
+        }
+    )
+
+
+@pytest.mark.usefixtures("sweeps")
+def test_the_runs_of_a_study_are_those_of_its_sweeps_each_once() -> None:
+    assert reproduce.specs_of(STUDY) == [tiny(False), tiny(True)]
+
+
+@pytest.mark.usefixtures("sweeps")
+def test_a_study_is_reproduced_and_then_only_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "results" / "tiny"
+    assert reproduce.run_study(STUDY, folder, "the command", workers=2) == 0
+    output = capsys.readouterr().out
+    assert STUDY.title in output
+    for run in find_runs([folder]):
+        assert read_run(run).summary["status"] == "finished"
+        assert read_run(run).environment["command"] == "the command"
+    assert {run.name for run in find_runs([folder])} == {
+        tiny(residual).run_id for residual in (False, True)
+    }
+    for name in STUDY.figures:
+        for suffix in ("png", "svg"):
+            assert (folder / "figures" / f"{name}.{suffix}").stat().st_size > 1000
+    findings, report = ((folder / name).read_text() for name in ("findings.md", "report.html"))
+    for name in STUDY.claims:
+        assert CLAIMS[name].statement in findings
+        assert "undecided" in findings
+    assert STUDY.title in findings
+    assert STUDY.title in report
+    for name in ("report.html", "findings.md", "figures"):
+        assert str(folder / name) in output
+    assert "undecided" in output
+
+    runs = [p for p in (folder / "runs").rglob("*") if p.is_file()]
+    times = {path: path.stat().st_mtime_ns for path in runs}
+
+    def none(*_: object) -> None:
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr(local, "_Pool", none)
+    (folder / "report.html").unlink()
+    assert reproduce.run_study(STUDY, folder, "again", workers=2) == 0
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert (folder / "report.html").read_text() == report
+    assert (folder / "findings.md").read_text() == findings
+
+
+def planned(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the runs end like this, without training."""
+    monkeypatch.setattr(reproduce, "run_local", lambda *_, **__: outcome)
+
+
+@pytest.mark.usefixtures("sweeps")
+def test_an_interrupted_study_is_not_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned(Outcome(summaries={tiny(True).run_id: {}}, interrupted=True), monkeypatch)
+    assert reproduce.run_study(STUDY, tmp_path / "tiny", "c") == 130
+    assert "Interrupted: 1 of 2 runs are done" in capsys.readouterr().err
+    assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.usefixtures("sweeps")
+def test_a_failed_run_is_named_and_the_rest_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tiny"
+    failed, other = (folder / "runs" / tiny(residual).run_id for residual in (False, True))
+    for run, residual, summary in (
+        (failed, False, {"status": "failed", "reason": "why"}),
+        (other, True, {"status": "finished", "test_error_last": 5.0}),
+    ):
+        run.mkdir(parents=True)
+        (run / "spec.json").write_text(to_json(tiny(residual)))
+        (run / "summary.json").write_text(json.dumps(summary))
+    planned(Outcome(failures={tiny(False).run_id: "the reason"}), monkeypatch)
+    assert reproduce.run_study(STUDY, folder, "c") == 1
+    errors = capsys.readouterr().err
+    assert errors == f"FAILED {tiny(False).run_id}: the reason\n"
+    assert (folder / "report.html").exists()
+
+
+@pytest.mark.usefixtures("sweeps")
+def test_without_any_record_there_is_nothing_to_report(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run of the study tiny is recorded"):
+        reproduce.write_study(STUDY, tmp_path / "tiny", [tmp_path / "tiny" / "runs" / "x"])
+
+
+def test_findings_are_printed_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    finding = Finding(
+        claim="a",
+        statement="Says [bold] and [/nothing].",
+        source="",
+        quote="",
+        verdict="indicated",
+        effect=-1.2345,
+        unit="points",
+        interval=(-2.0, 0.5),
+        confidence=0.95,
+        n="1 seed",
+        detail="",
+        needed="",
+    )
+    undecided = replace(finding, verdict="undecided", effect=None, interval=None)
+    reproduce.print_findings([finding, undecided])
+    rows = [line for line in capsys.readouterr().out.splitlines() if "Says" in line]
+    assert len(rows) == 2
+    for row in rows:
+        assert "Says [bold] and [/nothing]." in row
+    for word in ("~ indicated", "-1.23 points", "-2 to 0.5", "1 seed"):
+        assert word in rows[0]
+    assert "? undecided" in rows[1]
+
+
+@pytest.mark.parametrize("name", reproduce.studies())
+def test_every_study_of_the_project_is_sound(name: str) -> None:
+    study = reproduce.load_study(name)
+    assert study.name == name
+    assert set(study.figures) <= set(FIGURES)
+    assert set(study.claims) <= set(CLAIMS)
+    assert study.sweeps
+    specs = reproduce.specs_of(study)
+    assert len({spec.run_id for spec in specs}) == len(specs) > 0
+    for text in (study.title, study.question, study.cost, study.expected):
+        assert text.strip()
+
+
+def test_studies_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"quick", "smoke"} <= set(reproduce.studies())
+    assert reproduce.load_study("quick") is quick.STUDY
+    for name in ("quik", "__init__", "../setup", ""):
+        with pytest.raises(UserError, match=r"no such study; there are .*quick"):
+            reproduce.load_study(name)
+    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    with pytest.raises(UserError, match="run from a clone"):
+        reproduce.load_study("quick")

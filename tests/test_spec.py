@@ -1,0 +1,350 @@
+"""A spec is the identity of a run: what goes in comes back, and every field counts."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from resnet_study.errors import UserError
+from resnet_study.spec import (
+    DATASETS,
+    DataSpec,
+    ModelSpec,
+    OptimizerSpec,
+    ProbeSpec,
+    RunSpec,
+    ScheduleSpec,
+    canonical_json,
+    from_flat,
+    from_json,
+    parameter_types,
+    split_sizes,
+    to_iterations,
+    to_json,
+)
+
+PERCENT = st.integers(0, 100).map(lambda percent: f"{percent}%")
+EPOCHS = st.floats(0.1, 200).map(lambda epochs: f"{epochs}ep")
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> RunSpec:
+    """Any valid spec."""
+    residual = draw(st.booleans())
+    name: Any = draw(st.sampled_from(sorted(DATASETS)))
+    validation = draw(st.floats(0, 0.5))
+    images = split_sizes(DataSpec(name=name, validation=validation))[0]
+    drops = sorted(draw(st.tuples(st.integers(0, 100), st.integers(0, 100))))
+    return RunSpec(
+        ModelSpec(
+            depth=6 * draw(st.integers(1, 200)) + 2,
+            residual=residual,
+            shortcut=draw(st.sampled_from("ABC")) if residual else "A",
+            width=draw(st.integers(1, 256)),
+            normalization=draw(st.sampled_from(("batch", "none"))),
+            initialization=draw(st.sampled_from(("he", "lecun"))),
+        ),
+        DataSpec(
+            name=name,
+            validation=validation,
+            batch_size=draw(st.integers(1, images)),
+            augmentation=draw(st.sampled_from(("auto", "none", "crop", "crop-flip"))),
+            crop_padding=draw(st.integers(0, 8)),
+        ),
+        OptimizerSpec(
+            learning_rate=draw(st.floats(1e-6, 10)),
+            momentum=draw(st.floats(0, 0.999)),
+            weight_decay=draw(st.floats(0, 1)),
+        ),
+        ScheduleSpec(
+            iterations=draw(st.one_of(st.integers(1, 10**6), EPOCHS)),
+            first_drop=f"{drops[0]}%",
+            second_drop=f"{drops[1]}%",
+            drop_factor=draw(st.floats(1e-3, 1)),
+        ),
+        ProbeSpec(
+            log_every=draw(st.one_of(st.integers(1, 1000), PERCENT.filter("0%".__ne__))),
+            evaluate_every=draw(st.one_of(st.integers(1, 1000), EPOCHS)),
+            layers_every=draw(st.one_of(st.integers(0, 1000), PERCENT)),
+        ),
+        seed=draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+@given(specs())
+def test_a_spec_survives_json_and_dotted_names(spec: RunSpec) -> None:
+    for again in (from_json(to_json(spec)), from_flat(spec.flat())):
+        assert again == spec
+        assert again.run_id == spec.run_id
+        assert hash(again) == hash(spec)
+
+
+@given(specs())
+def test_a_finished_spec_holds_whole_iterations_only(spec: RunSpec) -> None:
+    durations = [*dataclasses.astuple(spec.probes), *dataclasses.astuple(spec.schedule)[:3]]
+    assert all(type(value) is int for value in durations)
+    assert int(spec.schedule.first_drop) <= int(spec.schedule.second_drop)
+    assert spec.data.augmentation != "auto"
+
+
+@given(specs())
+def test_the_hashed_text_is_sorted_and_compact(spec: RunSpec) -> None:
+    """The run id is that of this text alone, so nothing about it may depend on order."""
+    text = canonical_json(spec)
+    names = re.findall(r'"([\w.]+)":', text)
+    assert names == sorted(names)
+    assert " " not in text
+    assert spec.run_id.endswith("_" + hashlib.sha256(text.encode()).hexdigest()[:10])
+
+
+@given(specs(), specs())
+def test_specs_share_a_run_id_only_if_they_are_equal(one: RunSpec, other: RunSpec) -> None:
+    assert (one.run_id == other.run_id) == (one == other)
+
+
+BASE = {"data.name": "synthetic", "data.augmentation": "crop", "schedule.iterations": 1000}
+
+OTHER = {
+    "model.depth": 26,
+    "model.residual": False,
+    "model.shortcut": "C",
+    "model.width": 17,
+    "model.normalization": "none",
+    "model.initialization": "lecun",
+    "data.name": "digits",
+    "data.validation": 0.2,
+    "data.batch_size": 64,
+    "data.augmentation": "crop-flip",
+    "data.crop_padding": 2,
+    "optimizer.learning_rate": 0.05,
+    "optimizer.momentum": 0.8,
+    "optimizer.weight_decay": 0.0,
+    "schedule.iterations": 1001,
+    "schedule.first_drop": 400,
+    "schedule.second_drop": 800,
+    "schedule.drop_factor": 0.2,
+    "probes.log_every": 7,
+    "probes.evaluate_every": 7,
+    "probes.layers_every": 7,
+    "seed": 1,
+}
+
+
+def test_every_field_changes_the_run_id() -> None:
+    assert set(OTHER) == set(RunSpec().flat())
+    ids = [from_flat(BASE).run_id, *(from_flat({**BASE, k: v}).run_id for k, v in OTHER.items())]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_run_id_is_the_same_in_another_process() -> None:
+    values = {**BASE, **OTHER, "model.residual": True}
+    program = (
+        "import json, sys; from resnet_study.spec import from_flat;"
+        "print(from_flat(json.loads(sys.argv[1])).run_id)"
+    )
+    ids = {
+        subprocess.run(
+            [sys.executable, "-c", program, json.dumps(dict(sorted(values.items(), reverse=back)))],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for seed, back in (("1", False), ("2", True))
+    }
+    assert ids == {from_flat(values).run_id}
+
+
+def test_the_run_id_names_family_depth_data_and_seed() -> None:
+    spec = from_flat({"model.depth": 56, "model.residual": False, "seed": 3})
+    assert spec.run_id.startswith("plain-56_digits_seed3_")
+    assert spec.family == "plain"
+
+
+def test_defaults_are_left_out_of_the_hashed_text() -> None:
+    hashed = json.loads(canonical_json(RunSpec()))
+    resolved = {
+        "data.augmentation",
+        "schedule.first_drop",
+        "schedule.second_drop",
+        "probes.log_every",
+        "probes.evaluate_every",
+        "probes.layers_every",
+    }
+    assert set(hashed) == {"schema", *resolved}
+    changed = json.loads(canonical_json(from_flat({"model.depth": 56})))
+    assert changed == {**hashed, "model.depth": 56}
+
+
+def test_three_forms_of_a_duration_agree() -> None:
+    # 1437 digits less 10 % are 1293; 1293 images per batch are one iteration per epoch.
+    def run(iterations: Any, drop: Any, every: Any) -> RunSpec:
+        return RunSpec(
+            data=DataSpec(batch_size=431),
+            schedule=ScheduleSpec(iterations=iterations, first_drop=drop, second_drop=drop),
+            probes=ProbeSpec(log_every=every, evaluate_every=every, layers_every=every),
+        )
+
+    assert run(300, 150, 3) == run("100ep", "50%", "1%") == run("300", "50ep", "1ep")
+
+
+@given(st.integers(1, 10**6), st.floats(0, 100))
+def test_percent_is_a_share_of_the_run(total: int, percent: float) -> None:
+    steps = to_iterations(f"{percent}%", DataSpec(), total, "x")
+    assert abs(steps - total * percent / 100) <= (0.5 if steps != 1 else 1)
+    assert (steps == 0) == (percent == 0)
+
+
+@given(st.floats(0.01, 300), st.sampled_from([1, 128, 461]))
+def test_epochs_count_the_images_after_the_split(epochs: float, batch_size: int) -> None:
+    data = DataSpec(name="synthetic", batch_size=batch_size)
+    assert split_sizes(data) == (461, 51)
+    steps = to_iterations(f"{epochs}ep", data, None, "x")
+    assume(steps > 1)
+    assert abs(steps * batch_size / 461 - epochs) <= 0.5001 * batch_size / 461
+
+
+def test_the_paper_recipe_has_its_numbers() -> None:
+    spec = from_flat({"data.name": "cifar10"})
+    assert split_sizes(spec.data) == (45_000, 5_000)
+    assert spec.schedule == ScheduleSpec(64_000, 32_000, 48_000, 0.1)
+    assert spec.data.augmentation == "crop-flip"
+    assert (spec.optimizer.learning_rate, spec.data.batch_size) == (0.1, 128)
+
+
+BAD = [
+    ("model.depth", 9, "the nearest is 8"),
+    ("model.depth", 2, "6n+2"),
+    ("model.depth", -4, "the nearest is 8"),
+    ("model.depth", 57, "the nearest is 56"),
+    ("model.depth", 20.0, "type int"),
+    ("model.depth", True, "type int"),
+    ("model.depth", "20", "type int"),
+    ("model.depth", None, "type int"),
+    ("model.residual", 1, "type bool"),
+    ("model.residual", "true", "type bool"),
+    ("model.width", 0, "at least one"),
+    ("model.width", False, "type int"),
+    ("model.shortcut", "D", "A, B, C"),
+    ("model.shortcut", ["A"], "A, B, C"),
+    ("model.normalization", "layer", "batch, none"),
+    ("model.initialization", "xavier", "he, lecun"),
+    ("data.name", "mnist", "digits, cifar10, synthetic"),
+    ("data.validation", 0.6, "between 0 and 0.5"),
+    ("data.validation", -0.1, "between 0 and 0.5"),
+    ("data.batch_size", 0, "1 to 1293"),
+    ("data.batch_size", 1294, "1 to 1293"),
+    ("data.augmentation", "mixup", "crop-flip"),
+    ("data.crop_padding", -1, "at least 0"),
+    ("optimizer.learning_rate", 0, "greater than 0"),
+    ("optimizer.learning_rate", -0.1, "greater than 0"),
+    ("optimizer.learning_rate", float("nan"), "finite"),
+    ("optimizer.learning_rate", float("inf"), "finite"),
+    ("optimizer.learning_rate", "0.1", "number"),
+    ("optimizer.learning_rate", True, "number"),
+    ("optimizer.momentum", 1, "0 to below 1"),
+    ("optimizer.momentum", -0.1, "0 to below 1"),
+    ("optimizer.weight_decay", -1e-4, "at least 0"),
+    ("optimizer.weight_decay", float("nan"), "finite"),
+    ("schedule.iterations", 0, "at least one"),
+    ("schedule.iterations", -5, "whole number"),
+    ("schedule.iterations", 1.5, "duration"),
+    ("schedule.iterations", "1.5", "whole number"),
+    ("schedule.iterations", "50%", "epochs (30ep)"),
+    ("schedule.iterations", "many", "whole number"),
+    ("schedule.iterations", "nanep", "whole number"),
+    ("schedule.iterations", "1e308ep", "whole number"),
+    ("schedule.iterations", True, "duration"),
+    ("schedule.first_drop", "80%", "comes after the second"),
+    ("schedule.first_drop", "-1%", "percent of the run"),
+    ("schedule.second_drop", 0, "schedule.first_drop"),
+    ("schedule.drop_factor", 0, "above 0 to 1"),
+    ("schedule.drop_factor", 1.1, "above 0 to 1"),
+    ("probes.log_every", 0, "at least one"),
+    ("probes.evaluate_every", "0ep", "at least one"),
+    ("probes.layers_every", "%", "percent of the run"),
+    ("seed", -1, "0 to 4294967295"),
+    # jax would drop the upper bits and train seed 0 again.
+    ("seed", 2**32, "0 to 4294967295"),
+    ("seed", True, "type int"),
+    ("seed", 0.0, "type int"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "rule"), BAD, ids=lambda v: str(v)[:24])
+def test_a_bad_value_is_refused_in_one_line(name: str, value: object, rule: str) -> None:
+    with pytest.raises(UserError) as caught:
+        from_flat({name: value}, "file.yaml")
+    message = str(caught.value)
+    assert message.startswith("file.yaml: ")
+    assert name in message or name == "schedule.second_drop"
+    assert rule in message
+    assert "\n" not in message
+
+
+def test_a_plain_network_has_no_projection() -> None:
+    with pytest.raises(UserError, match=r"model\.shortcut=.*plain network has no shortcuts"):
+        from_flat({"model.residual": False, "model.shortcut": "B"})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("model.dept", "did you mean model.depth?"),
+        ("depth", "did you mean model.depth?"),
+        ("optimizer.lr", "did you mean optimizer."),
+        ("zzzzzz", "known are "),
+    ],
+)
+def test_an_unknown_name_shows_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(UserError, match=rf"^spec: unknown parameter {name}") as caught:
+        from_flat({name: 1})
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "a JSON object, not list"),
+        ("null", "a JSON object, not NoneType"),
+        ('{"schema_version": 99}', "schema_version 99"),
+        ('{"model": 5}', "unknown parameter model"),
+        ('{"seed": {"a": 1}}', "unknown parameter seed.a"),
+        ('{"model": {"depth": NaN}}', "model.depth"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line(text: str, reason: str) -> None:
+    with pytest.raises(UserError) as caught:
+        from_json(text, "x/spec.json")
+    assert str(caught.value).startswith("x/spec.json: ")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_share_of_a_short_run_may_have_a_fraction() -> None:
+    # 100 iterations make a percent one iteration, and 461 images one epoch.
+    assert to_iterations("12.6%", DataSpec(), 100, "x") == 13
+    whole = DataSpec(name="synthetic", batch_size=461)
+    assert to_iterations("2.4ep", whole, None, "x") == 2
+
+
+def test_specs_are_frozen() -> None:
+    spec = RunSpec()
+    for part in (spec, spec.model, spec.data, spec.optimizer, spec.schedule, spec.probes):
+        for field in dataclasses.fields(part):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(part, field.name, 1)
+
+
+def test_every_field_has_a_type_and_a_default() -> None:
+    assert set(parameter_types()) == set(RunSpec().flat())
+    assert parameter_types()["optimizer.learning_rate"] is float

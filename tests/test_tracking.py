@@ -1,0 +1,372 @@
+"""The mirror shows the records, and whatever wandb does, training and records do not notice."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from resnet_study import wandb_mirror
+from resnet_study.data import load_dataset
+from resnet_study.errors import UserError
+from resnet_study.records import read_run
+from resnet_study.spec import RunSpec, from_flat
+from resnet_study.tracking import Tracker, Tracking, WandbTracker, make_tracker, tracking_mode
+from resnet_study.training.loop import Options, train
+
+TINY = {
+    "model.depth": 8,
+    "data.name": "synthetic",
+    "data.batch_size": 16,
+    "schedule.iterations": 12,
+    "probes.log_every": 4,
+    "probes.evaluate_every": 6,
+    "probes.layers_every": 6,
+}
+
+FAKE = """
+import json, os, sys, time
+LOG = open({log!r}, "a")
+def note(kind, **content):
+    print(json.dumps(dict(kind=kind, **content)), file=LOG, flush=True)
+class Summary(dict):
+    pass
+class Settings:
+    def __init__(self, **settings): note("settings", **settings)
+class Table:
+    def __init__(self, columns, data): note("table", columns=columns, rows=len(data))
+class Image:
+    def __init__(self, picture): note("image", size=picture.size)
+class Run:
+    resumed, offline, sweep_id = False, True, None
+    def __init__(self): self.summary = Summary()
+    def define_metric(self, *names, **more): note("metric", names=names, **more)
+    def log(self, row):
+        note("log", row={{k: v for k, v in row.items() if isinstance(v, float | int)}})
+        {on_log}
+    def mark_preempting(self): note("preempting")
+    def finish(self, exit_code=None): note("finish", exit_code=exit_code, summary=self.summary)
+def init(**arguments):
+    arguments.pop("settings"); note("init", **arguments)
+    {on_init}
+    return Run()
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that puts a module wandb of the test's own before the mirror process."""
+    for name in ("WANDB_MODE", "WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_PROJECT", "WANDB_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    log = folder / "log.jsonl"
+
+    def make(on_log: str = "pass", on_init: str = "pass", text: str = FAKE) -> Any:
+        content = text.format(log=str(log), on_log=on_log, on_init=on_init)
+        (folder / "wandb.py").write_text(content)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+        def notes(kind: str) -> list[dict[str, Any]]:
+            lines = log.read_text().splitlines() if log.exists() else []
+            return [note for line in lines if (note := json.loads(line))["kind"] == kind]
+
+        return notes
+
+    return make
+
+
+def run(
+    folder: Path, spec: RunSpec | None = None, close_seconds: float = 30.0
+) -> tuple[dict[str, Any], list[str], float]:
+    """Train with a tracker; the summary, its warnings, and how long `close` waited."""
+    warnings: list[str] = []
+    spec = spec or from_flat(TINY)
+    tracker = WandbTracker(Tracking("offline"), warnings.append, close_seconds)
+    dataset = load_dataset(spec.data, spec.seed)
+    try:
+        summary = train(spec, dataset, folder, Options(tracker=tracker))
+    finally:
+        began = time.monotonic()
+        tracker.close()
+    return summary, warnings, time.monotonic() - began
+
+
+def assert_complete(folder: Path, reference: Path) -> None:
+    """The records are those of a run without wandb."""
+    with_wandb, without = read_run(folder), read_run(reference)
+    assert with_wandb.summary["status"] == "finished"
+    pd.testing.assert_frame_equal(with_wandb.metrics, without.metrics)
+    pd.testing.assert_frame_equal(with_wandb.layers, without.layers)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reference") / "study" / "runs" / "run"
+    spec = from_flat(TINY)
+    train(spec, load_dataset(spec.data, spec.seed), folder)
+    return folder
+
+
+def test_rows_are_mirrored_once_per_iteration(tmp_path: Path, fake: Any, reference: Path) -> None:
+    notes = fake()
+    folder = tmp_path / "study" / "runs" / "run"
+    _, warnings, _ = run(folder)
+    assert not warnings
+    assert_complete(folder, reference)
+    rows = [note["row"] for note in notes("log")]
+    assert [row["iteration"] for row in rows] == [0, 4, 6, 8, 12]
+    recorded = read_run(folder).metrics.set_index(["step", "split"])
+    for row in rows:
+        for name, value in row.items():
+            split, slash, column = name.partition("/")
+            if slash:
+                assert value == recorded.loc[(row["iteration"], split), column]
+    assert {"train/error", "test/error", "val/loss", "learning_rate"} <= set(rows[-1])
+    assert set(rows[1]) == {"iteration", "epoch", "train/error", "train/loss", "learning_rate"}
+    # One table for each evaluation that has layers, one picture at the end of so short a run.
+    assert [note["rows"] for note in notes("table")] == [8, 8]
+    assert "activation_gradient_norm" in notes("table")[0]["columns"]
+    assert len(notes("image")) == 1
+    assert [note["names"] for note in notes("metric")] == [["iteration"], ["*"]]
+    assert notes("metric")[1]["step_metric"] == "iteration"
+    (end,) = notes("finish")
+    assert end["exit_code"] == 0
+    assert end["summary"]["status"] == "finished"
+    assert end["summary"]["test/error"] == rows[-1]["test/error"]
+
+
+def test_the_run_is_described_and_its_id_kept(
+    tmp_path: Path, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = fake()
+    spec, folder = from_flat(TINY), tmp_path / "study" / "runs" / "run"
+    run(folder, spec)
+    (init,) = notes("init")
+    assert (init["id"], init["group"], init["mode"]) == (spec.run_id, "study", "offline")
+    assert init["config"] == {"run_id": spec.run_id, "family": "residual", **spec.to_dict()}
+    assert init["resume"] is None
+    assert init["dir"] == str(tmp_path / "study")
+    kept = {"id": spec.run_id, "mode": "offline", "project": "resnet-study", "sweep": None}
+    assert read_run(folder).environment["wandb"] == kept
+    # Under an agent wandb has chosen the id.
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    monkeypatch.setenv("WANDB_RUN_ID", "theirs")
+    run(tmp_path / "study" / "runs" / "other", spec)
+    assert notes("init")[1]["id"] == "theirs"
+    environment = read_run(tmp_path / "study" / "runs" / "other").environment
+    assert environment["wandb"] == {**kept, "id": "theirs", "sweep": "s1"}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        ({"text": "raise ImportError('no module of that name')"}, "ImportError: no module"),
+        ({"on_init": "raise RuntimeError('bad\\nkey')"}, "RuntimeError: bad key"),
+        ({"on_log": "raise OSError(28, 'No space left on device')"}, "No space left"),
+        ({"on_log": "os.kill(os.getpid(), 9)"}, "ended with code -9"),
+        ({"on_init": "os._exit(3)"}, "ended with code 3"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_failure_is_told_once_and_the_records_are_complete(
+    tmp_path: Path, fake: Any, reference: Path, trouble: dict[str, str], reason: str
+) -> None:
+    fake(**trouble)
+    folder = tmp_path / "study" / "runs" / "run"
+    _, warnings, waited = run(folder)
+    assert_complete(folder, reference)
+    (warning,) = warnings
+    assert reason in warning
+    assert "\n" not in warning
+    assert "the records are complete" in warning
+    assert waited < 20
+
+
+def test_a_hang_costs_training_nothing_and_ends(tmp_path: Path, fake: Any, reference: Path) -> None:
+    fake(on_init="time.sleep(1000)")
+    folder = tmp_path / "study" / "runs" / "run"
+    _, warnings, waited = run(folder, close_seconds=2)
+    assert_complete(folder, reference)
+    assert 1.5 < waited < 5
+    assert "2 seconds" in warnings[0]
+
+
+def test_rows_are_taken_at_once_however_slow_wandb_is(tmp_path: Path, fake: Any) -> None:
+    fake(on_init="time.sleep(1000)")
+    warnings: list[str] = []
+    tracker = WandbTracker(Tracking("offline"), warnings.append, close_seconds=0.1)
+    tracker.start(from_flat(TINY), tmp_path / "study" / "runs" / "run", None)
+    probes = {"activation_gradient_norm": np.ones(110)}
+    layers = [("stem", 0, 0)] * 110
+    began = time.monotonic()
+    for step in range(5000):  # far more than a pipe holds
+        tracker.log_layers(step, layers, probes)
+        tracker.log_metrics(step, 0.0, "test", loss=1.0, error=50.0)
+    assert time.monotonic() - began < 2
+    tracker.close()
+    assert len(warnings) == 1
+
+
+def test_one_process_shows_many_runs_and_the_signals_of_a_stop_spare_it(
+    tmp_path: Path, fake: Any
+) -> None:
+    notes = fake()
+    tracker = WandbTracker(Tracking("offline"), pytest.fail)
+    for seed in (0, 1):
+        spec = from_flat({**TINY, "seed": seed})
+        tracker.start(spec, tmp_path / "study" / "runs" / spec.run_id, None)
+        process = tracker._process
+        assert process is not None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+            os.kill(process.pid, number)
+        tracker.log_metrics(4, 1.0, "train", loss=math.nan, error=90.0)
+        tracker.finish({"status": "stopped"})
+    tracker.close()
+    assert [note["id"].split("_")[2] for note in notes("init")] == ["seed0", "seed1"]
+    assert [note["exit_code"] for note in notes("finish")] == [130, 130]
+    assert math.isnan(notes("log")[0]["row"]["train/loss"])
+
+
+def test_when_training_is_killed_the_last_rows_still_arrive(tmp_path: Path, fake: Any) -> None:
+    notes = fake()
+    code = (
+        "import os, pathlib, sys, time\n"
+        "from resnet_study.spec import RunSpec\n"
+        "from resnet_study.tracking import Tracking, WandbTracker\n"
+        "tracker = WandbTracker(Tracking('offline'), print)\n"
+        "tracker.start(RunSpec(), pathlib.Path(sys.argv[1]), None)\n"
+        "tracker.log_metrics(4, 1.0, 'train', loss=1.0, error=90.0)\n"
+        "time.sleep(0.5)  # the thread that sends\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    folder = tmp_path / "study" / "runs" / "run"
+    assert subprocess.run([sys.executable, "-c", code, str(folder)]).returncode == -9
+    end = time.monotonic() + 30
+    while not notes("finish") and time.monotonic() < end:
+        time.sleep(0.1)
+    assert notes("log")[0]["row"]["train/error"] == 90.0
+    assert notes("finish")[0]["exit_code"] == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "environment", "mode"),
+    [
+        (None, {}, "off"),
+        (None, {"WANDB_MODE": "offline"}, "offline"),
+        (None, {"WANDB_MODE": "Online"}, "online"),
+        (None, {"WANDB_MODE": "dryrun"}, "offline"),
+        (None, {"WANDB_MODE": "disabled"}, "off"),
+        (None, {"WANDB_MODE": "online", "WANDB_DISABLED": "true"}, "off"),
+        (None, {"WANDB_SWEEP_ID": "s", "WANDB_RUN_ID": "r"}, "online"),
+        (None, {"WANDB_SWEEP_ID": "s", "WANDB_RUN_ID": "r", "WANDB_MODE": "offline"}, "offline"),
+        ("off", {"WANDB_SWEEP_ID": "s", "WANDB_RUN_ID": "r"}, "off"),
+        ("online", {"WANDB_MODE": "offline"}, "online"),
+    ],
+)
+def test_the_flag_then_wandb_s_variables_decide(
+    chosen: str | None, environment: dict[str, str], mode: str
+) -> None:
+    assert tracking_mode(chosen, environment) == mode
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(UserError, match="WANDB_MODE=sometimes: valid are online, offline, off"):
+        tracking_mode(None, {"WANDB_MODE": "sometimes"})
+
+
+def test_off_starts_nothing(tmp_path: Path) -> None:
+    tracker = make_tracker(Tracking("off"), pytest.fail)
+    assert type(tracker) is Tracker
+    assert tracker.start(from_flat(TINY), tmp_path, None) == {}
+    tracker.log_metrics(0, 0.0, "train", loss=1.0)
+    tracker.log_layers(0, [], {})
+    tracker.finish({})
+    tracker.close()
+
+
+class Shown:
+    """A wandb run that keeps what it is shown."""
+
+    resumed, offline, sweep_id = True, False, "s1"
+
+    def __init__(self, summary: dict[str, Any]) -> None:
+        self.summary, self.rows, self.ended = dict(summary), [], []  # type: ignore[var-annotated]
+
+    def define_metric(self, *names: str, **more: str) -> None: ...
+
+    def log(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+    def mark_preempting(self) -> None:
+        self.ended.append("preempting")
+
+    def finish(self, exit_code: int) -> None:
+        self.ended.append(exit_code)
+
+
+def mirror(monkeypatch: pytest.MonkeyPatch, shown: Shown, resumed: bool) -> Any:
+    """A mirror in this process, started on a run."""
+    settings = {"Table": lambda columns, data: data, "Image": lambda picture: picture}
+    module = types.SimpleNamespace(init=lambda **_: shown, Settings=dict, **settings)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    made = wandb_mirror._Mirror()
+    message = dict.fromkeys(("project", "id", "run_id", "group", "config", "directory", "folder"))
+    made.start({**message, "mode": "online", "sweep": "s1", "resumed": resumed, "artifact": False})
+    return made
+
+
+def test_a_resumed_run_shows_no_iteration_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at iteration 8, it goes on from a checkpoint at 4."""
+    shown = Shown({"iteration": 8})
+    made = mirror(monkeypatch, shown, resumed=True)
+    for step in (6, 8, 10):
+        made.metrics(step, 0.0, "train", {"error": 1.0}, None)
+    made.finish({"status": "stopped"}, None)
+    assert [row["iteration"] for row in shown.rows] == [10]
+    # The sweep gives a stopped run to another agent.
+    assert shown.ended == ["preempting", 130]
+
+
+def test_pictures_take_a_hundredth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown({})
+    made = mirror(monkeypatch, shown, resumed=False)
+    clock = [0.0]
+
+    def draw(step: int, norms: list[float]) -> str:
+        clock[0] += 0.1
+        return "picture"
+
+    monkeypatch.setattr(wandb_mirror.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(wandb_mirror, "gradient_picture", draw)
+    made.began = 0.0
+    for step in range(1000):
+        clock[0] += 1
+        layers = {"step": step, "layers": [], "probes": {"activation_gradient_norm": []}}
+        made.metrics(step, 0.0, "test", {"error": 1.0}, layers)
+    made.finish({"status": "finished"}, None)
+    pictures = [row["iteration"] for row in shown.rows if "gradient_profile" in row]
+    assert 95 <= len(pictures) <= 101
+    assert pictures[-1] == 999
+    assert sum("layers" in row for row in shown.rows) == 1000
+
+
+@pytest.mark.parametrize("norms", [[1e-30, 1.0, 1e30], [math.nan, 0.0, None], [2.0] * 110])
+def test_the_picture_is_drawn_from_any_norms(norms: list[float]) -> None:
+    picture = wandb_mirror.gradient_picture(3, norms)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png")
+    assert picture.size == (560, 300)
+    assert np.unique(np.asarray(picture.convert("L"))).size > 10

@@ -1,0 +1,217 @@
+"""One run: exact resumption after a kill, divergence, evaluation, stopping."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from resnet_study import lease, records
+from resnet_study.data import load_dataset
+from resnet_study.errors import UserError
+from resnet_study.records import read_run
+from resnet_study.spec import RunSpec, from_flat
+from resnet_study.training import checkpoints
+from resnet_study.training.loop import Options, StopFlag, train
+
+BASE = {
+    "model.depth": 8,
+    "data.name": "synthetic",
+    "data.batch_size": 64,
+    "schedule.iterations": 40,
+    "probes.log_every": 4,
+    "probes.evaluate_every": 10,
+    "probes.layers_every": 10,
+}
+
+
+def spec_of(**values) -> RunSpec:
+    return from_flat({**BASE, **values})
+
+
+def run(spec: RunSpec, folder: Path, **options) -> dict:
+    return train(spec, load_dataset(spec.data, spec.seed), folder, Options(**options))
+
+
+def tables(folder: Path) -> list[pd.DataFrame]:
+    loaded = read_run(folder)
+    return [
+        loaded.metrics.sort_values(["step", "split"], ignore_index=True),
+        loaded.layers.sort_values(["step", "layer"], ignore_index=True),
+    ]
+
+
+def assert_same_records(first: Path, second: Path) -> None:
+    for a, b in zip(tables(first), tables(second), strict=True):
+        pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+def test_records_of_a_finished_run(tmp_path: Path) -> None:
+    spec = spec_of()
+    summary = run(spec, tmp_path)
+    loaded = read_run(tmp_path)
+    assert summary["status"] == "finished"
+    assert summary == loaded.summary
+    splits = {split: list(rows.step) for split, rows in loaded.metrics.groupby("split")}
+    assert splits["train"] == list(range(4, 41, 4))
+    assert splits["test"] == splits["val"] == splits["train_clean"] == [0, 10, 20, 30, 40]
+    steps = sorted({0, 1, 2, 3, 5, 8, 13, 21, 34, 10, 20, 30, 40})
+    assert sorted(loaded.layers.step.unique()) == steps
+    assert (loaded.layers.groupby("step").layer.apply(list).map(tuple) == tuple(range(1, 9))).all()
+    rates = loaded.metrics[loaded.metrics.split == "train"].set_index("step").learning_rate
+    assert list(rates[[20, 24, 32, 36, 40]]) == pytest.approx([0.1, 0.01, 0.001, 0.001, 0.001])
+    assert loaded.metrics.error.between(0, 100).all()
+    # The synthetic classes can be learnt, so training must have helped.
+    assert summary["train_clean_error_last"] < 20
+    last = loaded.metrics[(loaded.metrics.split == "test") & (loaded.metrics.step == 40)]
+    assert summary["test_error_last"] == last.error.item()
+    assert not lease.is_held(tmp_path)
+
+
+def test_errors_count_every_image(tmp_path: Path) -> None:
+    """Errors are whole numbers of images, of all of them, though no batch divides them."""
+    run(spec_of(**{"data.validation": 0.07}), tmp_path)
+    metrics = read_run(tmp_path).metrics
+    for split, images in (("test", 128), ("val", 36), ("train_clean", 476)):
+        wrong = metrics[metrics.split == split].error * images / 100
+        np.testing.assert_allclose(wrong, wrong.round(), atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_records_and_another_does_not(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(spec_of(seed=seed), tmp_path / name)
+    assert_same_records(tmp_path / "a", tmp_path / "b")
+    assert not tables(tmp_path / "a")[0].equals(tables(tmp_path / "c")[0])
+
+
+def test_stopped_between_rows_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    spec = spec_of()
+    run(spec, tmp_path / "whole")
+    data = load_dataset(spec.data, spec.seed)
+
+    class StopAt(StopFlag):
+        """Asks to stop after a number of steps."""
+
+        def __init__(self, steps: int) -> None:
+            self.left = steps
+
+        @property
+        def requested(self) -> bool:  # type: ignore[override]
+            self.left -= 1
+            return self.left <= 0
+
+    folder = tmp_path / "pieces"
+    # 1 + 6 + 8 + 25: in the middle of a row, on a row, on an evaluation, at the end.
+    for steps in (1, 6, 8, 25):
+        assert train(spec, data, folder, stop=StopAt(steps))["status"] == "stopped"
+    assert checkpoints.latest_step(folder / "checkpoints") == 40
+    assert train(spec, data, folder)["status"] == "finished"
+    assert_same_records(tmp_path / "whole", folder)
+    assert len(read_run(folder).environment["previous"]) == 4
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    """A real process, killed with SIGKILL in the middle, twice."""
+    flags = [f"--{k}={v}" for k, v in {**BASE, "schedule.iterations": 400}.items()]
+
+    def start(results: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "resnet_study", "train", *flags]
+        command += [f"--results={results}", "--checkpoint_seconds=0.2"]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    whole = start(tmp_path / "whole")
+    assert whole.wait(120) == 0, whole.stdout.read() if whole.stdout else ""
+    (folder,) = (tmp_path / "whole" / "runs").iterdir()
+    killed = tmp_path / "killed" / "runs" / folder.name
+    reached = []
+    for least in (1, 100):
+        process = start(tmp_path / "killed")
+        while (checkpoints.latest_step(killed / "checkpoints") or 0) < least:
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        reached.append(checkpoints.latest_step(killed / "checkpoints"))
+        assert read_run(killed).summary["status"] == "running"
+    assert 0 < reached[0] <= reached[1] < 400
+    assert start(tmp_path / "killed").wait(120) == 0
+    assert_same_records(folder, killed)
+
+
+def test_divergence_is_recorded_and_is_no_crash(tmp_path: Path) -> None:
+    rates = {"optimizer.learning_rate": 1e9, "model.normalization": "none"}
+    spec = spec_of(**rates)
+    summary = run(spec, tmp_path)
+    assert summary["status"] == "diverged"
+    metrics = read_run(tmp_path).metrics
+    rows = metrics[metrics.split == "train"].set_index("step").loss
+    # The run ends at the first loss that is not finite, and its row says which step that was.
+    assert not np.isfinite(rows.iloc[-1])
+    assert np.isfinite(rows.iloc[:-1]).all()
+    assert rows.index[-1] == summary["diverged_at"] < 40
+    # It is an end: asking again trains nothing.
+    assert run(spec, tmp_path) == summary
+
+
+def test_a_run_that_another_process_holds_is_refused(tmp_path: Path) -> None:
+    held = lease.acquire(tmp_path)
+    assert held is not None
+    with held, pytest.raises(UserError, match="another process"):
+        run(spec_of(), tmp_path)
+
+
+def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
+    spec = spec_of()
+    run(spec, tmp_path)
+    records.write_json(tmp_path / "summary.json", {"status": "running"})
+    for file in (tmp_path / "checkpoints" / "40").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(UserError, match="remove that folder") as error:
+        run(spec, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_progress_is_reported_and_readable_by_others(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("resnet_study.training.loop.STATUS_SECONDS", 0.0)
+    seen = []
+    run(spec_of(), tmp_path, on_progress=lambda report: seen.append(report))
+    assert [report.step for report in seen] == list(range(1, 41))
+    assert all(report.iterations == 40 for report in seen)
+    assert np.isnan(seen[0].error)
+    assert 0 <= seen[-1].error <= 100
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path: Path, monkeypatch) -> None:
+    """As after a long suspension: another worker's lease stands where ours was."""
+    monkeypatch.setattr("resnet_study.training.loop.STATUS_SECONDS", 0.0)
+    held: list[lease.Lease] = []
+    acquire = lease.acquire
+    monkeypatch.setattr(lease, "acquire", lambda f: held.append(acquire(f)) or held[-1])
+    seen: dict[Path, bytes] = {}
+
+    def lose(report: object) -> None:
+        held[0].lost = True
+        seen.update({f: f.read_bytes() for f in tmp_path.iterdir() if f.is_file()})
+
+    with pytest.raises(UserError, match="took this run over"):
+        run(spec_of(), tmp_path, on_progress=lose)
+    assert {f: f.read_bytes() for f in seen if f.name != lease.FILE_NAME} == {
+        f: content for f, content in seen.items() if f.name != lease.FILE_NAME
+    }
+    assert checkpoints.latest_step(tmp_path / "checkpoints") is None
+
+
+def test_a_folder_of_another_run_is_refused_even_if_that_one_is_done(tmp_path: Path) -> None:
+    run(spec_of(), tmp_path)
+    with pytest.raises(UserError, match="holds another run"):
+        run(spec_of(seed=1), tmp_path)

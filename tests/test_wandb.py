@@ -1,0 +1,213 @@
+"""The real wandb client, as processes, against a small server on loopback."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb_server import ENTITY, PROJECT, RunRecord, WandbServer
+
+from resnet_study.launch import read_sweep
+from resnet_study.records import read_run, read_summary
+
+if importlib.util.find_spec("wandb") is None:
+    pytest.skip("wandb is not installed", allow_module_level=True)
+
+pytestmark = pytest.mark.slow
+
+TIMEOUT = 240
+
+TINY: dict[str, Any] = {
+    "model.depth": 8,
+    "data.name": "synthetic",
+    "data.batch_size": 16,
+    "schedule.iterations": 12,
+    "probes.log_every": 4,
+    "probes.evaluate_every": 6,
+    "probes.layers_every": 6,
+}
+
+LONG = {**TINY, "schedule.iterations": 2000, "probes.log_every": 50, "probes.evaluate_every": 1000}
+
+
+@pytest.fixture
+def server() -> Iterator[WandbServer]:
+    with WandbServer() as server:
+        yield server
+        assert not server.errors
+
+
+@pytest.fixture
+def environment(tmp_path: Path, server: WandbServer) -> dict[str, str]:
+    """What leads programs to the server, with the home of a user who has no key."""
+    clean = {name: text for name, text in os.environ.items() if not name.startswith("WANDB_")}
+    programs = f"{Path(sys.executable).parent}:{clean['PATH']}"
+    return {**clean, **server.environment(), "PATH": programs, "HOME": str(tmp_path)}
+
+
+def sweep_file(folder: Path, values: dict[str, Any], axes: dict[str, list[Any]]) -> Path:
+    """A sweep with its records in results/s of the folder that programs are started in."""
+    parameters = {name: {"value": value} for name, value in values.items()}
+    parameters |= {name: {"values": choices} for name, choices in axes.items()}
+    command = ["${env}", "python", "-m", "resnet_study", "train", "--results=results/s"]
+    command += ["--checkpoint_seconds=1", "${args}"]
+    path = folder / "s.yaml"
+    path.write_text(json.dumps({"command": command, "method": "grid", "parameters": parameters}))
+    return path
+
+
+def call(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT
+    )
+
+
+def train(
+    folder: Path, environment: dict[str, str], values: dict[str, Any], mode: str, *more: str
+) -> subprocess.CompletedProcess:
+    flags = [f"--{name}={value}" for name, value in values.items()]
+    words = ["resnet-study", "train", *flags, "--results=results/s", f"--wandb={mode}", *more]
+    return call(folder, environment, *words)
+
+
+def iterations(run: RunRecord, key: str) -> list[int]:
+    return [row["iteration"] for row in run.rows(key)]
+
+
+def test_a_sweep_by_wandb_s_own_commands(
+    tmp_path: Path, server: WandbServer, environment: dict[str, str]
+) -> None:
+    path = sweep_file(tmp_path, TINY, {"model.residual": [True, False]})
+    created = call(tmp_path, environment, "wandb", "sweep", str(path))
+    assert f"wandb agent {ENTITY}/{PROJECT}/sweep0" in created.stderr
+    agent = call(tmp_path, environment, "wandb", "agent", f"{ENTITY}/{PROJECT}/sweep0")
+    assert agent.returncode == 0, agent.stderr
+    specs = read_sweep(path)
+    folders = {spec.run_id: tmp_path / "results" / "s" / "runs" / spec.run_id for spec in specs}
+    assert {p.name for p in (tmp_path / "results" / "s" / "runs").iterdir()} == set(folders)
+    # The same order, and each run under the id of wandb's choice, which the records keep.
+    assert [run.display_name for run in server.runs.values()] == list(folders)
+    for run in server.runs.values():
+        recorded = read_run(folders[run.display_name])
+        assert recorded.summary["status"] == "finished"
+        assert recorded.environment["wandb"]["id"] == run.name
+        assert recorded.environment["wandb"]["sweep"] == run.sweep == "sweep0"
+        assert run.config["run_id"]["value"] == recorded.spec.run_id
+        assert run.config["model"]["value"] == recorded.spec.to_dict()["model"]
+        assert run.exit_code == 0
+        assert iterations(run, "train/error") == [4, 8, 12]
+        assert iterations(run, "test/error") == [0, 6, 12]
+        assert run.summary["test/error"] == recorded.summary["test_error_last"]
+        assert run.summary["status"] == "finished"
+        assert sum(name.startswith("media/table/layers") for name in run.files) == 2
+        assert sum(name.startswith("media/images/gradient_profile") for name in run.files) == 1
+
+
+def test_a_stopped_run_goes_back_to_the_sweep_and_resumes(
+    tmp_path: Path, server: WandbServer, environment: dict[str, str]
+) -> None:
+    """SIGTERM from wandb's server, then another agent that is given the run again."""
+    path = sweep_file(tmp_path, LONG, {"seed": [0]})
+    call(tmp_path, environment, "wandb", "sweep", str(path))
+    command = dict(server.queue[0])
+    words = ["wandb", "agent", f"{ENTITY}/{PROJECT}/sweep0"]
+    folder = tmp_path / "results" / "s" / "runs" / read_sweep(path)[0].run_id
+    agent = subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    wait_until(lambda: any((folder / "checkpoints").glob("[0-9]*")), agent)
+    server.to_stop.add("sweep0x0")
+    agent.communicate(timeout=TIMEOUT)
+    assert read_summary(folder)["status"] == "stopped"
+    run = server.runs["sweep0x0"]
+    assert run.exit_code == 130
+    assert run.preempting
+    server.to_stop.clear()
+    server.queue.append(command)
+    assert call(tmp_path, environment, *words).returncode == 0
+    recorded = read_run(folder)
+    assert recorded.summary["status"] == "finished"
+    assert [e["wandb"]["id"] for e in recorded.environment["previous"]] == ["sweep0x0"]
+    assert iterations(run, "train/error") == list(range(50, 2001, 50))
+    assert run.exit_code == 0
+    # Once more: it is done, and wandb is told.
+    run.summary, run.exit_code = {}, None
+    server.queue.append(command)
+    assert call(tmp_path, environment, *words).returncode == 0
+    assert run.exit_code == 0
+    assert run.summary["test/error"] == recorded.summary["test_error_last"]
+
+
+def test_a_killed_run_continues_under_its_own_id_online(
+    tmp_path: Path, server: WandbServer, environment: dict[str, str]
+) -> None:
+    flags = [f"--{name}={value}" for name, value in LONG.items()]
+    words = ["resnet-study", "train", *flags, "--wandb=online", "--checkpoint_seconds=1"]
+    words.append("--results=results/s")
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    wait_until(lambda: any((tmp_path / "results").glob("s/runs/*/checkpoints/[0-9]*")), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert call(tmp_path, environment, *words).returncode == 0
+    (run,) = server.runs.values()
+    (folder,) = (tmp_path / "results" / "s" / "runs").iterdir()
+    assert run.name == run.display_name == folder.name
+    assert iterations(run, "train/error") == list(range(50, 2001, 50))
+    assert run.exit_code == 0
+
+
+def test_an_offline_run_is_sent_later_with_its_artifact(
+    tmp_path: Path, server: WandbServer, environment: dict[str, str]
+) -> None:
+    done = train(tmp_path, environment, TINY, "offline", "--wandb_artifact")
+    assert done.returncode == 0
+    assert not server.runs
+    (line,) = [x for x in done.stdout.splitlines() if "wandb sync" in x]
+    command = line.split("with: ")[1]
+    sent = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=environment, capture_output=True, timeout=TIMEOUT
+    )
+    assert sent.returncode == 0, sent.stderr
+    (run,) = server.runs.values()
+    assert iterations(run, "train/error") == [4, 8, 12]
+    assert run.summary["status"] == "finished"
+    assert sorted(run.artifacts) == ["run", "run_table", "run_table"]
+
+
+def test_a_server_that_refuses_is_told_once(tmp_path: Path, environment: dict[str, str]) -> None:
+    with WandbServer(fail=401) as refusing:
+        done = train(tmp_path, {**environment, **refusing.environment()}, TINY, "online")
+    assert done.returncode == 0
+    assert done.stderr.count("wandb") == 1
+    assert "training goes on, the records are complete" in done.stderr
+    (folder,) = (tmp_path / "results" / "s" / "runs").iterdir()
+    assert read_run(folder).summary["status"] == "finished"
+
+
+def test_local_workers_mirror_too_and_share_one_warning(
+    tmp_path: Path, server: WandbServer, environment: dict[str, str]
+) -> None:
+    path = sweep_file(tmp_path, TINY, {"seed": [0, 1, 2]})
+    words = ["resnet-study", "sweep", str(path), "--workers=2", "--wandb=online"]
+    assert call(tmp_path, environment, *words).returncode == 0
+    assert set(server.runs) == {spec.run_id for spec in read_sweep(path)}
+    assert all(run.summary["status"] == "finished" for run in server.runs.values())
+    nobody = {n: v for n, v in environment.items() if n != "WANDB_API_KEY"}
+    again = call(tmp_path, nobody, *words, "--results=results/again")
+    assert again.returncode == 0
+    assert again.stderr.count("wandb: ") == 1
+
+
+def wait_until(condition: Any, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.1)
