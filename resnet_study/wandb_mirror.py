@@ -7,6 +7,7 @@ gradient in all layers and one table of all probes, rather than a chart for each
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -55,6 +56,7 @@ class _Mirror:
 
     def __init__(self) -> None:
         self.run: Any = None
+        self.lock = -1
         self.row: dict[str, Any] = {}
         self.evaluated = False
         self.layers: dict[str, Any] | None = None
@@ -75,6 +77,7 @@ class _Mirror:
         import wandb
 
         self.end(1)
+        self.lock = _sole_mirror(Path(message["directory"]), message["id"])
         online = message["mode"] == "online"
         self.run = wandb.init(
             project=message["project"],
@@ -94,11 +97,10 @@ class _Mirror:
             (message["run_id"], Path(message["folder"])) if message["artifact"] else None
         )
         self.row, self.evaluated, self.layers = {}, False, None
-        # After a kill the records go back to the checkpoint, and those rows come again.
-        last = (
-            self.run.summary.get("iteration") if message["resumed"] and self.run.resumed else None
-        )
-        self.shown_until = -1 if last is None else int(last)
+        # After a kill the records go back to the checkpoint, and those rows come again. wandb
+        # starts after the last step of the history that its server has; its summary may lag.
+        again = message["resumed"] and self.run.resumed
+        self.shown_until = self.run.step - 1 if again else -1
         self.began, self.drawing = time.monotonic(), DRAWING_SECONDS
 
     def metrics(
@@ -126,7 +128,7 @@ class _Mirror:
         if evaluated and self.layers is not None:
             row |= self.show(last, **self.layers)
             self.layers = None
-        self.run.log(row)
+        self.run.log(row, step=row["iteration"])
 
     def show(
         self, last: bool, step: int, layers: list[Any], probes: dict[str, list[float]]
@@ -168,6 +170,24 @@ class _Mirror:
             self.flush()
             self.run.finish(exit_code=code)
             self.run = None
+            os.close(self.lock)
+
+
+def _sole_mirror(directory: Path, run_id: str) -> int:
+    """Wait until no mirror of an earlier attempt sends this run; returns the lock, to close.
+
+    The mirror of a process that was killed sends its last rows while the run may already be
+    resumed, and wandb must have them before it is asked where the history ends.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = os.open(directory / f".wandb-{run_id}.lock", os.O_RDWR | os.O_CREAT)
+    end = time.monotonic() + ORPHAN_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        time.sleep(0.1)
+    return lock
 
 
 def gradient_picture(step: int, norms: list[float]) -> Any:

@@ -53,7 +53,8 @@ class Run:
     resumed, offline, sweep_id = False, True, None
     def __init__(self): self.summary = Summary()
     def define_metric(self, *names, **more): note("metric", names=names, **more)
-    def log(self, row):
+    def log(self, row, step):
+        assert step == row["iteration"]
         note("log", row={{k: v for k, v in row.items() if isinstance(v, float | int)}})
         {on_log}
     def mark_preempting(self): note("preempting")
@@ -302,12 +303,14 @@ class Shown:
 
     resumed, offline, sweep_id = True, False, "s1"
 
-    def __init__(self, summary: dict[str, Any]) -> None:
-        self.summary, self.rows, self.ended = dict(summary), [], []  # type: ignore[var-annotated]
+    def __init__(self, step: int) -> None:
+        self.step, self.summary, self.rows, self.ended = step, {}, [], []  # type: ignore[var-annotated]
 
     def define_metric(self, *names: str, **more: str) -> None: ...
 
-    def log(self, row: dict[str, Any]) -> None:
+    def log(self, row: dict[str, Any], step: int) -> None:
+        assert step >= self.step
+        self.step = step + 1
         self.rows.append(row)
 
     def mark_preempting(self) -> None:
@@ -317,21 +320,24 @@ class Shown:
         self.ended.append(exit_code)
 
 
-def mirror(monkeypatch: pytest.MonkeyPatch, shown: Shown, resumed: bool) -> Any:
+def mirror(monkeypatch: pytest.MonkeyPatch, folder: Path, shown: Shown, resumed: bool) -> Any:
     """A mirror in this process, started on a run."""
     settings = {"Table": lambda columns, data: data, "Image": lambda picture: picture}
     module = types.SimpleNamespace(init=lambda **_: shown, Settings=dict, **settings)
     monkeypatch.setitem(sys.modules, "wandb", module)
     made = wandb_mirror._Mirror()
-    message = dict.fromkeys(("project", "id", "run_id", "group", "config", "directory", "folder"))
-    made.start({**message, "mode": "online", "sweep": "s1", "resumed": resumed, "artifact": False})
+    message = dict.fromkeys(("project", "id", "run_id", "group", "config", "folder"))
+    more = {"directory": str(folder), "resumed": resumed, "artifact": False}
+    made.start({**message, **more, "mode": "online", "sweep": "s1"})
     return made
 
 
-def test_a_resumed_run_shows_no_iteration_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_shows_no_iteration_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed at iteration 8, it goes on from a checkpoint at 4."""
-    shown = Shown({"iteration": 8})
-    made = mirror(monkeypatch, shown, resumed=True)
+    shown = Shown(step=9)
+    made = mirror(monkeypatch, tmp_path, shown, resumed=True)
     for step in (6, 8, 10):
         made.metrics(step, 0.0, "train", {"error": 1.0}, None)
     made.finish({"status": "stopped"}, None)
@@ -340,9 +346,26 @@ def test_a_resumed_run_shows_no_iteration_twice(monkeypatch: pytest.MonkeyPatch)
     assert shown.ended == ["preempting", 130]
 
 
-def test_pictures_take_a_hundredth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Shown({})
-    made = mirror(monkeypatch, shown, resumed=False)
+def test_a_mirror_waits_for_the_one_of_an_earlier_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = mirror(monkeypatch, tmp_path, Shown(step=0), resumed=False)
+    monkeypatch.setattr(wandb_mirror, "ORPHAN_SECONDS", 0.3)
+    began = time.monotonic()
+    second = mirror(monkeypatch, tmp_path, Shown(step=0), resumed=True)
+    assert time.monotonic() - began >= 0.3
+    for one in (second, first):
+        one.end(0)
+    began = time.monotonic()
+    mirror(monkeypatch, tmp_path, Shown(step=0), resumed=True).end(0)
+    assert time.monotonic() - began < 0.3
+
+
+def test_pictures_take_a_hundredth_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Shown(step=0)
+    made = mirror(monkeypatch, tmp_path, shown, resumed=False)
     clock = [0.0]
 
     def draw(step: int, norms: list[float]) -> str:

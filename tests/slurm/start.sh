@@ -17,13 +17,14 @@ fi
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
+# cred_expire: a requeued job waits for that long; 5 s, the least, rather than two minutes.
 cat >"$folder/slurm.conf" <<EOF
 ClusterName=tests
 SlurmctldHost=$node(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=cred_expire=1
+AuthInfo=cred_expire=5
 CryptoType=crypto/munge
 SlurmctldPort=$(free_port)
 SlurmdPort=$(free_port)
