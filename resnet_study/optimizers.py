@@ -1,32 +1,86 @@
-"""Stochastic gradient descent as the paper uses it, and its learning-rate schedule."""
+"""Stochastic gradient descent as the paper uses it, its learning-rate schedule and warm-up."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, NamedTuple, cast
 
+import jax
+import jax.numpy as jnp
 import optax
+from jax import Array
 
 from resnet_study.spec import OptimizerSpec, ScheduleSpec
+
+WARMUP_BATCHES = 50
+"""Mini-batches whose mean error decides on the end of a warm-up."""
 
 
 def sgd(spec: OptimizerSpec) -> optax.GradientTransformation:
     """Direction of descent: v ← μ v + (g + λ w); the step is then −η v.
 
-    Weight decay joins here, behind the recorded gradient of the loss. The learning rate is
-    applied by the caller because it changes during a run without a new compilation; it
-    multiplies the velocity as in Torch (Caffe, which the paper used, stores η v, which
-    differs for some iterations after each drop).
+    With Nesterov's momentum the step is −η (g + λ w + μ v). Weight decay joins here, behind the
+    recorded gradient of the loss. The learning rate is applied by the caller because it changes
+    during a run without a new compilation; it multiplies the velocity as in Torch (Caffe, which
+    the paper used, stores η v, which differs for some iterations after each drop).
     """
+    mask = _weights if spec.weight_decay_on == "weights" else None
     return optax.chain(
-        optax.add_decayed_weights(spec.weight_decay),
-        optax.trace(decay=spec.momentum),
+        optax.add_decayed_weights(spec.weight_decay, mask),
+        optax.trace(decay=spec.momentum, nesterov=spec.nesterov),
     )
+
+
+def _weights(parameters: Any) -> Any:
+    """True for the kernels of convolutions and classifier, false for the rest."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", parameters)
 
 
 def learning_rate(optimizer: OptimizerSpec, schedule: ScheduleSpec, step: int) -> float:
     """Rate of the update that takes the network from `step` to `step + 1` updates.
 
-    He et al. 2015, section 4.2: 0.1, divided by 10 at 32k and at 48k iterations.
+    He et al. 2015, section 4.2: 0.1, divided by 10 at 32k and at 48k iterations. A warm-up of
+    fixed length comes first, at its own rate unless the schedule's is lower. A warm-up that
+    ends at an error is not in it, since it depends on the run: see `Warmup`.
     """
     drops = sum(step >= cast(int, drop) for drop in (schedule.first_drop, schedule.second_drop))
-    return optimizer.learning_rate * schedule.drop_factor**drops
+    rate = optimizer.learning_rate * schedule.drop_factor**drops
+    warm = step < cast(int, schedule.warmup_iterations)
+    return min(rate, schedule.warmup_learning_rate) if warm else rate
+
+
+class Warmup(NamedTuple):
+    """State of a warm-up that ends at a training error; part of the training state.
+
+    He et al. 2015, section 4.2, of depth 110: "we use 0.01 to warm up the training until the
+    training error is below 80% (about 400 iterations), and then go back to 0.1".
+    """
+
+    errors: Array
+    """Errors in percent of the last `WARMUP_BATCHES` mini-batches, in a ring; 100 before the
+    start, so that a few lucky batches end nothing."""
+    over: Array
+    """Whether the warm-up has ended, for good, bool scalar."""
+
+
+def start_warmup(schedule: ScheduleSpec) -> Warmup | None:
+    """The state at iteration 0; None if no warm-up ends at an error."""
+    if schedule.warmup_error == 0:
+        return None
+    return Warmup(jnp.full(WARMUP_BATCHES, 100.0), jnp.zeros((), bool))
+
+
+def warmed_rate(warmup: Warmup | None, schedule: ScheduleSpec, rate: Array) -> Array:
+    """The rate of an update: `rate`, or that of the warm-up as long as it lasts, if lower."""
+    if warmup is None:
+        return rate
+    return jnp.where(warmup.over, rate, jnp.minimum(rate, schedule.warmup_learning_rate))
+
+
+def continue_warmup(
+    warmup: Warmup | None, schedule: ScheduleSpec, step: Array, error: Array
+) -> Warmup | None:
+    """The state after the mini-batch of `step`, which had this error in percent."""
+    if warmup is None:
+        return None
+    errors = warmup.errors.at[step % WARMUP_BATCHES].set(error)
+    return Warmup(errors, warmup.over | (jnp.mean(errors) < schedule.warmup_error))

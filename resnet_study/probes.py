@@ -76,7 +76,7 @@ def response_moments(response: Array) -> tuple[Array, Array]:
 def inactive_fraction(activation: Array) -> Array:
     """Fraction of entries that the nonlinearity set to zero."""
     values = _materialized(jax.lax.stop_gradient(activation))
-    return jnp.mean((values <= 0).astype(jnp.float32))
+    return jnp.mean((values == 0).astype(jnp.float32))
 
 
 def norm(x: Array) -> Array:

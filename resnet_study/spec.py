@@ -24,7 +24,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple
 
-from resnet_study.errors import UserError
+from resnet_study.architecture import ModelSpec, check_model
+from resnet_study.errors import UserError, require
 
 SCHEMA_VERSION = 1
 
@@ -47,25 +48,6 @@ DATASETS: dict[str, DatasetShape] = {
     "cifar10": DatasetShape(50_000, 10_000, 32, 32, 3, 10),
     "synthetic": DatasetShape(512, 128, 8, 8, 3, 10),
 }
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A network of He et al. 2015, section 4.2."""
-
-    depth: int = 20
-    """Weighted layers, 6n+2: 8, 14, 20, ..., 56, 110, 1202."""
-    residual: bool = True
-    """Shortcuts around every pair of 3x3 layers (true), or a plain network (false)."""
-    shortcut: Literal["A", "B", "C"] = "A"
-    """A: identity, zero-padded where the width grows (the paper's choice on CIFAR-10);
-    B: projection where the shape changes; C: projection everywhere."""
-    width: int = 16
-    """Filters of the first stage; the second and third have two and four times as many."""
-    normalization: Literal["batch", "none"] = "batch"
-    """Batch normalisation after every convolution, or none (convolutions then have a bias)."""
-    initialization: Literal["he", "lecun"] = "he"
-    """Normal with variance 2/fan_in (He) or 1/fan_in (LeCun)."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +77,21 @@ class OptimizerSpec:
     momentum: float = 0.9
     """Decay of the velocity; 0 is plain gradient descent."""
     weight_decay: float = 1e-4
-    """Added to the gradient as decay x weight after the loss gradient is recorded;
-    applies to every parameter."""
+    """Added to the gradient as decay x weight after the loss gradient is recorded."""
+    weight_decay_on: Literal["all", "weights"] = "all"
+    """Every parameter, or the weights of convolutions and classifier alone: no biases and no
+    scales and shifts of a normalisation."""
+    nesterov: bool = False
+    """Nesterov's momentum."""
 
 
 @dataclass(frozen=True)
 class ScheduleSpec:
-    """Length of the run and the two drops of the learning rate."""
+    """Length of the run, the two drops of the learning rate, and a warm-up.
+
+    The paper warms up at depth 110: a rate of 0.01 until the training error is below 80 %
+    (``warmup_error=80``). A warm-up ends after a fixed time or at an error, never both.
+    """
 
     iterations: Duration = 64_000
     """Optimiser steps, or epochs such as 30ep."""
@@ -111,6 +101,13 @@ class ScheduleSpec:
     """When it is multiplied by drop_factor again."""
     drop_factor: float = 0.1
     """Factor of each drop."""
+    warmup_learning_rate: float = 0.01
+    """Rate during the warm-up."""
+    warmup_iterations: Duration = 0
+    """Length of a warm-up of fixed time; 0: none."""
+    warmup_error: float = 0.0
+    """Training error in percent, a mean over the last 50 mini-batches, that ends a warm-up once
+    and for all; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +140,18 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _check_model(self.model)
+        check_model(self.model)
         data = _resolve_data(self.data)
+        group = self.model.batch_norm_images
+        require(
+            group == 0 or data.batch_size % group == 0,
+            "model.batch_norm_images",
+            group,
+            f"a divisor of data.batch_size={data.batch_size}, such as {data.batch_size // 2}",
+        )
         _check_optimizer(self.optimizer)
         # jax keeps 32 bits of a seed; a larger one would silently repeat another run.
-        _require(0 <= self.seed < 2**32, "seed", self.seed, f"valid are 0 to {2**32 - 1}")
+        require(0 <= self.seed < 2**32, "seed", self.seed, f"valid are 0 to {2**32 - 1}")
         schedule = _resolve_schedule(self.schedule, data)
         total = typing.cast(int, schedule.iterations)
         probes = replace(
@@ -159,7 +163,7 @@ class RunSpec:
         )
         for name in ("log_every", "evaluate_every"):
             every = getattr(probes, name)
-            _require(every >= 1, f"probes.{name}", every, "at least one iteration")
+            require(every >= 1, f"probes.{name}", every, "at least one iteration")
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "schedule", schedule)
         object.__setattr__(self, "probes", probes)
@@ -227,7 +231,7 @@ def to_iterations(duration: Duration, data: DataSpec, total: int | None, where: 
         value = float(number)
     except ValueError:
         value = math.nan
-    _require(
+    require(
         math.isfinite(value * scale) and value >= 0 and (not whole or value.is_integer()),
         where,
         duration,
@@ -324,61 +328,38 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> typing.Iterator[tuple
             yield f"{prefix}{key}", value
 
 
-def _require(condition: bool, where: str, value: Any, rule: str) -> None:
-    if not condition:
-        shown = f'"{value}"' if isinstance(value, str) else value
-        raise UserError(f"{where}={shown}: {rule}")
-
-
 def _check_types(spec: RunSpec) -> None:
     """Every leaf has its declared type; integers are accepted where a float is declared."""
     for section in fields(RunSpec):
         part = getattr(spec, section.name)
         if section.name == "seed":
-            _require(type(part) is int, "seed", part, "a value of type int")
+            require(type(part) is int, "seed", part, "a value of type int")
             continue
         hints = typing.get_type_hints(type(part))
         for name, hint in hints.items():
             value, where = getattr(part, name), f"{section.name}.{name}"
             if typing.get_origin(hint) is Literal:
                 choices = typing.get_args(hint)
-                _require(value in choices, where, value, f"valid are {', '.join(choices)}")
+                require(value in choices, where, value, f"valid are {', '.join(choices)}")
             elif hint is float:
                 ok = type(value) in (int, float) and math.isfinite(value)
-                _require(ok, where, value, "a finite number is needed")
+                require(ok, where, value, "a finite number is needed")
                 object.__setattr__(part, name, float(value))
             elif isinstance(hint, types.UnionType):
                 ok = type(value) in typing.get_args(hint)
-                _require(ok, where, value, "a duration is iterations (400), epochs (30ep) or 50%")
+                require(ok, where, value, "a duration is iterations (400), epochs (30ep) or 50%")
             else:
-                _require(type(value) is hint, where, value, f"a value of type {hint.__name__}")
-
-
-def _check_model(model: ModelSpec) -> None:
-    depth = model.depth
-    if depth < 8 or (depth - 2) % 6:
-        nearest = max(8, 6 * round((depth - 2) / 6) + 2)
-        raise UserError(
-            f"model.depth={depth}: depth is 6n+2 weighted layers "
-            f"(8, 14, 20, 26, 32, 44, 56, 110, 1202, ...); the nearest is {nearest}"
-        )
-    _require(model.width >= 1, "model.width", model.width, "at least one filter is needed")
-    _require(
-        model.residual or model.shortcut == "A",
-        "model.shortcut",
-        model.shortcut,
-        "a plain network has no shortcuts; leave it at A or set model.residual=true",
-    )
+                require(type(value) is hint, where, value, f"a value of type {hint.__name__}")
 
 
 def _resolve_data(data: DataSpec) -> DataSpec:
-    _require(
+    require(
         0 <= data.validation <= 0.5,
         "data.validation",
         data.validation,
         "the held-out fraction lies between 0 and 0.5",
     )
-    _require(data.crop_padding >= 0, "data.crop_padding", data.crop_padding, "at least 0 pixels")
+    require(data.crop_padding >= 0, "data.crop_padding", data.crop_padding, "at least 0 pixels")
     check_batch(data, split_sizes(data)[0])
     if data.augmentation == "auto":
         data = replace(data, augmentation="crop-flip" if data.name == "cifar10" else "none")
@@ -391,7 +372,7 @@ def check_batch(data: DataSpec, train_examples: int) -> None:
     Raises:
         UserError: saying which batch sizes are valid.
     """
-    _require(
+    require(
         1 <= data.batch_size <= train_examples,
         "data.batch_size",
         data.batch_size,
@@ -402,22 +383,38 @@ def check_batch(data: DataSpec, train_examples: int) -> None:
 
 def _check_optimizer(optimizer: OptimizerSpec) -> None:
     rate, momentum, decay = optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay
-    _require(rate > 0, "optimizer.learning_rate", rate, "a rate is greater than 0")
-    _require(0 <= momentum < 1, "optimizer.momentum", momentum, "valid are 0 to below 1")
-    _require(decay >= 0, "optimizer.weight_decay", decay, "a decay is at least 0")
+    require(rate > 0, "optimizer.learning_rate", rate, "a rate is greater than 0")
+    require(0 <= momentum < 1, "optimizer.momentum", momentum, "valid are 0 to below 1")
+    require(decay >= 0, "optimizer.weight_decay", decay, "a decay is at least 0")
 
 
 def _resolve_schedule(schedule: ScheduleSpec, data: DataSpec) -> ScheduleSpec:
     total = to_iterations(schedule.iterations, data, None, "schedule.iterations")
-    _require(total >= 1, "schedule.iterations", schedule.iterations, "at least one iteration")
+    require(total >= 1, "schedule.iterations", schedule.iterations, "at least one iteration")
     first = to_iterations(schedule.first_drop, data, total, "schedule.first_drop")
     second = to_iterations(schedule.second_drop, data, total, "schedule.second_drop")
-    _require(
+    require(
         first <= second,
         "schedule.first_drop",
         schedule.first_drop,
         f"the first drop (iteration {first}) comes after the second ({second})",
     )
     factor = schedule.drop_factor
-    _require(0 < factor <= 1, "schedule.drop_factor", factor, "valid are above 0 to 1")
-    return replace(schedule, iterations=total, first_drop=first, second_drop=second)
+    require(0 < factor <= 1, "schedule.drop_factor", factor, "valid are above 0 to 1")
+    rate, error = schedule.warmup_learning_rate, schedule.warmup_error
+    require(rate > 0, "schedule.warmup_learning_rate", rate, "a rate is greater than 0")
+    warmup = to_iterations(schedule.warmup_iterations, data, total, "schedule.warmup_iterations")
+    require(0 <= error < 100, "schedule.warmup_error", error, "valid are 0 (none) to below 100")
+    require(
+        error == 0 or warmup == 0,
+        "schedule.warmup_error",
+        error,
+        "a warm-up ends at an error or after warmup_iterations, not both",
+    )
+    return replace(
+        schedule,
+        iterations=total,
+        first_drop=first,
+        second_drop=second,
+        warmup_iterations=warmup,
+    )

@@ -19,6 +19,7 @@ PACKAGE = ROOT / "resnet_study"
 
 FLOORS = (
     {"errors", "reference"},
+    {"architecture"},
     {"spec"},
     {"study", "records", "lease", "runtime"},
     {"environment", "data", "probes", "optimizers"},
@@ -34,7 +35,18 @@ FLOORS = (
     {"__main__", "__init__"},
 )
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
-NO_JAX = ("analysis", "figures", "report", "records", "spec", "reference", "lease", "launch", "cli")
+NO_JAX = (
+    "analysis",
+    "figures",
+    "report",
+    "records",
+    "spec",
+    "architecture",
+    "reference",
+    "lease",
+    "launch",
+    "cli",
+)
 
 
 def imports_of(file: Path) -> set[str]:

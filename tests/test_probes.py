@@ -10,6 +10,7 @@ from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resnet_study.architecture import ModelSpec
 from resnet_study.models import Network, layers_of
 from resnet_study.probes import (
     geometric_steps,
@@ -20,7 +21,7 @@ from resnet_study.probes import (
     response_moments,
     tap,
 )
-from resnet_study.spec import DATASETS, ModelSpec
+from resnet_study.spec import DATASETS
 
 
 def test_tap_is_the_identity_and_reports_the_gradient_norm() -> None:

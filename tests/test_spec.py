@@ -13,11 +13,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from resnet_study.architecture import ModelSpec
 from resnet_study.errors import UserError
 from resnet_study.spec import (
     DATASETS,
     DataSpec,
-    ModelSpec,
     OptimizerSpec,
     ProbeSpec,
     RunSpec,
@@ -63,12 +63,16 @@ def specs(draw: st.DrawFn) -> RunSpec:
             learning_rate=draw(st.floats(1e-6, 10)),
             momentum=draw(st.floats(0, 0.999)),
             weight_decay=draw(st.floats(0, 1)),
+            weight_decay_on=draw(st.sampled_from(("all", "weights"))),
+            nesterov=draw(st.booleans()),
         ),
         ScheduleSpec(
             iterations=draw(st.one_of(st.integers(1, 10**6), EPOCHS)),
             first_drop=f"{drops[0]}%",
             second_drop=f"{drops[1]}%",
             drop_factor=draw(st.floats(1e-3, 1)),
+            warmup_iterations=draw(st.integers(0, 100)) * (warm := draw(st.booleans())),
+            warmup_error=0.0 if warm else draw(st.floats(0, 99)),
         ),
         ProbeSpec(
             log_every=draw(st.one_of(st.integers(1, 1000), PERCENT.filter("0%".__ne__))),
@@ -117,8 +121,13 @@ OTHER = {
     "model.residual": False,
     "model.shortcut": "C",
     "model.width": 17,
+    "model.subsampling": "average",
     "model.normalization": "none",
+    "model.batch_norm_images": 64,
     "model.initialization": "lecun",
+    "model.activation": "tanh",
+    "model.block_order": "full-preactivation",
+    "model.branch_scaling": "rezero",
     "data.name": "digits",
     "data.validation": 0.2,
     "data.batch_size": 64,
@@ -127,15 +136,29 @@ OTHER = {
     "optimizer.learning_rate": 0.05,
     "optimizer.momentum": 0.8,
     "optimizer.weight_decay": 0.0,
+    "optimizer.weight_decay_on": "weights",
+    "optimizer.nesterov": True,
     "schedule.iterations": 1001,
     "schedule.first_drop": 400,
     "schedule.second_drop": 800,
     "schedule.drop_factor": 0.2,
+    "schedule.warmup_learning_rate": 0.02,
+    "schedule.warmup_iterations": 30,
+    "schedule.warmup_error": 80.0,
     "probes.log_every": 7,
     "probes.evaluate_every": 7,
     "probes.layers_every": 7,
     "seed": 1,
 }
+
+
+COMPATIBLE = {
+    "model.residual": True,
+    "model.subsampling": "stride",
+    "model.normalization": "batch",
+    "schedule.warmup_error": 0.0,
+}
+"""With these, the values of `OTHER` describe one network."""
 
 
 def test_every_field_changes_the_run_id() -> None:
@@ -145,7 +168,7 @@ def test_every_field_changes_the_run_id() -> None:
 
 
 def test_the_run_id_is_the_same_in_another_process() -> None:
-    values = {**BASE, **OTHER, "model.residual": True}
+    values = {**BASE, **OTHER, **COMPATIBLE}
     program = (
         "import json, sys; from resnet_study.spec import from_flat;"
         "print(from_flat(json.loads(sys.argv[1])).run_id)"
@@ -235,8 +258,18 @@ BAD = [
     ("model.width", False, "type int"),
     ("model.shortcut", "D", "A, B, C"),
     ("model.shortcut", ["A"], "A, B, C"),
-    ("model.normalization", "layer", "batch, none"),
-    ("model.initialization", "xavier", "he, lecun"),
+    ("model.normalization", "instance", "batch, none, layer, group"),
+    ("model.initialization", "xavier", "he, lecun, glorot"),
+    ("model.activation", "gelu", "relu, tanh, sigmoid, linear"),
+    ("model.block_order", "preactivation", "full-preactivation"),
+    ("model.branch_scaling", "layerscale", "skipinit, rezero, fixup"),
+    ("model.batch_norm_images", 1, "at least 2"),
+    ("model.batch_norm_images", 50, "a divisor of data.batch_size=128, such as 64"),
+    ("optimizer.weight_decay_on", "biases", "all, weights"),
+    ("optimizer.nesterov", 1, "type bool"),
+    ("schedule.warmup_error", 100.0, "below 100"),
+    ("schedule.warmup_learning_rate", 0.0, "greater than 0"),
+    ("schedule.warmup_iterations", -1, "whole number"),
     ("data.name", "mnist", "digits, cifar10, synthetic"),
     ("data.validation", 0.6, "between 0 and 0.5"),
     ("data.validation", -0.1, "between 0 and 0.5"),
@@ -288,6 +321,11 @@ def test_a_bad_value_is_refused_in_one_line(name: str, value: object, rule: str)
     assert name in message or name == "schedule.second_drop"
     assert rule in message
     assert "\n" not in message
+
+
+def test_a_warm_up_ends_in_one_way() -> None:
+    with pytest.raises(UserError, match=r"schedule\.warmup_error=80.*not both"):
+        from_flat({"schedule.warmup_error": 80.0, "schedule.warmup_iterations": 400})
 
 
 def test_a_plain_network_has_no_projection() -> None:

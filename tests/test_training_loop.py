@@ -32,6 +32,18 @@ BASE = {
 }
 
 
+class StopAt(StopFlag):
+    """Asks to stop after a number of steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    @property
+    def requested(self) -> bool:  # type: ignore[override]
+        self.left -= 1
+        return self.left <= 0
+
+
 def spec_of(**values) -> RunSpec:
     return from_flat({**BASE, **values})
 
@@ -51,6 +63,39 @@ def tables(folder: Path) -> list[pd.DataFrame]:
 def assert_same_records(first: Path, second: Path) -> None:
     for a, b in zip(tables(first), tables(second), strict=True):
         pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+@pytest.mark.parametrize("stop_at", [None, 57])
+def test_the_rate_follows_the_error_at_every_step(tmp_path: Path, stop_at: int | None) -> None:
+    """Warmed up at depth 8 as the paper warms up at 110, then at full rate for good; also where
+    it is stopped and resumed on the way."""
+    spec = spec_of(
+        **{
+            "schedule.iterations": 120,
+            "schedule.warmup_error": 80.0,
+            "optimizer.learning_rate": 0.08,
+            "schedule.first_drop": 110,
+            "schedule.second_drop": 110,
+            "probes.log_every": 1,
+        }
+    )
+    data = load_dataset(spec.data, spec.seed)
+    if stop_at is not None:
+        assert train(spec, data, tmp_path, stop=StopAt(stop_at))["status"] == "stopped"
+    assert train(spec, data, tmp_path)["status"] == "finished"
+    rows = read_run(tmp_path).metrics
+    rows = rows[rows.split == "train"].sort_values("step")
+    assert list(rows.step) == list(range(1, 121))
+    errors = np.concatenate([np.full(50, 100.0), rows.error])
+    over, expected = False, []
+    for step in range(120):
+        over = over or errors[step : step + 50].mean() < 80
+        expected.append((0.08 if step < 110 else 0.0008) if over else min(0.01, 0.08))
+    assert 0.01 in expected[:60]
+    assert 0.08 in expected
+    assert list(rows.learning_rate) == expected
+    start = read_run(tmp_path).metrics.query("step == 0").learning_rate
+    assert set(start) == {0.01}
 
 
 def test_records_of_a_finished_run(tmp_path: Path) -> None:
@@ -95,18 +140,6 @@ def test_stopped_between_rows_and_resumed_equals_uninterrupted(tmp_path: Path) -
     spec = spec_of()
     run(spec, tmp_path / "whole")
     data = load_dataset(spec.data, spec.seed)
-
-    class StopAt(StopFlag):
-        """Asks to stop after a number of steps."""
-
-        def __init__(self, steps: int) -> None:
-            self.left = steps
-
-        @property
-        def requested(self) -> bool:  # type: ignore[override]
-            self.left -= 1
-            return self.left <= 0
-
     folder = tmp_path / "pieces"
     # 1 + 6 + 8 + 25: in the middle of a row, on a row, on an evaluation, at the end.
     for steps in (1, 6, 8, 25):

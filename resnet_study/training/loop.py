@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -22,10 +22,10 @@ from resnet_study.data.batches import BatchOrder, evaluation_batches
 from resnet_study.environment import describe
 from resnet_study.errors import UserError
 from resnet_study.models import layers_of, parameter_count
-from resnet_study.optimizers import learning_rate
+from resnet_study.optimizers import learning_rate, start_warmup, warmed_rate
 from resnet_study.probes import recorded_steps
 from resnet_study.records import RunWriter, summarize_errors, write_json
-from resnet_study.spec import DatasetShape, OptimizerSpec, RunSpec
+from resnet_study.spec import DatasetShape, OptimizerSpec, RunSpec, ScheduleSpec
 from resnet_study.tracking import Tracker
 from resnet_study.training import checkpoints
 from resnet_study.training.step import (
@@ -187,6 +187,7 @@ class _Loop:
         )
         self.losses: list[Any] = []
         self.errors: list[Any] = []
+        self.rate: Any = self.first_rate()
         self.earlier_seconds = 0.0
         resume = checkpoints.latest_step(folder / "checkpoints")
         self.state = initial_state(spec, self.shape, keys.initialization)
@@ -212,6 +213,7 @@ class _Loop:
             self.state, metrics = self.train_step(self.state, self.batch(step))
             self.losses.append(metrics.loss)
             self.errors.append(metrics.error)
+            self.rate = metrics.learning_rate
             if step in self.layer_steps:
                 self.log_layers(step, metrics)
             self.taken = taken = step + 1
@@ -243,6 +245,11 @@ class _Loop:
             augmentation_key=self.augmentation_key,
         )
 
+    def first_rate(self) -> float:
+        rate = learning_rate(self.spec.optimizer, self.spec.schedule, 0)
+        warmup = start_warmup(self.spec.schedule)
+        return float(warmed_rate(warmup, self.spec.schedule, jnp.float32(rate)))
+
     def epoch(self, step: int) -> float:
         return step * self.spec.data.batch_size / self.order.examples
 
@@ -262,7 +269,7 @@ class _Loop:
             "train",
             loss=float(losses[kept].mean()),
             error=float(errors[kept].mean()),
-            learning_rate=learning_rate(self.spec.optimizer, self.spec.schedule, step - 1),
+            learning_rate=shortest(self.rate),
         )
         self.losses, self.errors = [], []
         return row if len(bad) else None
@@ -272,7 +279,7 @@ class _Loop:
             rows.log_metrics(step, self.epoch(step), split, **values)
 
     def evaluate(self, step: int) -> None:
-        rate = learning_rate(self.spec.optimizer, self.spec.schedule, max(step - 1, 0))
+        rate = shortest(self.rate)
         for name, split in (
             ("train_clean", self.dataset.train),
             ("val", self.dataset.val),
@@ -341,6 +348,11 @@ class _Loop:
         return written
 
 
+def shortest(value: Any) -> float:
+    """A float32 as the shortest decimal that stands for it: 0.1, not 0.10000000149."""
+    return float(str(np.float32(value)))
+
+
 def evaluate(
     step: EvaluationStep, state: TrainState, split: Split, pixel_mean: jax.Array
 ) -> tuple[float, float]:
@@ -358,10 +370,11 @@ def evaluate(
 
 def compiled_steps(spec: RunSpec, shape: DatasetShape) -> tuple[TrainStep, EvaluationStep]:
     """The jitted steps; runs that differ in seed, rate or schedule only share them."""
-    optimizer = OptimizerSpec(
-        momentum=spec.optimizer.momentum, weight_decay=spec.optimizer.weight_decay
-    )
-    same = RunSpec(spec.model, spec.data, optimizer)
+    optimizer = replace(spec.optimizer, learning_rate=OptimizerSpec.learning_rate)
+    error = spec.schedule.warmup_error
+    rate = spec.schedule.warmup_learning_rate if error else ScheduleSpec.warmup_learning_rate
+    schedule = ScheduleSpec(warmup_error=error, warmup_learning_rate=rate)
+    same = RunSpec(spec.model, spec.data, optimizer, schedule)
     return _compiled_steps(same, shape)
 
 

@@ -13,7 +13,7 @@ from jax import Array
 
 from resnet_study.data.augment import augmenter, normalize
 from resnet_study.models import Network, weights_of
-from resnet_study.optimizers import sgd
+from resnet_study.optimizers import Warmup, continue_warmup, sgd, start_warmup, warmed_rate
 from resnet_study.probes import norms
 from resnet_study.spec import DatasetShape, RunSpec
 
@@ -29,6 +29,8 @@ class TrainState(NamedTuple):
     """Running statistics of batch normalisation."""
     optimizer: Any
     """Velocity."""
+    warmup: Warmup | None = None
+    """Of a warm-up that ends at an error."""
 
 
 class Batch(NamedTuple):
@@ -41,7 +43,7 @@ class Batch(NamedTuple):
     pixel_mean: Array
     """(H, W, C), float32, of the training images / 255."""
     learning_rate: Array
-    """Float32 scalar."""
+    """Float32 scalar, without a warm-up that ends at an error."""
     augmentation_key: Array
     """The run's key; the step folds its own number in."""
 
@@ -53,6 +55,8 @@ class StepMetrics(NamedTuple):
     """Mean cross-entropy, scalar."""
     error: Array
     """Percent of wrong images in the mini-batch, scalar."""
+    learning_rate: Array
+    """Of this update, scalar."""
     layers: dict[str, Array]
     """One vector of shape (depth,) per name in `resnet_study.records.PROBES`; empty
     without probes."""
@@ -76,7 +80,8 @@ def initial_state(spec: RunSpec, shape: DatasetShape, key: Array) -> TrainState:
     model = Network(spec.model, shape, key)
     _, parameters, statistics = _split(model)
     velocity = sgd(spec.optimizer).init(parameters)
-    return TrainState(jnp.zeros((), jnp.int32), parameters, statistics, velocity)
+    warmup = start_warmup(spec.schedule)
+    return TrainState(jnp.zeros((), jnp.int32), parameters, statistics, velocity, warmup)
 
 
 def _split(model: Network) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -92,8 +97,8 @@ def _graph(spec: RunSpec, shape: DatasetShape) -> Any:
 def make_train_step(spec: RunSpec, shape: DatasetShape, *, probes: bool = True) -> TrainStep:
     """The step for one spec, not yet jitted; see `jax.jit(step, donate_argnums=0)`.
 
-    It depends on the spec only through model, augmentation, momentum and weight decay, so
-    runs that differ in seed or learning rate share one compilation.
+    It depends on the spec through model, augmentation, momentum, weight decay and the error that
+    ends a warm-up; runs that differ in seed or learning rate share one compilation.
 
     Args:
         spec: the run.
@@ -117,7 +122,8 @@ def make_train_step(spec: RunSpec, shape: DatasetShape, *, probes: bool = True) 
             loss_of, argnums=(0, 1), has_aux=True
         )(state.parameters, taps)
         direction, velocity = optimizer.update(gradients, state.optimizer, state.parameters)
-        updates = jax.tree.map(lambda v: -batch.learning_rate * v, direction)
+        rate = warmed_rate(state.warmup, spec.schedule, batch.learning_rate)
+        updates = jax.tree.map(lambda v: -rate * v, direction)
         layers = {}
         if responses is not None:
             layers = {
@@ -130,14 +136,15 @@ def make_train_step(spec: RunSpec, shape: DatasetShape, *, probes: bool = True) 
                 "response_std": responses.std,
                 "inactive_fraction": responses.inactive,
             }
-        wrong = jnp.argmax(logits, axis=-1) != batch.labels
+        error = 100 * jnp.mean(jnp.argmax(logits, axis=-1) != batch.labels)
         following = TrainState(
             step=state.step + 1,
             parameters=optax.apply_updates(state.parameters, updates),
             statistics=statistics,
             optimizer=velocity,
+            warmup=continue_warmup(state.warmup, spec.schedule, state.step, error),
         )
-        return following, StepMetrics(loss, 100 * jnp.mean(wrong), layers)
+        return following, StepMetrics(loss, error, rate, layers)
 
     return train_step
 

@@ -1,0 +1,157 @@
+"""The description of a network: plain or residual, and the arms that separate explanations.
+
+Every field is a switch with the choice of He et al. 2015 (arXiv 1512.03385) as its default.
+Combinations that make no sense are refused with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from resnet_study.errors import UserError, require
+
+GROUPS = 8
+"""Groups of channels of group normalisation (Wu & He 2018, arXiv 1803.08494)."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network of He et al. 2015, section 4.2."""
+
+    depth: int = 20
+    """Weighted layers, 6n+2: 8, 14, 20, ..., 56, 110, 1202."""
+    residual: bool = True
+    """Shortcuts around every pair of 3x3 layers (true), or a plain network (false)."""
+    shortcut: Literal["A", "B", "C"] = "A"
+    """A: identity, zero-padded where the width grows (the paper's choice on CIFAR-10);
+    B: projection where the shape changes; C: projection everywhere."""
+    width: int = 16
+    """Filters of the first stage; the second and third have two and four times as many."""
+    subsampling: Literal["stride", "average"] = "stride"
+    """How shortcut A halves a map: every second pixel, or the mean of 2x2 pixels."""
+    normalization: Literal["batch", "none", "layer", "group"] = "batch"
+    """Over batch and pixels; none (convolutions then have a bias); over each image; or over
+    each image and each of 8 groups of channels."""
+    batch_norm_images: int = 0
+    """Images that batch normalisation takes its statistics over; 0: the whole batch. The
+    paper's two GPUs had 64 each."""
+    initialization: Literal[
+        "he", "lecun", "glorot", "uniform", "orthogonal", "delta-orthogonal"
+    ] = "he"
+    """Variance 2/fan_in (He), 1/fan_in (LeCun), 2/(fan_in + fan_out) (Glorot, uniform),
+    uniform within 1/sqrt(fan_in), or orthogonal, as a whole or in the kernel's centre alone."""
+    activation: Literal["relu", "tanh", "sigmoid", "linear"] = "relu"
+    """Nonlinearity; linear has none."""
+    block_order: Literal[
+        "original",
+        "norm-after-addition",
+        "activation-before-addition",
+        "activation-only-preactivation",
+        "full-preactivation",
+    ] = "original"
+    """Where a residual block normalises and activates (He et al. 2016, Figure 4 a to e)."""
+    branch_scaling: Literal["none", "skipinit", "rezero", "fixup"] = "none"
+    """What replaces or helps normalisation in a residual branch: a factor that starts at 0
+    (SkipInit without normalisation, ReZero beside it), or Fixup."""
+
+
+def check_model(model: ModelSpec) -> None:
+    """Refuse what is no network, and combinations without meaning.
+
+    Raises:
+        UserError: naming the field, its value, and what is valid or why it makes no sense.
+    """
+    depth = model.depth
+    if depth < 8 or (depth - 2) % 6:
+        nearest = max(8, 6 * round((depth - 2) / 6) + 2)
+        raise UserError(
+            f"model.depth={depth}: depth is 6n+2 weighted layers "
+            f"(8, 14, 20, 26, 32, 44, 56, 110, 1202, ...); the nearest is {nearest}"
+        )
+    require(model.width >= 1, "model.width", model.width, "at least one filter is needed")
+    if not model.residual:
+        _only_default(model, "shortcut", "a plain network has no shortcuts")
+        _only_default(model, "subsampling", "a plain network has no shortcuts")
+        _only_default(model, "block_order", "a plain network has no addition to place around")
+        _only_default(model, "branch_scaling", "a plain network has no branches")
+    if model.shortcut != "A":
+        _only_default(model, "subsampling", "only shortcut A subsamples; B and C project")
+    _check_normalization(model)
+    if model.activation == "linear" and model.block_order in (
+        "activation-before-addition",
+        "activation-only-preactivation",
+    ):
+        _only_default(model, "block_order", "a linear network has no activation to move")
+    _check_branch_scaling(model)
+
+
+def _check_normalization(model: ModelSpec) -> None:
+    images = model.batch_norm_images
+    require(
+        images == 0 or images >= 2,
+        "model.batch_norm_images",
+        images,
+        "statistics need at least 2 images; 0 takes the whole batch",
+    )
+    if model.normalization != "batch":
+        _only_default(model, "batch_norm_images", "it groups images for batch normalisation")
+    require(
+        model.normalization != "group" or model.width % GROUPS == 0,
+        "model.width",
+        model.width,
+        f"group normalisation has {GROUPS} groups; a multiple of {GROUPS} is needed",
+    )
+    if model.normalization == "none":
+        require(
+            model.block_order != "norm-after-addition",
+            "model.block_order",
+            model.block_order,
+            "without normalisation it is the original order; use that",
+        )
+        require(
+            model.block_order != "activation-only-preactivation",
+            "model.block_order",
+            model.block_order,
+            "without normalisation both pre-activations are one; use full-preactivation",
+        )
+
+
+def _check_branch_scaling(model: ModelSpec) -> None:
+    scaling = model.branch_scaling
+    if scaling == "none":
+        return
+    where = "model.branch_scaling"
+    normalized = model.normalization != "none"
+    require(
+        scaling != "skipinit" or not normalized,
+        where,
+        scaling,
+        "SkipInit replaces normalisation; set model.normalization=none, or use rezero beside it",
+    )
+    require(
+        scaling != "rezero" or normalized,
+        where,
+        scaling,
+        "without normalisation this is SkipInit; use skipinit",
+    )
+    require(
+        model.block_order not in ("norm-after-addition", "activation-before-addition"),
+        where,
+        scaling,
+        f"the factor at the end of a branch has no place in the order {model.block_order}",
+    )
+    if scaling == "fixup":
+        require(
+            (model.normalization, model.initialization, model.activation) == ("none", "he", "relu")
+            and (model.block_order, model.shortcut) == ("original", "A"),
+            where,
+            scaling,
+            "Fixup is defined for normalization=none, initialization=he, activation=relu, "
+            "block_order=original and shortcut=A",
+        )
+
+
+def _only_default(model: ModelSpec, name: str, reason: str) -> None:
+    value, default = getattr(model, name), ModelSpec.__dataclass_fields__[name].default
+    require(value == default, f"model.{name}", value, f"{reason}; leave it at {default}")

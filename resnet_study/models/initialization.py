@@ -1,0 +1,87 @@
+"""How weights are drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from resnet_study.architecture import ModelSpec
+
+Initializer = Callable[[Array, Sequence[int], Any], Array]
+"""From key, shape and type to weights."""
+
+
+def initializer(spec: ModelSpec) -> Initializer:
+    """Of every weight, kernels (side, side, inputs, outputs) or (inputs, outputs).
+
+    ================ ========================================================================
+    he               normal, variance 2/fan_in (He et al. 2015, arXiv 1502.01852, eq. 10)
+    lecun            normal, variance 1/fan_in (LeCun et al. 1998, Efficient BackProp)
+    glorot           uniform, variance 2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 16)
+    uniform          uniform within ±1/√fan_in, variance 1/(3 fan_in): the "commonly used
+                     heuristic" of Glorot & Bengio 2010, eq. 1
+    orthogonal       orthonormal rows or columns of the kernel as a matrix (inputs of all
+                     pixels, outputs) (Saxe et al. 2014, arXiv 1312.6120)
+    delta-orthogonal such a matrix in the kernel's centre and zeros around it (Xiao et al.
+                     2018, arXiv 1806.05393, algorithm 1)
+    ================ ========================================================================
+
+    The orthogonal ones are multiplied by √2 before ReLU, which passes half of the signal.
+    """
+    drawn = jax.nn.initializers
+    if spec.initialization in ("orthogonal", "delta-orthogonal"):
+        gain = math.sqrt(2) if spec.activation == "relu" else 1.0
+        flat = scaled(_orthogonal, gain)
+        return _centered(flat) if spec.initialization == "delta-orthogonal" else flat
+    scale, mode, distribution = {
+        "he": (2.0, "fan_in", "normal"),
+        "lecun": (1.0, "fan_in", "normal"),
+        "glorot": (1.0, "fan_avg", "uniform"),
+        "uniform": (1 / 3, "fan_in", "uniform"),
+    }[spec.initialization]
+    return drawn.variance_scaling(scale, mode, distribution)  # type: ignore[arg-type]
+
+
+def _orthogonal(key: Array, shape: Sequence[int], dtype: Any) -> Array:
+    """Uniformly distributed: Q of the QR decomposition of a normal matrix, R's diagonal > 0.
+
+    Decomposed by NumPy in float64: with the fusion flag of `resnet_study.runtime`, XLA:CPU fails
+    on the layout in which its own QR returns Q.
+    """
+    columns = shape[-1]
+    rows = math.prod(shape[:-1])
+    tall = jax.random.normal(key, (max(rows, columns), min(rows, columns)), jax.numpy.float32)
+    q = jax.pure_callback(_q_factor, tall, tall)
+    return (q if rows >= columns else q.T).reshape(shape).astype(dtype)
+
+
+def _q_factor(matrix: Any) -> np.ndarray:
+    q, r = np.linalg.qr(np.asarray(matrix, np.float64))
+    return (q * np.sign(np.diag(r))).astype(np.float32)
+
+
+def _centered(flat: Initializer) -> Initializer:
+    """The matrix in the middle of a kernel; a matrix stays what it is."""
+
+    def draw(key: Array, shape: Sequence[int], dtype: Any) -> Array:
+        matrix = flat(key, shape[-2:], dtype)
+        if len(shape) == 2:
+            return matrix
+        around = [(side // 2, side // 2) for side in shape[:2]]
+        return jax.numpy.pad(matrix[None, None], [*around, (0, 0), (0, 0)])
+
+    return draw
+
+
+def scaled(draw: Initializer, factor: float) -> Initializer:
+    """The same weights times a factor; 0 gives zeros."""
+
+    def draw_scaled(key: Array, shape: Sequence[int], dtype: Any) -> Array:
+        return factor * draw(key, shape, dtype)
+
+    return draw_scaled

@@ -1,0 +1,163 @@
+"""Normalisation between a convolution and its nonlinearity: batch, layer, group.
+
+Each takes an output z and returns the response with its `Moments`. Parameters are
+`nnx.Param`, running statistics `nnx.BatchStat`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from resnet_study.architecture import GROUPS, ModelSpec
+from resnet_study.probes import response_moments
+
+BATCH_NORM_MOMENTUM = 0.9
+BATCH_NORM_EPSILON = 1e-5
+
+Moments = tuple[Array, Array]
+"""Mean and standard deviation over all entries of a response, float32 scalars."""
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over (N, H, W) (Ioffe & Szegedy 2015, arXiv 1502.03167).
+
+    Running statistics move by 0.1 of the difference at each training step; the running
+    variance is the unbiased one, as in Torch and Caffe.
+
+    Args:
+        channels: of the input.
+        images: over which each set of statistics is taken, consecutive ones of the batch; 0:
+            all of them. The running statistics get the mean over these groups.
+    """
+
+    def __init__(self, channels: int, images: int = 0) -> None:
+        self.images = images
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+        self.mean = nnx.BatchStat(jnp.zeros(channels))
+        self.variance = nnx.BatchStat(jnp.ones(channels))
+
+    def __call__(self, z: Array, *, train: bool) -> tuple[Array, Moments]:
+        """Normalise with the statistics of the batch (train) or the running ones.
+
+        Returns:
+            The response, of the shape of z (N, H, W, C), and its moments.
+        """
+        if not train:
+            factor = self.scale[...] * jax.lax.rsqrt(self.variance[...] + BATCH_NORM_EPSILON)
+            response = z * factor + (self.bias[...] - self.mean[...] * factor)
+            return response, self.response_moments(self.variance[...])
+        if self.images in (0, z.shape[0]):
+            response, mean, variance = batch_normalize(z, self.scale[...], self.bias[...])
+        else:
+            groups = z.reshape(-1, self.images, *z.shape[1:])
+            response, mean, variance = jax.vmap(batch_normalize, (0, None, None))(
+                groups, self.scale[...], self.bias[...]
+            )
+            response = response.reshape(z.shape)
+        count = (self.images or z.shape[0]) * z.shape[1] * z.shape[2]
+        unbiased = variance * (count / max(count - 1, 1))
+        for running, now in ((self.mean, mean), (self.variance, unbiased)):
+            change = jnp.mean(now.reshape(-1, now.shape[-1]), axis=0) - running[...]
+            running[...] += (1 - BATCH_NORM_MOMENTUM) * change
+        return response, self.response_moments(variance)
+
+    def response_moments(self, variance: Array) -> Moments:
+        """Mean and standard deviation over all entries of a response of this layer.
+
+        They follow from γ, β and the variance v of the batch, which saves two passes over
+        the response: channel c has mean β_c and variance γ_c² v_c / (v_c + ε).
+
+        Args:
+            variance: that z was divided by, per channel, (C,) or (groups, C).
+        """
+        scale, bias = (jax.lax.stop_gradient(p[...]) for p in (self.scale, self.bias))
+        mean = jnp.mean(bias)
+        within = jnp.square(scale) * variance / (variance + BATCH_NORM_EPSILON)
+        return mean, jnp.sqrt(jnp.mean(within + jnp.square(bias - mean)))
+
+
+@jax.custom_vjp
+def batch_normalize(z: Array, scale: Array, bias: Array) -> tuple[Array, Array, Array]:
+    """Normalise with the batch's own statistics.
+
+    The backward pass is written out so that only z is kept from the forward pass;
+    automatic differentiation keeps several arrays of its size per layer.
+
+    Args:
+        z: (N, H, W, C).
+        scale, bias: (C,).
+
+    Returns:
+        The response (N, H, W, C), and mean and biased variance of z per channel, (C,),
+        which are treated as constants by differentiation.
+    """
+    return _batch_normalize_forward(z, scale, bias)[0]
+
+
+def _batch_normalize_forward(
+    z: Array, scale: Array, bias: Array
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
+    mean = jnp.mean(z, axis=(0, 1, 2))
+    # Two passes: mean(z²) − mean(z)² cancels when a channel's mean is large.
+    variance = jnp.mean(jnp.square(z - mean), axis=(0, 1, 2))
+    inverse = jax.lax.rsqrt(variance + BATCH_NORM_EPSILON)
+    response = (z - mean) * (inverse * scale) + bias
+    return (response, mean, variance), (z, scale, mean, inverse)
+
+
+def _batch_normalize_backward(
+    kept: tuple[Array, Array, Array, Array], gradients: tuple[Array, Array, Array]
+) -> tuple[Array, Array, Array]:
+    z, scale, mean, inverse = kept
+    gradient = gradients[0]
+    count = z.size // z.shape[-1]
+    normalized = (z - mean) * inverse
+    bias_gradient = jnp.sum(gradient, axis=(0, 1, 2))
+    scale_gradient = jnp.sum(gradient * normalized, axis=(0, 1, 2))
+    centered = gradient - (bias_gradient + normalized * scale_gradient) / count
+    return centered * (inverse * scale), scale_gradient, bias_gradient
+
+
+batch_normalize.defvjp(_batch_normalize_forward, _batch_normalize_backward)
+
+
+class GroupNorm(nnx.Module):
+    """Normalisation of each image over pixels and a group of channels (Wu & He 2018, arXiv
+    1803.08494); one group is layer normalisation (Ba et al. 2016, arXiv 1607.06450).
+
+    Scale and shift are per channel. There are no running statistics.
+
+    Args:
+        channels: of the input.
+        groups: a divisor of channels.
+    """
+
+    def __init__(self, channels: int, groups: int) -> None:
+        self.groups = groups
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+
+    def __call__(self, z: Array, *, train: bool) -> tuple[Array, Moments]:
+        """The response, of the shape of z (N, H, W, C), and its moments."""
+        grouped = z.reshape(*z.shape[:3], self.groups, -1)
+        centered = grouped - jnp.mean(grouped, axis=(1, 2, 4), keepdims=True)
+        variance = jnp.mean(jnp.square(centered), axis=(1, 2, 4), keepdims=True)
+        normalized = centered * jax.lax.rsqrt(variance + BATCH_NORM_EPSILON)
+        response = normalized.reshape(z.shape) * self.scale[...] + self.bias[...]
+        return response, response_moments(response)
+
+
+Normalization = BatchNorm | GroupNorm
+
+
+def normalization(spec: ModelSpec, channels: int) -> Normalization | None:
+    """What the spec asks for; None without normalisation."""
+    if spec.normalization == "batch":
+        return BatchNorm(channels, spec.batch_norm_images)
+    if spec.normalization == "none":
+        return None
+    return GroupNorm(channels, GROUPS if spec.normalization == "group" else 1)

@@ -1,0 +1,65 @@
+"""What is no network is refused with the reason, and everything else is built."""
+
+from __future__ import annotations
+
+import itertools
+import typing
+
+import jax
+import pytest
+from flax import nnx
+
+from resnet_study.architecture import ModelSpec, check_model
+from resnet_study.errors import UserError
+from resnet_study.models import Network
+from resnet_study.spec import DATASETS
+
+PREACTIVATION = "full-preactivation"
+
+NONSENSE = [
+    ({"residual": False, "block_order": PREACTIVATION}, "plain network has no addition"),
+    ({"residual": False, "branch_scaling": "rezero"}, "plain network has no branches"),
+    ({"residual": False, "subsampling": "average"}, "plain network has no shortcuts"),
+    ({"shortcut": "B", "subsampling": "average"}, "only shortcut A subsamples"),
+    ({"normalization": "layer", "batch_norm_images": 64}, "for batch normalisation"),
+    ({"normalization": "group", "width": 12}, "a multiple of 8"),
+    ({"normalization": "none", "block_order": "norm-after-addition"}, "the original order"),
+    ({"normalization": "none", "block_order": "activation-only-preactivation"}, PREACTIVATION),
+    ({"activation": "linear", "block_order": "activation-before-addition"}, "no activation"),
+    ({"branch_scaling": "skipinit"}, "SkipInit replaces normalisation"),
+    ({"branch_scaling": "rezero", "normalization": "none"}, "use skipinit"),
+    ({"branch_scaling": "rezero", "block_order": "norm-after-addition"}, "has no place"),
+    ({"branch_scaling": "fixup"}, "Fixup is defined for normalization=none"),
+    ({"branch_scaling": "fixup", "normalization": "none", "shortcut": "B"}, "shortcut=A"),
+]
+
+
+@pytest.mark.parametrize(("fields", "reason"), NONSENSE, ids=lambda v: str(v)[:40])
+def test_nonsense_is_refused_with_its_reason(fields: dict, reason: str) -> None:
+    with pytest.raises(UserError, match=r"^model\.\w+=") as caught:
+        check_model(ModelSpec(**fields))
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_other_combination_is_a_network() -> None:
+    """All combinations of the named choices: built, or refused in one line."""
+    hints = typing.get_type_hints(ModelSpec)
+    names = [name for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal]
+    names.remove("initialization")  # the same shapes whatever it is
+    choices = [typing.get_args(hints[name]) for name in names]
+    built = 0
+    for residual, *values in itertools.product([True, False], *choices):
+        spec = ModelSpec(depth=8, residual=residual, width=8, **dict(zip(names, values)))  # noqa: B905
+        try:
+            check_model(spec)
+        except UserError:
+            continue
+        built += 1
+        if built % 7:  # every seventh is enough to build
+            continue
+        model = nnx.eval_shape(lambda s=spec: Network(s, DATASETS["digits"], jax.random.key(0)))
+        images = jax.ShapeDtypeStruct((4, 8, 8, 1), "float32")
+        logits, _ = nnx.eval_shape(lambda m, x: m(x, train=True), model, images)
+        assert logits.shape == (4, 10)
+    assert built > 150

@@ -1,0 +1,151 @@
+"""Every arm of the family by the property that defines it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from resnet_study.architecture import ModelSpec
+from resnet_study.models import Network, Recorder
+from resnet_study.models.blocks import ACTIVATIONS, Block, Shortcut
+from resnet_study.spec import DATASETS
+
+SHAPE = DATASETS["synthetic"]
+ORDERS = (
+    "original",
+    "norm-after-addition",
+    "activation-before-addition",
+    "activation-only-preactivation",
+    "full-preactivation",
+)
+
+
+def network(**model) -> tuple[Network, jax.Array]:
+    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+    return Network(ModelSpec(**{"depth": 8, **model}), SHAPE, jax.random.key(0)), images
+
+
+def block(order: str, first: bool = False) -> tuple[Block, jax.Array]:
+    """A block of two 8-channel layers, and an input of mixed signs."""
+    made = Block(ModelSpec(block_order=order), 8, 8, 1, jax.random.key(0), first)  # type: ignore[arg-type]
+    return made, jax.random.normal(jax.random.key(1), (4, 4, 4, 8))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_a_block_without_a_branch_does_to_its_input(order: str) -> None:
+    """He et al. 2016, Figure 4: only the last three orders leave the identity path clean."""
+    made, x = block(order)
+    made.layer2.conv.kernel[...] = jnp.zeros_like(made.layer2.conv.kernel[...])
+    y = made(x, Recorder(), train=True)
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    expected = {
+        "original": jax.nn.relu(x),
+        "norm-after-addition": jax.nn.relu((x - mean) / jnp.sqrt(variance + 1e-5)),
+    }.get(order, x)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_activation_before_addition_only_ever_adds() -> None:
+    made, x = block("activation-before-addition")
+    assert (made(x, Recorder(), train=True) >= x).all()
+    for order in ORDERS[3:]:
+        made, x = block(order)
+        assert (made(x, Recorder(), train=True) < x).any()
+
+
+@pytest.mark.parametrize("order", ORDERS[3:])
+def test_a_preactivated_branch_sees_its_input_through_the_nonlinearity(order: str) -> None:
+    """Of a block's input only f(x), or f(N(x)), enters the branch; not in the first block, where
+    the stem has done it."""
+    made, x = block(order)
+    # Whatever is below zero, or the scale and mean of everything.
+    unseen = {"activation-only-preactivation": jnp.where(x < 0, 2 * x, x)}
+    changed = unseen.get(order, 5 * x + 3)
+    branches = [made.branch(v, Recorder(), train=True) for v in (x, changed)]
+    np.testing.assert_allclose(branches[1], branches[0], atol=2e-3)
+    first, x = block(order, first=True)
+    assert first.before is None
+    branches = [first.branch(v, Recorder(), train=True) for v in (x, jax.nn.relu(x))]
+    assert not np.allclose(branches[1], branches[0], atol=1e-2)
+
+
+def test_the_orders_differ_and_count_the_same_layers() -> None:
+    outputs = []
+    for order in ORDERS:
+        model, images = network(depth=14, block_order=order)
+        taps = jnp.zeros((14, 2))
+        logits, responses = model(images, taps, train=True)
+        outputs.append(np.asarray(logits))
+        assert responses is not None
+        for values in responses:
+            assert values.shape == (14,)
+        assert np.isfinite(np.asarray(responses.inactive)[:-1]).all()
+    for index, one in enumerate(outputs):
+        for other in outputs[:index]:
+            assert not np.allclose(one, other, atol=1e-3)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "linear"])
+def test_activations_are_their_functions(activation: str) -> None:
+    x = np.linspace(-3, 3, 7)
+    expected = {
+        "relu": np.maximum(x, 0),
+        "tanh": np.tanh(x),
+        "sigmoid": 1 / (1 + np.exp(-x)),
+        "linear": x,
+    }[activation]
+    np.testing.assert_allclose(ACTIVATIONS[activation](jnp.asarray(x)), expected, atol=1e-6)
+
+
+def test_a_linear_network_is_linear() -> None:
+    model, images = network(activation="linear", normalization="none")
+    zero, one, two = (model(scale * images, train=True)[0] for scale in (0.0, 1.0, 2.0))
+    np.testing.assert_allclose(two - zero, 2 * (one - zero), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{"branch_scaling": "skipinit", "normalization": "none"}, {"branch_scaling": "rezero"}],
+    ids=["skipinit", "rezero"],
+)
+@pytest.mark.parametrize("order", ["original", "full-preactivation"])
+def test_a_branch_that_starts_at_zero_leaves_the_identity(model: dict, order: str) -> None:
+    """At the start every residual block passes its input on, and only the factors have a
+    gradient in it."""
+    made, images = network(depth=14, block_order=order, **model)
+    recorder = Recorder()
+    x = made.begin(images, recorder, train=True)
+    np.testing.assert_allclose(made.blocks[0](x, recorder, train=True), x, atol=1e-6)
+
+    def loss(m: Network) -> jax.Array:
+        return jnp.square(m(images, train=True)[0]).sum()
+
+    gradients = nnx.grad(loss)(made)
+    for part in (gradients.blocks[index] for index in range(6)):
+        assert not part.layer1.conv.kernel[...].any()
+        assert float(part.layer2.scale[...]) != 0
+    assert gradients.stem.conv.kernel[...].any()
+
+
+def test_fixup_starts_at_the_identity_with_a_silent_classifier() -> None:
+    model, images = network(depth=14, normalization="none", branch_scaling="fixup")
+    logits, _ = model(images, train=True)
+    assert not logits.any()
+    x = model.begin(images, Recorder(), train=True)
+    np.testing.assert_array_equal(model.blocks[0](x, Recorder(), train=True), x)
+    # Three scalars in front of convolutions and classifier, after them, and a factor each.
+    scalars = [leaf for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)) if leaf.ndim == 0]
+    assert len(scalars) == 1 + 6 * 5 + 1
+
+
+def test_average_subsampling_keeps_the_mean() -> None:
+    spec = ModelSpec(subsampling="average")
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+    y = Shortcut(spec, 4, 8, 2, jax.random.key(0))(x, train=True)
+    np.testing.assert_allclose(y[..., 2:6].mean((1, 2)), x.mean((1, 2)), atol=1e-6)
+    np.testing.assert_allclose(y[0, 0, 0, 2:6], x[0, :2, :2].mean((0, 1)), atol=1e-6)
+    same = Shortcut(spec, 4, 4, 1, jax.random.key(0))
+    np.testing.assert_array_equal(same(x, train=True), x)
