@@ -11,6 +11,9 @@ One folder per run, ``results/<study>/runs/<run_id>/``:
 ``checkpoints/``      for exact resumption
 ===================== ======================================================================
 
+What is measured at initialisation, without training, lies in ``results/<study>/signals/``: one
+parquet file per piece of work with the columns `SIGNAL_COLUMNS`, and ``environment.json``.
+
 ``step`` counts the optimiser steps taken: a row at step k describes the network after k
 updates, so step 0 is initialisation. Every file is replaced atomically, so that what was
 written before a kill is readable after it; a resumed run drops rows beyond its checkpoint
@@ -60,6 +63,22 @@ PROBES = (
 )
 """Per-layer statistics; definitions and units in `resnet_study.probes`."""
 
+SIGNAL_COLUMNS = (
+    "quantity",
+    "family",
+    "depth",
+    "normalization",
+    "initialization",
+    "activation",
+    "block_order",
+    "seed",
+    "index",
+    "stage",
+    "value",
+)
+"""``quantity`` as in `resnet_study.signals`, which says what ``index`` counts for each;
+``stage`` 0 where it has no meaning."""
+
 STATUSES = ("running", "finished", "diverged", "failed", "stopped")
 
 DONE = ("finished", "diverged")
@@ -76,11 +95,13 @@ class Frames(NamedTuple):
         metrics: rows of every ``metrics.parquet`` with ``run_id``, ``family``, ``depth``,
             ``seed`` in front.
         layers: rows of every ``layers.parquet``, likewise.
+        signals: what was measured at initialisation without a run, columns `SIGNAL_COLUMNS`.
     """
 
     runs: pd.DataFrame
     metrics: pd.DataFrame
     layers: pd.DataFrame
+    signals: pd.DataFrame = pd.DataFrame(columns=list(SIGNAL_COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -257,12 +278,25 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_frames(paths: Iterable[Path]) -> Frames:
-    """Read every run at or below the given paths: the one call for analysis.
+    """Read every run and every signal at or below the given paths: the one call for analysis.
 
     Raises:
-        UserError: as `find_runs` and `read_run`.
+        UserError: as `find_runs` and `read_run`; signals without any run are enough.
     """
-    return frames_of([read_run(folder) for folder in find_runs(paths)])
+    paths = list(paths)
+    files = {file.resolve(): file for path in paths for file in path.rglob("signals/*.parquet")}
+    signals = [_read_table(file, SIGNAL_COLUMNS) for file in files.values()]
+    if not signals:
+        return frames_of([read_run(folder) for folder in find_runs(paths)])
+    has_runs = any(next(path.rglob("spec.json"), None) for path in paths)
+    runs = [read_run(folder) for folder in find_runs(paths)] if has_runs else []
+    return frames_of(runs)._replace(signals=pd.concat(signals, ignore_index=True))
+
+
+def write_signals(file: Path, signals: pd.DataFrame) -> None:
+    """Write one piece of what was measured at initialisation, atomically."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _write_table(file, signals[list(SIGNAL_COLUMNS)])
 
 
 def frames_of(runs: Sequence[Run]) -> Frames:
@@ -286,7 +320,7 @@ def frames_of(runs: Sequence[Run]) -> Frames:
                 frames.append(table.assign(**key)[[*key, *table.columns]])
     keys = ["run_id", "family", "depth", "seed"]
     return Frames(
-        runs=pd.DataFrame(rows).set_index("run_id"),
+        runs=pd.DataFrame(rows).set_index("run_id") if rows else _no_runs(),
         metrics=pd.concat(metrics, ignore_index=True)
         if metrics
         else pd.DataFrame(columns=[*keys, *METRIC_COLUMNS]),
@@ -294,6 +328,11 @@ def frames_of(runs: Sequence[Run]) -> Frames:
         if layers
         else pd.DataFrame(columns=[*keys, *LAYER_COLUMNS, *PROBES]),
     )
+
+
+def _no_runs() -> pd.DataFrame:
+    columns = ["family", "depth", "seed", *RunSpec().flat(), "status", "folder"]
+    return pd.DataFrame(columns=list(dict.fromkeys(columns)), index=pd.Index([], name="run_id"))
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

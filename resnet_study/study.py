@@ -18,6 +18,8 @@ class Study:
         claims: names of `resnet_study.analysis.claims.CLAIMS`.
         cost: what a run of the whole study takes, and on what.
         expected: the numbers to expect, each with where it was measured.
+        signals: whether networks are measured at initialisation, without training
+            (`resnet_study.signals.ARMS`), instead of or beside the sweeps.
     """
 
     name: str
@@ -28,3 +30,4 @@ class Study:
     claims: tuple[str, ...]
     cost: str
     expected: str
+    signals: bool = False

@@ -59,6 +59,8 @@ def planted_frames(
     response_std: ByDepth = shrinking_responses,
     response_sd: float = 0.03,
     halving: ByDepth = lambda family, depth: 0.1 if family == "plain" else 0.05,
+    halving_sd: float = 0.0,
+    test_gap: ByDepth = lambda family, depth: 5.0,
     status: str = "finished",
     layers: bool = True,
     values: Mapping[str, Any] | None = None,
@@ -68,13 +70,15 @@ def planted_frames(
 
     Args:
         depths, seeds, iterations, families: the grid.
-        final_error: training error at the end (percent); test error lies 5 points above.
+        final_error: training error at the end (percent).
         error_sd: of the final error between runs, in points.
         growth: factor per layer toward the input of ∂L/∂z (and of ∂L/∂y) by step.
         growth_sd: of the factor between runs.
         response_std: mean over layers at the end.
         response_sd: of it between runs.
         halving: fraction of the run in which the training error falls by half the way.
+        halving_sd: of its logarithm between runs.
+        test_gap: test error minus training error, in points.
         status: of every run.
         layers: whether there are layer records.
         values: spec fields by dotted name, for all runs.
@@ -86,7 +90,10 @@ def planted_frames(
         fields = {"model.depth": depth, "model.residual": family == "residual", "seed": seed}
         spec = from_flat({"schedule.iterations": iterations, **fields, **(values or {})})
         end = max(0.0, final_error(family, depth) + error_sd * rng.normal())
-        metrics = _metrics(spec, end, halving(family, depth), rng)
+        # Drawn only if wanted, which leaves the other noise as it is without.
+        factor = np.exp(halving_sd * rng.normal()) if halving_sd else 1.0
+        gap = test_gap(family, depth)
+        metrics = _metrics(spec, end, halving(family, depth) * factor, gap, rng)
         rows = pd.DataFrame()
         if layers:
             factor, spread = growth_sd * rng.normal(), response_sd * rng.normal()
@@ -110,9 +117,44 @@ def planted_frames(
     return frames_of(runs)
 
 
+def planted_study(seeds: int) -> Frames:
+    """A record for every claim: depths 8 to 1202, both families, and a schedule thrice as long.
+
+    As by default, and besides: residual networks test better to 110 layers and worse at 1202,
+    their responses shrink with depth, plain networks take exponentially long.
+    """
+    common: dict[str, Any] = {
+        "final_error": lambda family, depth: (
+            degrading_error(family, depth) if family == "plain" else 1.0 if depth < 1202 else 0.0
+        ),
+        "test_gap": lambda family, depth: 8.0 - depth / 50 if depth < 1202 else 15.0,
+        "halving": lambda family, depth: 0.02 * np.exp(0.08 * depth) if family == "plain" else 0.05,
+        "halving_sd": 0.1,
+        "error_sd": 0.1,
+        "values": {"probes.layers_every": 50},
+    }
+    return join(
+        planted_frames(
+            (8, 14, 20, 56, 110),
+            seeds,
+            response_std=lambda family, depth: 1.8 if family == "plain" else 1.5 - depth / 200,
+            **common,
+        ),
+        planted_frames(
+            (1202,),
+            seeds,
+            families=("residual",),
+            layers=False,
+            random=1,
+            **{**common, "error_sd": 0.01},
+        ),
+        planted_frames((20, 56), seeds, 900, families=("plain",), layers=False, random=2, **common),
+    )
+
+
 def join(*frames: Frames) -> Frames:
     """Records of several grids as if read together."""
-    runs, metrics, layers = zip(*frames, strict=True)
+    runs, metrics, layers, _ = zip(*frames, strict=True)
     return Frames(
         runs=pd.concat(runs),
         metrics=pd.concat(metrics, ignore_index=True),
@@ -141,11 +183,13 @@ def layer_steps(spec: RunSpec) -> list[int]:
     return sorted(steps)
 
 
-def _metrics(spec: RunSpec, end: float, halving: float, rng: np.random.Generator) -> pd.DataFrame:
+def _metrics(
+    spec: RunSpec, end: float, halving: float, gap: float, rng: np.random.Generator
+) -> pd.DataFrame:
     total = int(spec.schedule.iterations)
     every = {"train": int(spec.probes.log_every)}
     every |= dict.fromkeys(("train_clean", "val", "test"), int(spec.probes.evaluate_every))
-    offset = {"train": 0.0, "train_clean": -0.1, "val": 5.0, "test": 5.0}
+    offset = {"train": 0.0, "train_clean": -0.1, "val": gap, "test": gap}
     parts = []
     for split, cadence in every.items():
         first = cadence if split == "train" else 0

@@ -149,3 +149,55 @@ def test_average_subsampling_keeps_the_mean() -> None:
     np.testing.assert_allclose(y[0, 0, 0, 2:6], x[0, :2, :2].mean((0, 1)), atol=1e-6)
     same = Shortcut(spec, 4, 4, 1, jax.random.key(0))
     np.testing.assert_array_equal(same(x, train=True), x)
+
+
+ARMS: list[dict] = [
+    *({"block_order": order} for order in ORDERS),
+    {"residual": False},
+    {"shortcut": "C"},
+    {"subsampling": "average"},
+    {"batch_norm_images": 2},
+    {"normalization": "layer"},
+    {"normalization": "group"},
+    {"normalization": "none", "activation": "sigmoid", "initialization": "glorot"},
+    {"normalization": "none", "activation": "tanh", "initialization": "delta-orthogonal"},
+    {"normalization": "none", "branch_scaling": "skipinit"},
+    {"branch_scaling": "rezero", "block_order": "full-preactivation"},
+    {"normalization": "none", "branch_scaling": "fixup"},
+]
+
+
+@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: "-".join(map(str, arm.values())))
+def test_gradients_are_those_of_finite_differences(arm: dict) -> None:
+    """Along a random direction in all parameters at once, in float64."""
+    with jax.enable_x64():
+        model, images = network(**arm)
+        graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
+        parameters, statistics = (nnx.to_pure_dict(state) for state in states)
+        keys = iter(jax.random.split(jax.random.key(2), 200))
+
+        def noise(leaf: jax.Array) -> jax.Array:
+            return jax.random.normal(next(keys), leaf.shape, jnp.float64)
+
+        # Away from zeros and ones, where factors and shifts hide mistakes.
+        parameters = jax.tree.map(lambda p: p.astype(jnp.float64) + 0.1 * noise(p), parameters)
+        direction = jax.tree.map(noise, parameters)
+        images, target = images.astype(jnp.float64), jnp.arange(10.0)
+
+        @jax.jit
+        @jax.value_and_grad
+        def loss(parameters: dict) -> jax.Array:
+            fresh = jax.tree.map(jnp.copy, statistics)
+            logits, _ = nnx.merge(graph, parameters, fresh)(images, train=True)
+            return jnp.mean(jax.nn.log_softmax(logits) @ target)
+
+        def moved(h: float) -> float:
+            return float(loss(jax.tree.map(lambda p, d: p + h * d, parameters, direction))[0])
+
+        _, gradient = loss(parameters)
+        slope = sum(
+            float(jnp.vdot(g, d))
+            for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
+        )
+        h = 1e-7
+        assert slope == pytest.approx((moved(h) - moved(-h)) / (2 * h), rel=1e-4, abs=1e-6)

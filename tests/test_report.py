@@ -271,7 +271,7 @@ def test_environment_is_grouped_and_dirty_trees_are_said(tmp_path: Path) -> None
     clean = {"packages": {"jax": "1.0"}, "git": {"revision": "abc", "dirty": False}}
     dirty = {"packages": {"jax": "1.1"}, "git": {"revision": "abc", "dirty": True}}
     frames = with_environment(tmp_path, clean, dirty, dirty)
-    collected = content.collect(STUDY, frames, [], [])
+    collected = content.collect(STUDY, frames, [], [], Path("nowhere"))
     entries = dict(collected.environment)
     assert entries["jax"] == ("1.0 (1 run)", "1.1 (2 runs)")
     assert entries["git revision"] == ("abc",)
@@ -286,7 +286,7 @@ def test_environment_is_grouped_and_dirty_trees_are_said(tmp_path: Path) -> None
 def test_missing_or_broken_environment_is_said_not_raised(tmp_path: Path) -> None:
     frames = with_environment(tmp_path, {"command": "x"}, {"command": "x"})
     Path(frames.runs.folder.iloc[0], "environment.json").write_text("{ no json")
-    collected = content.collect(STUDY, frames, [], [])
+    collected = content.collect(STUDY, frames, [], [], Path("nowhere"))
     assert collected.warnings == ("1 of 2 runs have no readable environment.json.",)
     assert dict(collected.environment)["command"] == ("x (1 run)",)
 
@@ -307,9 +307,11 @@ def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_run_read_twice_counts_once() -> None:
-    twice = content.collect(STUDY, join(FRAMES, FRAMES), [], [])
+    twice = content.collect(STUDY, join(FRAMES, FRAMES), [], [], Path("nowhere"))
     assert len(twice.runs.rows) == 12
-    assert twice.error_tables == content.collect(STUDY, FRAMES, [], []).error_tables
+    assert (
+        twice.error_tables == content.collect(STUDY, FRAMES, [], [], Path("nowhere")).error_tables
+    )
 
 
 @pytest.mark.parametrize(

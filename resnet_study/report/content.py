@@ -93,30 +93,52 @@ class Content:
     troubled: tuple[dict[str, Any], ...]
     environment: tuple[tuple[str, tuple[str, ...]], ...]
     warnings: tuple[str, ...]
-    data: str
+    subject: str
 
 
 def collect(
-    study: Study, frames: Frames, findings: Sequence[Finding], figures: Sequence[RenderedFigure]
+    study: Study,
+    frames: Frames,
+    findings: Sequence[Finding],
+    figures: Sequence[RenderedFigure],
+    folder: Path,
 ) -> Content:
-    """Gather the content of a report."""
+    """Gather the content of a report; `folder` is that of the study."""
     frames = material.with_status(select(frames, frames.runs.index))
     runs = run_table(frames)
     environments = [_environment(Path(folder)) for folder in frames.runs["folder"]]
+    if len(frames.signals):
+        environments.append(_environment(folder / "signals"))
     return Content(
         study=study,
         findings=findings,
         counts=tuple((v, sum(f.verdict == v for f in findings)) for v in VERDICTS),
         open_findings=tuple(f for f in findings if f.verdict in ("not reproduced", "undecided")),
-        error_tables=tuple(error_table(label, g) for label, g in material.labelled_groups(frames)),
+        error_tables=tuple(
+            error_table(label, group)
+            for label, group in material.labelled_groups(frames)
+            if len(group.runs)
+        ),
         drawn=tuple(f for f in figures if f.png is not None),
         missing=tuple(f for f in figures if f.png is None),
         runs=runs,
         troubled=tuple(row for row in runs.rows if row["status"] != "finished"),
         environment=environment_entries(environments),
         warnings=provenance_warnings(environments),
-        data=", ".join(sorted(frames.runs["data.name"].unique())),
+        subject=subject(frames),
     )
+
+
+def subject(frames: Frames) -> str:
+    """``32 runs on digits``, or how many networks were measured at initialisation."""
+    parts = []
+    if count := len(frames.runs):
+        data = ", ".join(sorted(frames.runs["data.name"].unique()))
+        parts.append(f"{count} run{'' if count == 1 else 's'} on {data}")
+    if len(frames.signals):
+        networks = frames.signals.drop(columns=["quantity", "index", "stage", "value"])
+        parts.append(f"{len(networks.drop_duplicates())} networks at initialisation")
+    return ", ".join(parts)
 
 
 def error_table(label: str, frames: Frames) -> ErrorTable:

@@ -50,7 +50,7 @@ def write_report(
         The two paths, Markdown first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    collected = content.collect(study, frames, findings, figures)
+    collected = content.collect(study, frames, findings, figures, folder)
     pages = folder / "findings.md", folder / "report.html"
     write_atomically(pages[0], render_markdown(collected, folder))
     write_atomically(pages[1], render_html(collected))
