@@ -151,6 +151,17 @@ def test_comparable_groups_do_not_mix_settings() -> None:
         assert set(group.metrics["run_id"]) == set(group.runs.index)
 
 
+def test_named_fields_may_differ_within_a_comparable_group() -> None:
+    usual = planted_frames((20,), 2, layers=False)
+    warm = planted_frames((56,), 2, layers=False, values={"schedule.warmup_error": 80.0})
+    slow = planted_frames((56,), 1, layers=False, values={"optimizer.learning_rate": 0.01})
+    frames = join(usual, warm, slow)
+    assert [len(g.runs) for g in comparable_groups(frames)] == [4, 4, 2]
+    groups = comparable_groups(frames, ["schedule.warmup_error"])
+    assert [len(g.runs) for g in groups] == [8, 2]
+    assert varying_fields(groups[0].runs) == ["schedule.warmup_error"]
+
+
 def test_a_run_read_twice_counts_once() -> None:
     frames = planted_frames((20,), 2)
     once, twice = (select(f, frames.runs.index) for f in (frames, join(frames, frames)))

@@ -1,15 +1,16 @@
 """Claims: planted effects are found, absent ones are called at the nominal rate."""
 
+import functools
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from planted import equal, join, planted_frames, with_errors
+from planted import equal, join, planted_frames, planted_study, with_errors
 
 from resnet_study.analysis.claims import CLAIMS, Finding, findings_json, findings_table, judge
-from resnet_study.analysis.measurements import Measurement, Missing
+from resnet_study.analysis.evidence import Measurement, Missing
 from resnet_study.analysis.statistics import seeds_needed, welch
 from resnet_study.errors import UserError
 from resnet_study.records import Frames
@@ -17,9 +18,37 @@ from resnet_study.records import Frames
 DEGRADATION = "deeper_plain_higher_training_error"
 EXPLOSION = "gradients_explode_at_initialization_plain_bn"
 VANISHING = tuple(f"gradients_vanish_after_{k}" for k in ("1_step", "10_steps", "100_steps"))
+HEALTHY = tuple(name for name in CLAIMS if name.startswith("gradients_healthy"))
+
+COMMITTED = (
+    DEGRADATION,
+    "residual_no_degradation",
+    "residual_converges_faster",
+    "residual_responses_smaller",
+    EXPLOSION,
+    "gradients_at_initialization_residual_mild",
+    *VANISHING,
+)
+"""The claims of the committed study, first and in this order."""
 
 SPARSE = {"probes.layers_every": 50}
 """Leaves 8 as the recorded step nearest to 10."""
+
+
+@functools.cache
+def study(seeds: int) -> Frames:
+    """Records of all that is planted; not to be changed."""
+    return planted_study(seeds)
+
+
+@functools.cache
+def without_layers(depth: int) -> Frames:
+    return planted_frames((depth,), 2, layers=False, families=("plain",))
+
+
+@functools.cache
+def without_normalization() -> Frames:
+    return planted_frames((20, 56), 2, values={"model.normalization": "none"})
 
 
 def grid(seeds: int, families: tuple[str, ...] = ("plain",)) -> Frames:
@@ -35,19 +64,31 @@ def degradation(frames: Frames, draw: int, difference: float, sd: float = 1.0) -
 
 
 def test_every_planted_effect_is_found() -> None:
-    found = judge(list(CLAIMS), planted_frames((8, 20, 56, 110), 5))
+    found = judge(list(CLAIMS), study(5))
     verdicts = {finding.claim: finding.verdict for finding in found}
-    # Planted: growth 1.2 at step 0, 1.1 at step 1, 0.9 from step 5 on.
-    expected = dict.fromkeys(CLAIMS, "reproduced") | {VANISHING[0]: "not reproduced"}
-    assert verdicts == expected
+    # Planted over 54 layers: growth 1.2 at step 0, 1.1 at step 1, 0.9 from step 5 on.
+    absent = dict.fromkeys((VANISHING[0], *HEALTHY), "not reproduced")
+    assert verdicts == dict.fromkeys(CLAIMS, "reproduced") | absent
     for finding in found:
         assert finding.n in ("5 seeds", "5 seeds per arm")
         assert finding.needed == ""
         assert finding.interval is not None
         assert finding.effect is not None
         assert finding.interval[0] < finding.effect < finding.interval[1]
-        assert finding.confidence == pytest.approx(1 - 0.05 / 9)
+        assert finding.bootstrap is not None
+        assert finding.bootstrap[0] < finding.effect < finding.bootstrap[1]
+        assert finding.confidence == pytest.approx(1 - 0.05 / len(CLAIMS))
         assert "Bonferroni" in finding.detail
+        assert finding.runs == CLAIMS[finding.claim].runs
+
+
+def test_committed_claims_come_first_and_every_claim_says_its_runs() -> None:
+    assert tuple(CLAIMS)[: len(COMMITTED)] == COMMITTED
+    assert len(HEALTHY) == 5
+    for name, claim in CLAIMS.items():
+        assert claim.name == name
+        assert "runs" in claim.runs
+        assert "2 seeds or more" in claim.runs
 
 
 def test_opposite_effects_are_not_reproduced() -> None:
@@ -59,8 +100,8 @@ def test_opposite_effects_are_not_reproduced() -> None:
         response_std=lambda family, depth: 1.0 if family == "plain" else 2.0,
         halving=lambda family, depth: 0.05 if family == "plain" else 0.2,
     )
-    found = {finding.claim: finding.verdict for finding in judge(list(CLAIMS), frames)}
-    expected = dict.fromkeys(CLAIMS, "not reproduced") | dict.fromkeys(VANISHING, "reproduced")
+    found = {finding.claim: finding.verdict for finding in judge(COMMITTED, frames)}
+    expected = dict.fromkeys(COMMITTED, "not reproduced") | dict.fromkeys(VANISHING, "reproduced")
     assert found == expected
 
 
@@ -162,27 +203,73 @@ def test_underflow_counts_as_vanished() -> None:
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_one_seed_gives_at_most_an_indication(name: str) -> None:
-    finding = CLAIMS[name].evaluate(planted_frames((20, 56), 1))
-    assert finding.verdict in ("indicated", "undecided")
-    assert finding.verdict == ("undecided" if name == VANISHING[0] else "indicated")
+    finding = CLAIMS[name].evaluate(study(1))
+    absent = (VANISHING[0], *HEALTHY)
+    assert finding.verdict == ("undecided" if name in absent else "indicated")
     assert finding.interval is None
+    assert finding.bootstrap is None
     assert "at least 2 seeds" in finding.needed
 
 
 @pytest.mark.parametrize("name", CLAIMS)
 @pytest.mark.parametrize("depth", [8, 26])
 def test_missing_runs_leave_it_undecided_and_are_named(name: str, depth: int) -> None:
-    frames = planted_frames((depth,), 2, layers=False, families=("plain",))
-    finding = CLAIMS[name].evaluate(frames)
+    finding = CLAIMS[name].evaluate(without_layers(depth))
     assert finding.verdict == "undecided"
     assert finding.effect is None
-    assert "runs" in finding.needed
+    assert finding.needed == CLAIMS[name].runs
 
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_runs_without_normalisation_are_no_evidence(name: str) -> None:
-    frames = planted_frames((20, 56), 2, values={"model.normalization": "none"})
-    assert CLAIMS[name].evaluate(frames).needed == "runs with batch normalisation"
+    needed = f"runs with batch normalisation: {CLAIMS[name].runs}"
+    assert CLAIMS[name].evaluate(without_normalization()).needed == needed
+
+
+@pytest.mark.parametrize(
+    ("growth", "verdict"),
+    [(1.0, "reproduced"), (1.02, "reproduced"), (1.1, "not reproduced"), (0.9, "not reproduced")],
+)
+def test_healthy_norms_are_judged_from_both_sides(growth: float, verdict: str) -> None:
+    frames = planted_frames((20, 56), 5, 120, families=("plain",), growth=equal(growth))
+    for name in HEALTHY:
+        finding = CLAIMS[name].evaluate(frames)
+        assert finding.verdict == verdict
+        # 55 3x3 layers, 54 steps between the first and the last.
+        assert finding.effect == pytest.approx(54 * np.log10(growth), abs=0.12)
+        assert "at 20, " in finding.detail
+        assert f"{10 ** (finding.effect or 0):.3g} at 56" in finding.detail
+
+
+def test_healthy_norms_are_judged_at_the_step_they_name() -> None:
+    def growth(family: str, depth: int, step: int) -> float:
+        return {0: 1.2, 1: 1.1, 8: 1.05, 100: 0.95, 120: 0.9}.get(step, 3.0)
+
+    frames = planted_frames((56,), 2, 120, families=("plain",), growth=growth, values=SPARSE)
+    effects = [CLAIMS[name].evaluate(frames).effect for name in HEALTHY]
+    planted = 54 * np.log10([1.2, 1.1, 1.05, 0.95, 0.9])
+    assert effects == pytest.approx(planted, abs=0.15)
+
+
+def test_a_run_without_finite_gradients_is_not_healthy() -> None:
+    frames = planted_frames((56,), 5, 120, families=("plain",), growth=equal(1.0))
+    runs, one = frames.runs.copy(), frames.runs.index[0]
+    verdicts = [CLAIMS[name].evaluate(frames).verdict for name in HEALTHY]
+    assert verdicts == ["reproduced"] * 5
+    # One run diverges at iteration 4: healthy before, not after.
+    runs.loc[one, "status"] = "diverged"
+    kept = (frames.layers["run_id"] != one) | (frames.layers["step"] < 4)
+    found = [
+        CLAIMS[name].evaluate(frames._replace(runs=runs, layers=frames.layers[kept]))
+        for name in HEALTHY
+    ]
+    assert [f.verdict for f in found] == ["reproduced"] * 2 + ["undecided"] * 3
+    assert all(f.n == "5 seeds" for f in found)
+    assert all("counted as unhealthy: 1." in f.detail for f in found[2:])
+    # Runs that have not ended say nothing about the end.
+    runs["status"] = "stopped"
+    assert CLAIMS[HEALTHY[-1]].evaluate(frames._replace(runs=runs)).effect is None
+    assert CLAIMS[HEALTHY[0]].evaluate(frames._replace(runs=runs)).verdict == "reproduced"
 
 
 def test_too_few_seeds_say_how_many_would_decide() -> None:
@@ -239,11 +326,10 @@ def test_depth_rules() -> None:
 
 
 def test_measurements_have_one_number_per_run() -> None:
-    frames = planted_frames((20, 56), 3)
     for claim in CLAIMS.values():
-        measured = claim.measure(frames)
+        measured = claim.best(study(5))
         assert isinstance(measured, Measurement)
-        assert all(arm.shape == (3,) for arm in measured.arms)
+        assert all(arm.shape == (5,) for arm in measured.arms)
     assert isinstance(CLAIMS[DEGRADATION].measure(planted_frames((8,), 1, layers=False)), Missing)
 
 
@@ -266,9 +352,13 @@ def test_table_and_json_hold_everything() -> None:
     assert [row["verdict"] for row in rows] == [f.verdict for f in findings]
     assert rows[-1]["effect"] is None
     assert rows[-1]["interval"] is None
+    assert rows[-1]["bootstrap"] is None
+    assert rows[0]["bootstrap"] == list(findings[0].bootstrap or ())
+    assert rows[0]["runs"] == CLAIMS[DEGRADATION].runs
     table = findings_table(findings)
     first = findings[0]
     assert first.interval == (table["low"][0], table["high"][0])
+    assert first.bootstrap == (table["bootstrap_low"][0], table["bootstrap_high"][0])
     assert table["low"].isna().iloc[-1]
     assert findings_table([]).columns.tolist() == table.columns.tolist()
 

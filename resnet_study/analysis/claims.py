@@ -1,22 +1,15 @@
-"""Claims of the literature, each judged from the records with its evidence.
+"""The claims of the literature about these networks, each judged from the records.
 
-A verdict needs an interval, and an interval needs seeds:
+`CLAIMS` holds them in the order in which they are reported; how one is judged is in `verdicts`,
+what each measures in `measurements`, `deep_residual` and `convergence`.
 
-- ``reproduced``: the whole interval lies on the claimed side of the threshold;
-- ``not reproduced``: the whole interval lies on the other side;
-- ``undecided``: the interval contains the threshold, or runs are missing; ``needed`` says
-  what would decide;
-- ``indicated``: the estimate is on the claimed side but there is no interval, because an
-  arm has a single seed or no run differs from another.
-
-Intervals are t intervals over runs (Welch's for two arms). When several claims are judged
-together, `judge` makes them simultaneous: with m claims that have two seeds per arm, each is
-formed at level 1 − (1 − confidence)/m (Bonferroni), so that the probability of any wrong
-verdict among them is at most 1 − confidence. The price is width, above all with two seeds.
-
-Only comparable runs meet: those that differ in depth, family and seed alone, all with batch
-normalisation, as the claims are about. If the records hold several such groups, each claim
-takes the one with most seeds in its smaller arm, then with most runs, and says so.
+*Several claims together.* `judge` makes their intervals simultaneous: with m claims that have
+two seeds per arm, each is formed at level 1 − (1 − confidence)/m (Bonferroni), so that the
+probability of any wrong verdict among them is at most 1 − confidence. That holds however the
+claims depend on each other, and they do: the same runs serve several, and "healthy" and
+"vanished" ask about one ratio. m counts what could be decided, which depends on the runs there
+are and never on their numbers. The price is width, above all with two seeds; a study that asks
+fewer claims pays less, and names them beforehand.
 """
 
 from __future__ import annotations
@@ -24,143 +17,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Literal
 
-import numpy as np
 import pandas as pd
 
-from resnet_study.analysis import measurements
-from resnet_study.analysis.frames import (
-    comparable_groups,
-    nearest_hint,
-    select,
-    varying_fields,
-)
-from resnet_study.analysis.measurements import Measurement, Missing
-from resnet_study.analysis.statistics import Interval, mean_interval, seeds_needed, welch
+from resnet_study.analysis import convergence, deep_residual, measurements
+from resnet_study.analysis.evidence import Measurement
+from resnet_study.analysis.frames import nearest_hint
+from resnet_study.analysis.verdicts import Claim, Finding, Verdict, smaller_arm
 from resnet_study.errors import UserError
 from resnet_study.records import Frames
 
-Verdict = Literal["reproduced", "indicated", "not reproduced", "undecided"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A claim with its verdict and evidence.
-
-    Attributes:
-        claim: name in `CLAIMS`.
-        statement: what is claimed, as a testable sentence.
-        source: where the claim is from.
-        quote: the source's own words.
-        verdict: see the module.
-        effect: estimate, None if runs are missing.
-        unit: of effect and interval.
-        interval: confidence limits, None if there are none.
-        confidence: level of this interval, after the correction for several claims.
-        n: number of seeds, such as ``3 seeds per arm``.
-        detail: the numbers, in plain sentences.
-        needed: what would decide; empty if decided.
-    """
-
-    claim: str
-    statement: str
-    source: str
-    quote: str | None
-    verdict: Verdict
-    effect: float | None
-    unit: str
-    interval: tuple[float, float] | None
-    confidence: float
-    n: str
-    detail: str
-    needed: str
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A testable statement and how it is measured in a group of comparable runs."""
-
-    name: str
-    statement: str
-    source: str
-    quote: str | None
-    measure: Callable[[Frames], Measurement | Missing]
-
-    def evaluate(self, frames: Frames, confidence: float = 0.95) -> Finding:
-        """Judge the claim by itself.
-
-        Args:
-            frames: any records; what the claim is not about is left aside.
-            confidence: level of the interval.
-        """
-        return self.conclude(self.best(frames), confidence)
-
-    def best(self, frames: Frames) -> Measurement | Missing:
-        """Measure in the group of comparable runs with most seeds (see the module)."""
-        bn = frames.runs.index[frames.runs["model.normalization"] == "batch"]
-        if not len(bn):
-            return Missing("runs with batch normalisation")
-        groups = comparable_groups(select(frames, bn))
-        results = [self.measure(group) for group in groups]
-        sizes = [
-            (_smaller_arm(result), len(group.runs)) if isinstance(result, Measurement) else (0, 0)
-            for result, group in zip(results, groups, strict=True)
-        ]
-        chosen = sizes.index(max(sizes))
-        result = results[chosen]
-        if isinstance(result, Missing) or len(groups) == 1:
-            return result
-        note = _group_note([group.runs for group in groups], chosen)
-        return replace(result, detail=result.detail + note)
-
-    def conclude(self, m: Measurement | Missing, confidence: float) -> Finding:
-        """The finding of what `best` measured, with its interval at a level."""
-        if isinstance(m, Missing):
-            detail = "No such runs are recorded."
-            return self._finding("undecided", detail=detail, needed=m.needed)
-        interval = _interval(m, confidence)
-        verdict = _verdict(interval, m.threshold, m.claimed)
-        return self._finding(
-            verdict,
-            effect=interval.estimate,
-            unit=m.unit,
-            interval=(interval.low, interval.high) if interval.exists else None,
-            confidence=confidence,
-            n=_count(m.arms),
-            detail=m.detail + _theory_note(m, interval),
-            needed=_needed(m, interval, verdict, confidence),
-        )
-
-    def _finding(
-        self,
-        verdict: Verdict,
-        *,
-        detail: str,
-        needed: str,
-        effect: float | None = None,
-        unit: str = "",
-        interval: tuple[float, float] | None = None,
-        confidence: float = 0.95,
-        n: str = "none",
-    ) -> Finding:
-        return Finding(
-            claim=self.name,
-            statement=self.statement,
-            source=self.source,
-            quote=self.quote,
-            verdict=verdict,
-            effect=effect,
-            unit=unit,
-            interval=interval,
-            confidence=confidence,
-            n=n,
-            detail=detail,
-            needed=needed,
-        )
+__all__ = ["CLAIMS", "Claim", "Finding", "Verdict", "findings_json", "findings_table", "judge"]
 
 
 def judge(names: Sequence[str], frames: Frames, confidence: float = 0.95) -> list[Finding]:
@@ -183,7 +53,7 @@ def judge(names: Sequence[str], frames: Frames, confidence: float = 0.95) -> lis
             raise UserError(f"unknown claim {name}; {nearest_hint(name, CLAIMS)}")
     measured = {name: CLAIMS[name].best(frames) for name in names}
     # Counted by what could be decided, which depends on the runs and not on their numbers.
-    together = sum(isinstance(m, Measurement) and _smaller_arm(m) >= 2 for m in measured.values())
+    together = sum(isinstance(m, Measurement) and smaller_arm(m) >= 2 for m in measured.values())
     level = 1 - (1 - confidence) / max(1, together)
     note = (
         f" The interval is at {100 * level:.2f} %, for {100 * confidence:g} % over all "
@@ -197,14 +67,16 @@ def judge(names: Sequence[str], frames: Frames, confidence: float = 0.95) -> lis
 
 
 def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
-    """One row per finding; the interval in the columns ``low`` and ``high``."""
-    columns = [f.name for f in dataclasses.fields(Finding)]
-    position = columns.index("interval")
-    columns[position : position + 1] = ["low", "high"]
+    """One row per finding; the intervals in ``low``, ``high``, ``bootstrap_low`` and so on."""
+    limits = {"interval": ["low", "high"], "bootstrap": ["bootstrap_low", "bootstrap_high"]}
+    names = [f.name for f in dataclasses.fields(Finding)]
+    columns = [column for name in names for column in limits.get(name, [name])]
     rows = []
     for finding in findings:
-        low, high = finding.interval or (math.nan, math.nan)
-        rows.append({**dataclasses.asdict(finding), "low": low, "high": high})
+        row = dataclasses.asdict(finding)
+        for name, pair in limits.items():
+            row |= dict(zip(pair, getattr(finding, name) or (math.nan, math.nan), strict=True))
+        rows.append(row)
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -214,80 +86,15 @@ def findings_json(findings: Sequence[Finding]) -> str:
     return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _smaller_arm(m: Measurement) -> int:
-    return min(len(arm) for arm in m.arms)
-
-
-def _interval(m: Measurement, confidence: float) -> Interval:
-    if len(m.arms) == 1:
-        return mean_interval(m.arms[0], confidence)
-    return welch(m.arms[0], m.arms[1], confidence)
-
-
-def _verdict(interval: Interval, threshold: float, claimed: Literal["above", "below"]) -> Verdict:
-    sign = 1.0 if claimed == "above" else -1.0
-    if not interval.exists:
-        return "indicated" if sign * (interval.estimate - threshold) > 0 else "undecided"
-    nearer, farther = sorted(sign * (limit - threshold) for limit in interval[1:])
-    if nearer > 0:
-        return "reproduced"
-    return "not reproduced" if farther < 0 else "undecided"
-
-
-def _needed(m: Measurement, interval: Interval, verdict: Verdict, confidence: float) -> str:
-    if verdict in ("reproduced", "not reproduced"):
-        return ""
-    if _smaller_arm(m) < 2:
-        return "at least 2 seeds per arm; with one there is no interval"
-    if not interval.exists:
-        return "more seeds: so far all seeds of an arm agree exactly, which gives no interval"
-    sd = float(np.sqrt(np.mean([np.var(arm, ddof=1) for arm in m.arms])))
-    seeds = seeds_needed(
-        sd,
-        interval.estimate - m.threshold,
-        arms=1 if len(m.arms) == 1 else 2,
-        alpha=1 - confidence,
-    )
-    arm = " per arm" if len(m.arms) == 2 else ""
-    if seeds is None:
-        return f"more than 10,000 seeds{arm}: the estimate lies on the threshold"
-    # So few seeds may look enough only because two of them happened to lie close together.
-    seeds = max(seeds, _smaller_arm(m) + 1)
-    return (
-        f"about {seeds} seeds{arm} for a power of 80 %, if the difference from the threshold "
-        "and the spread stay as they are"
-    )
-
-
-def _theory_note(m: Measurement, interval: Interval) -> str:
-    if m.theory is None:
-        return ""
-    name, value = m.theory
-    if not interval.exists:
-        return f" Predicted: {value:.4g} ({name})."
-    inside = interval.low <= value <= interval.high
-    return f" Predicted: {value:.4g} ({name}), {'inside' if inside else 'outside'} the interval."
-
-
-def _count(arms: Sequence[np.ndarray]) -> str:
-    sizes = [len(arm) for arm in arms]
-    unit = "seed" if max(sizes) == 1 else "seeds"
-    if len(sizes) == 1:
-        return f"{sizes[0]} {unit}"
-    if sizes[0] == sizes[1]:
-        return f"{sizes[0]} {unit} per arm"
-    return f"{sizes[0]} and {sizes[1]} {unit}"
-
-
-def _group_note(groups: Sequence[pd.DataFrame], chosen: int) -> str:
-    """Which of several groups was judged."""
-    fields = varying_fields(pd.concat(list(groups)))
-    values = ", ".join(f"{field}={groups[chosen][field].iloc[0]}" for field in fields)
-    return f" Of {len(groups)} groups of comparable runs, judged: {values}."
-
-
 _HE = "He et al. 2015, arXiv 1512.03385"
 _YANG = "Yang et al. 2019, arXiv 1902.08129"
+
+_SEEDS = "2 seeds or more each"
+_DEEP_PLAIN = (
+    f"plain runs of depth 56 (or the deepest, of at least {measurements.MINIMUM_DEEP}) with layer "
+    "records"
+)
+_PAIR = f"runs of depth 20 and 56 (or one from {measurements.MINIMUM_DEEP} to 110), {_SEEDS}"
 
 _VANISH_SOURCE = (
     f"{_HE}, section 4.1, says the opposite, in the quoted words; that gradients vanish is the "
@@ -306,6 +113,32 @@ def _gradients_vanish(iterations: int) -> Claim:
         _VANISH_SOURCE,
         "We also verify that the backward propagated gradients exhibit healthy norms with BN.",
         partial(measurements.plain_ratio_after, iterations=iterations),
+        f"{_DEEP_PLAIN} near iteration {iterations}, 2 seeds or more",
+    )
+
+
+def _gradients_healthy(iterations: int | None) -> Claim:
+    if iterations is None:
+        name, when, records = "at_end", "at the end of training", "at the end"
+    elif iterations == 0:
+        name, when, records = "at_initialization", "at initialisation", "at iteration 0"
+    else:
+        steps = "1 step" if iterations == 1 else f"{iterations} steps"
+        name, when, records = (
+            f"after_{steps.replace(' ', '_')}",
+            f"after {steps}",
+            f"near iteration {iterations}",
+        )
+    return Claim(
+        f"gradients_healthy_{name}",
+        "In a plain network of 56 layers (without it: the deepest, of at least "
+        f"{measurements.MINIMUM_DEEP}) with batch normalisation the activation gradients at the "
+        "first and the last 3x3 layer are within a factor of "
+        f"{10**measurements.HEALTHY:g} of each other {when}.",
+        f"{_HE}, section 4.1, of plain-34 on ImageNet; the factor is this project's",
+        "We also verify that the backward propagated gradients exhibit healthy norms with BN.",
+        partial(measurements.healthy_norms, iterations=iterations),
+        f"{_DEEP_PLAIN} {records}, 2 seeds or more",
     )
 
 
@@ -318,6 +151,7 @@ _CLAIMS = (
         "The deep plain nets suffer from increased depth, and exhibit higher training error "
         "when going deeper.",
         measurements.deeper_plain_training_error,
+        f"finished plain {_PAIR}",
     ),
     Claim(
         "residual_no_degradation",
@@ -328,6 +162,7 @@ _CLAIMS = (
         "our ResNets manage to overcome the optimization difficulty and demonstrate accuracy "
         "gains when the depth increases.",
         measurements.deeper_residual_training_error,
+        f"finished residual {_PAIR}",
     ),
     Claim(
         "residual_converges_faster",
@@ -336,6 +171,7 @@ _CLAIMS = (
         f"{_HE}, section 4.1, of the 18-layer networks on ImageNet",
         "the ResNet eases the optimization by providing faster convergence at the early stage.",
         measurements.early_error_difference,
+        f"finished plain and residual runs of one depth, best 20, {_SEEDS}",
     ),
     Claim(
         "residual_responses_smaller",
@@ -345,6 +181,7 @@ _CLAIMS = (
         f"{_HE}, section 4.2 and Figure 7",
         "ResNets have generally smaller responses than their plain counterparts.",
         measurements.response_difference,
+        "finished plain and residual runs of one depth, best 20, with layer records, " + _SEEDS,
     ),
     Claim(
         "gradients_explode_at_initialization_plain_bn",
@@ -354,6 +191,7 @@ _CLAIMS = (
         f"{_YANG}, abstract",
         "gradient signals grow exponentially in depth",
         measurements.plain_growth_at_initialization,
+        "plain runs, best of depth 56, with layer records at iteration 0, 2 seeds or more",
     ),
     Claim(
         "gradients_at_initialization_residual_mild",
@@ -364,8 +202,90 @@ _CLAIMS = (
         f"hypothesis of this project, the counterpart of {_YANG}",
         None,
         measurements.residual_ratio_at_initialization,
+        "residual runs of depth 56 (or the deepest, of at least "
+        f"{measurements.MINIMUM_DEEP}) with layer records at iteration 0, 2 seeds or more",
     ),
     *(_gradients_vanish(iterations) for iterations in (1, 10, 100)),
+    Claim(
+        "residual_no_degradation_to_110",
+        "A residual network of 110 layers does not end with a higher training error than one of "
+        f"20, within a margin of {measurements.MARGIN:g} percentage point.",
+        f"{_HE}, section 4.2 and Figure 6 middle",
+        "our ResNets manage to overcome the optimization difficulty and demonstrate accuracy "
+        "gains when the depth increases.",
+        deep_residual.training_error_to_110,
+        f"finished residual runs of depth 20 and 110, {_SEEDS}; those of depth 110 may warm up",
+        deep_residual.WARMUP_FIELDS,
+    ),
+    Claim(
+        "residual_gains_accuracy_to_110",
+        "A residual network of 110 layers ends with a lower test error than one of 20.",
+        f"{_HE}, section 4.2 and Table 6",
+        "our ResNets manage to overcome the optimization difficulty and demonstrate accuracy "
+        "gains when the depth increases.",
+        deep_residual.accuracy_gain_to_110,
+        f"finished residual runs of depth 20 and 110, {_SEEDS}; those of depth 110 may warm up",
+        deep_residual.WARMUP_FIELDS,
+    ),
+    Claim(
+        "responses_smaller_with_depth",
+        "The responses of the 3x3 layers after training have a smaller standard deviation in a "
+        f"residual network of 110 layers (without it: the deepest from {measurements.MINIMUM_DEEP}"
+        ") than in one of 20.",
+        f"{_HE}, section 4.2 and Figure 7",
+        "We also notice that the deeper ResNet has smaller magnitudes of responses",
+        deep_residual.responses_against_depth,
+        "finished residual runs of depth 20 and 110 (or the deepest from "
+        f"{measurements.MINIMUM_DEEP}) with layer records, {_SEEDS}; deep ones may warm up",
+        deep_residual.WARMUP_FIELDS,
+    ),
+    Claim(
+        "deepest_fits_training_set",
+        "A residual network of 1202 layers ends with a training error below "
+        f"{deep_residual.FITTED:g} %.",
+        f"{_HE}, section 4.2, of ResNet-1202",
+        "<0.1% training error",
+        deep_residual.deepest_training_error,
+        "finished residual runs of depth 1202, 2 seeds or more",
+        deep_residual.WARMUP_FIELDS,
+    ),
+    Claim(
+        "deepest_overfits",
+        "A residual network of 1202 layers ends with a higher test error than one of 110. (That "
+        "it fits the training set, which makes this overfitting, is deepest_fits_training_set.)",
+        f"{_HE}, section 4.2 and Table 6",
+        "overfitting",
+        deep_residual.deepest_test_error,
+        f"finished residual runs of depth 110 and 1202, {_SEEDS}; either may warm up",
+        deep_residual.WARMUP_FIELDS,
+    ),
+    *(_gradients_healthy(iterations) for iterations in (0, 1, 10, 100, None)),
+    Claim(
+        "convergence_exponentially_slow",
+        "The iterations that plain networks need to bring the training error to "
+        f"{convergence.LEVEL:g} % and keep it there grow exponentially with depth rather than "
+        "linearly: an exponential law misses them by less.",
+        f"{_HE}, section 4.1",
+        "We conjecture that the deep plain nets may have exponentially low convergence rates",
+        convergence.iterations_against_depth,
+        f"finished plain runs of at least {convergence.LEAST_DEPTHS} depths with the same seeds, "
+        f"{convergence.LEAST_REACHED} of which reach {convergence.LEVEL:g} % training error, "
+        "2 seeds or more",
+    ),
+    Claim(
+        "longer_schedule_no_cure",
+        f"With a schedule at least {convergence.LONGER} times as long and of the same shape, a "
+        "plain network of 56 layers (without it: the deepest from "
+        f"{measurements.MINIMUM_DEEP} to 110) still ends with a higher training error than one "
+        "of 20.",
+        f"{_HE}, footnote of section 4.1, of plain networks on ImageNet",
+        "We have experimented with more training iterations (3×) and still observed the "
+        "degradation problem, suggesting that this problem cannot be feasibly addressed by simply "
+        "using more iterations.",
+        convergence.longer_schedule_training_error,
+        f"finished plain {_PAIR}, and as many with a schedule {convergence.LONGER} times as long",
+        convergence.LENGTH_FIELDS,
+    ),
 )
 
 CLAIMS: dict[str, Claim] = {claim.name: claim for claim in _CLAIMS}

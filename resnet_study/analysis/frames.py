@@ -29,7 +29,8 @@ ARM_FIELDS = ("model.depth", "model.residual", "seed")
 def select(frames: Frames, run_ids: Iterable[str]) -> Frames:
     """The records of some runs, each run, step, split and layer once.
 
-    The same run may lie in two folders that were read together; its first copy counts.
+    The same run may lie in two folders that were read together; its first copy counts. Signals
+    belong to no run and stay.
     """
     wanted = set(run_ids)
     runs = frames.runs[frames.runs.index.isin(wanted)]
@@ -39,6 +40,7 @@ def select(frames: Frames, run_ids: Iterable[str]) -> Frames:
         runs=runs[~runs.index.duplicated()],
         metrics=metrics.drop_duplicates(["run_id", "step", "split"]),
         layers=layers.drop_duplicates(["run_id", "step", "layer"]),
+        signals=frames.signals,
     )
 
 
@@ -54,9 +56,14 @@ def varying_fields(runs: pd.DataFrame) -> list[str]:
     return [field for field in fields if runs[field].nunique(dropna=False) > 1]
 
 
-def comparable_groups(frames: Frames) -> list[Frames]:
-    """Split into groups that differ in depth, family and seed only; the largest first."""
-    fields = varying_fields(frames.runs)
+def comparable_groups(frames: Frames, may_differ: Sequence[str] = ()) -> list[Frames]:
+    """Split into groups that differ in depth, family and seed only; the largest first.
+
+    Args:
+        frames: the records.
+        may_differ: further spec fields in which the runs of a group may differ.
+    """
+    fields = [field for field in varying_fields(frames.runs) if field not in may_differ]
     if not fields:
         return [select(frames, frames.runs.index)]
     ids = [list(group.index) for _, group in frames.runs.groupby(fields, dropna=False)]

@@ -1,4 +1,4 @@
-"""What each claim measures: one number per run, from one group of comparable runs.
+"""What the claims up to depth 56 measure: one number per run, from one group of comparable runs.
 
 A *group* holds runs that differ in depth, family and seed only. Every function returns a
 `Measurement`, or `Missing` with the runs that it would take. Which depths are judged is
@@ -9,7 +9,7 @@ fixed here, before any number is seen:
 - plain against residual at equal depth (`common_depth`): 20, which the plain network still
   learns; without it, the shallowest depth that both families have;
 - gradients (`deep_depth`): 56, the deep network of that pair; without it, the deepest, of at
-  least 44 layers for "vanishing".
+  least 44 layers for "vanishing" and "healthy".
 
 Other depths are reported in the detail and do not enter the verdict.
 """
@@ -17,19 +17,29 @@ Other depths are reported in the detail and do not enter the verdict.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from resnet_study import reference
 from resnet_study.analysis import theory
+from resnet_study.analysis.evidence import (
+    FAMILIES,
+    Arm,
+    Measurement,
+    Missing,
+    Side,
+    arms_by_depth,
+    ended_note,
+    geometric_mean,
+    listed,
+    other_depths,
+)
 from resnet_study.analysis.frames import (
-    ENDED,
     conv_layers,
     early_error,
+    ended,
     final_error,
     gradient_ratio,
     growth_per_layer,
@@ -48,58 +58,36 @@ VANISHED = 0.1
 MINIMUM_DEEP = 44
 """Least depth called deep: the first at which the paper's plain networks degrade."""
 
-Arm = np.ndarray
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Numbers to be judged against a threshold.
-
-    Attributes:
-        arms: one value per run, for one arm (its mean is judged) or two (first − second).
-        threshold: border of the claimed side.
-        claimed: side of the threshold that the claim is about.
-        unit: of the effect.
-        detail: plain sentences with the numbers.
-        theory: name and value of a prediction to compare the interval with.
-    """
-
-    arms: tuple[Arm, ...]
-    threshold: float
-    claimed: Literal["above", "below"]
-    unit: str
-    detail: str
-    theory: tuple[str, float] | None = None
-
-
-class Missing(NamedTuple):
-    """The claim cannot be judged; ``needed`` names the runs that it takes."""
-
-    needed: str
+HEALTHY = 1.0
+"""Powers of ten, either way, within which the first/last gradient ratio counts as healthy: from
+`VANISHED` to its inverse. The paper gives no number. Depth alone does not make a ratio unhealthy
+by this rule, but theory does not expect a plain network to keep it at initialisation: 31 at depth
+20, 3e4 at depth 56 (`theory.first_last_ratio`, stages of equal width). The ratios of all depths
+stand in the detail, so that those of networks that train well can be compared."""
 
 
 def deeper_plain_training_error(group: Frames) -> Measurement | Missing:
     """Final training error of the deep plain network minus that of plain-20."""
-    return _deep_minus_shallow(group, "plain", threshold=0.0, claimed="above")
+    return training_error_difference(group, "plain", threshold=0.0, claimed="above")
 
 
 def deeper_residual_training_error(group: Frames) -> Measurement | Missing:
     """The same of the residual networks, to lie below `MARGIN`."""
-    return _deep_minus_shallow(group, "residual", threshold=MARGIN, claimed="below")
+    return training_error_difference(group, "residual", threshold=MARGIN, claimed="below")
 
 
 def early_error_difference(group: Frames) -> Measurement | Missing:
     """Training error over the first quarter of the run, plain minus residual."""
-    arms = {family: _arms(early_error(group), family, "error") for family in FAMILIES}
+    arms = {family: arms_by_depth(early_error(group), family, "error") for family in FAMILIES}
     depth = common_depth(arms)
     if depth is None:
-        return Missing("finished plain and residual runs of equal depth, best 20")
+        return Missing()
     plain, residual = arms["plain"][depth], arms["residual"][depth]
     detail = (
         f"Mean training error over the first quarter of the run at depth {depth}: "
         f"plain {plain.mean():.3g} %, residual {residual.mean():.3g} %."
-        f"{_other_depths('Plain minus residual', arms['plain'], arms['residual'], depth)}"
-        f"{_ended_note(group)}"
+        f"{other_depths('Plain minus residual', arms['plain'], arms['residual'], depth)}"
+        f"{ended_note(group)}"
     )
     return Measurement((plain, residual), 0.0, "above", "percentage points", detail)
 
@@ -109,10 +97,10 @@ def response_difference(group: Frames) -> Measurement | Missing:
     finished = select(group, group.runs.index[group.runs["status"] == "finished"])
     rows = conv_layers(rows_at(finished.layers, None))
     means = rows.groupby(["run_id", "family", "depth"])["response_std"].mean().reset_index()
-    arms = {family: _arms(means, family, "response_std") for family in FAMILIES}
+    arms = {family: arms_by_depth(means, family, "response_std") for family in FAMILIES}
     depth = common_depth(arms)
     if depth is None:
-        return Missing("finished plain and residual runs of equal depth with layer records")
+        return Missing()
     plain, residual = arms["plain"][depth], arms["residual"][depth]
     ends = reference.fig7().groupby(["family", "depth"])["response_std"].mean()
     paper = (
@@ -124,7 +112,7 @@ def response_difference(group: Frames) -> Measurement | Missing:
     detail = (
         f"Response standard deviation after training, mean over the 3x3 layers, at depth "
         f"{depth}: plain {plain.mean():.3g}, residual {residual.mean():.3g}."
-        f"{_other_depths('Plain minus residual', arms['plain'], arms['residual'], depth)}"
+        f"{other_depths('Plain minus residual', arms['plain'], arms['residual'], depth)}"
         f"{paper} Finished runs only."
     )
     return Measurement((plain, residual), 0.0, "above", "response standard deviation", detail)
@@ -132,12 +120,12 @@ def response_difference(group: Frames) -> Measurement | Missing:
 
 def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
     """Growth of the activation-gradient norm per layer toward the input at step 0."""
-    arms = _arms(growth_per_layer(group), "plain", "growth")
+    arms = arms_by_depth(growth_per_layer(group), "plain", "growth")
     if not arms:
-        return Missing("plain runs with batch normalisation and layer records at iteration 0")
+        return Missing()
     depth = 56 if 56 in arms else max(arms)
-    within = _arms(growth_per_layer(group, within_stages=True), "plain", "growth")[depth]
-    others = _list({d: f"{a.mean():.4g}" for d, a in arms.items() if d != depth})
+    within = arms_by_depth(growth_per_layer(group, within_stages=True), "plain", "growth")[depth]
+    others = listed({d: f"{a.mean():.4g}" for d, a in arms.items() if d != depth})
     detail = (
         f"plain-{depth} at initialisation: the norm grows by a factor {arms[depth].mean():.4g} "
         f"per layer toward the input ({within.mean():.4g} within stages of equal width)."
@@ -154,14 +142,12 @@ def residual_ratio_at_initialization(group: Frames) -> Measurement | Missing:
     layers on; growth in proportion to depth, at up to one unit per layer, does not.
     """
     ratios = rows_at(gradient_ratio(group), 0)
-    arms = {f: _arms(ratios, f, "ratio", positive=True) for f in FAMILIES}
+    arms = {f: arms_by_depth(ratios, f, "ratio", positive=True) for f in FAMILIES}
     depth = deep_depth(arms["residual"])
     if depth is None:
-        return Missing(
-            f"residual runs of depth {MINIMUM_DEEP} or more with layer records at iteration 0"
-        )
+        return Missing()
     lists = {
-        family: _list({d: f"{_geometric(a):.3g}" for d, a in arms[family].items()})
+        family: listed({d: f"{geometric_mean(a):.3g}" for d, a in arms[family].items()})
         for family in FAMILIES
     }
     plain = f" Plain networks: {lists['plain']}." if lists["plain"] else ""
@@ -177,28 +163,25 @@ def residual_ratio_at_initialization(group: Frames) -> Measurement | Missing:
 def plain_ratio_after(group: Frames, iterations: int) -> Measurement | Missing:
     """log10 of the first/last activation-gradient ratio of a deep plain network."""
     ratios = rows_at(gradient_ratio(group), iterations)
-    arms = _arms(ratios, "plain", "ratio", positive=True)
+    arms = arms_by_depth(ratios, "plain", "ratio", positive=True)
     depth = deep_depth(arms)
     if depth is None:
-        return Missing(
-            f"plain runs of depth {MINIMUM_DEEP} or more with batch normalisation and layer "
-            f"records near iteration {iterations}"
-        )
+        return Missing()
     chosen = ratios[(ratios["family"] == "plain") & (ratios["depth"] == depth)]
     steps = sorted(chosen["step"].unique())
     response = gradient_ratio(group, "response_gradient_norm")
-    response_arms = _arms(rows_at(response, iterations), "plain", "ratio", positive=True)
-    start = _arms(rows_at(gradient_ratio(group), 0), "plain", "ratio", positive=True)
+    response_arms = arms_by_depth(rows_at(response, iterations), "plain", "ratio", positive=True)
+    start = arms_by_depth(rows_at(gradient_ratio(group), 0), "plain", "ratio", positive=True)
     parts = [
         f"plain-{depth} after {', '.join(map(str, steps))} "
         f"{'iteration' if steps == [1] else 'iterations'} (the recorded one nearest to "
-        f"{iterations}): first/last ratio {_geometric(arms[depth]):.3g} of ∂L/∂z (before "
+        f"{iterations}): first/last ratio {geometric_mean(arms[depth]):.3g} of ∂L/∂z (before "
         "normalisation, judged)"
     ]
     if depth in response_arms:
-        parts.append(f" and {_geometric(response_arms[depth]):.3g} of ∂L/∂y (after it)")
+        parts.append(f" and {geometric_mean(response_arms[depth]):.3g} of ∂L/∂y (after it)")
     if depth in start:
-        parts.append(f"; of ∂L/∂z at initialisation {_geometric(start[depth]):.3g}")
+        parts.append(f"; of ∂L/∂z at initialisation {geometric_mean(start[depth]):.3g}")
     parts.append(
         f".{_weight_growth(group, depth, iterations)} ∂L/∂z of a normalised layer falls as "
         "1/‖w‖ when its weights grow and ∂L/∂y does not: only where both are small has the "
@@ -214,7 +197,48 @@ def plain_ratio_after(group: Frames, iterations: int) -> Measurement | Missing:
     )
 
 
-FAMILIES = ("plain", "residual")
+def healthy_norms(group: Frames, iterations: int | None) -> Measurement | Missing:
+    """log10 of the first/last activation-gradient ratio of a deep plain network, to be near 0.
+
+    A run without finite gradients there, because they are not finite or because it diverged
+    before, is not healthy: it counts with the largest float32 as its ratio, which makes the
+    interval so wide that the claim cannot be reproduced.
+
+    Args:
+        group: comparable runs.
+        iterations: the recorded step nearest to it; None: the last one of runs that ended.
+    """
+    when = "the end" if iterations is None else f"iteration {iterations}"
+    runs = (ended(group) if iterations is None else group).runs
+    plain = runs[runs["family"] == "plain"]
+    ratios = rows_at(gradient_ratio(select(group, plain.index)), iterations)
+    finite = ratios.set_index("run_id")["ratio"].astype(float)
+    finite = finite[np.isfinite(finite)].clip(lower=float(np.finfo(np.float32).tiny))
+    diverged = plain.index[plain["status"] == "diverged"]
+    if iterations is None:
+        finite = finite.drop(diverged, errors="ignore")
+    unhealthy = diverged.union(pd.Index(ratios["run_id"])).difference(finite.index)
+    values = plain[["family", "depth"]].assign(ratio=finite.reindex(plain.index))
+    values.loc[unhealthy, "ratio"] = float(np.finfo(np.float32).max)
+    arms = arms_by_depth(values, "plain", "ratio")
+    depth = deep_depth(arms)
+    if depth is None:
+        return Missing()
+    chosen = ratios[ratios["run_id"].isin(plain.index[plain["depth"] == depth])]
+    response = rows_at(gradient_ratio(group, "response_gradient_norm"), iterations)
+    response = response[response["run_id"].isin(finite.index)]
+    after = arms_by_depth(response, "plain", "ratio", positive=True)
+    listing = listed({d: f"{geometric_mean(a):.3g}" for d, a in arms.items()})
+    lost = int(plain.loc[unhealthy, "depth"].eq(depth).sum())
+    detail = (
+        f"First/last ratio of ∂L/∂z (before normalisation) in plain networks at {when}, geometric "
+        f"mean over seeds: {listing}. Judged: its log10 at depth {depth} (recorded at "
+        f"{', '.join(map(str, sorted(chosen['step'].unique()))) or 'no step'}), healthy within "
+        f"±{HEALTHY:g}."
+        f"{f' Of ∂L/∂y (after it): {geometric_mean(after[depth]):.3g}.' if depth in after else ''}"
+        f"{f' Runs without finite gradients, counted as unhealthy: {lost}.' if lost else ''}"
+    )
+    return Measurement((np.log10(arms[depth]),), HEALTHY, "within", "log10(first/last)", detail)
 
 
 def deep_depth(depths: Mapping[int, Arm]) -> int | None:
@@ -237,18 +261,27 @@ def common_depth(arms: Mapping[str, Mapping[int, Arm]]) -> int | None:
     return 20 if 20 in shared else min(shared, default=None)
 
 
-def _deep_minus_shallow(
-    group: Frames, family: str, threshold: float, claimed: Literal["above", "below"]
+def training_error_difference(
+    group: Frames,
+    family: str,
+    threshold: float,
+    claimed: Side,
+    pair_of: Callable[[Mapping[int, Arm]], tuple[int, int] | None] = depth_pair,
 ) -> Measurement | Missing:
-    arms = _arms(final_error(group, "train"), family, "error")
-    pair = depth_pair(arms)
+    """Final training error of a deep network minus that of a shallow one.
+
+    Args:
+        group: comparable runs.
+        family: plain or residual.
+        threshold, claimed: as in `Measurement`.
+        pair_of: picks the depths, shallow and deep, among those with runs.
+    """
+    arms = arms_by_depth(final_error(group, "train"), family, "error")
+    pair = pair_of(arms)
     if pair is None:
-        return Missing(
-            f"finished {family} runs of depth 20 and of depth 56 (or another from "
-            f"{MINIMUM_DEEP} to 110)"
-        )
+        return Missing()
     shallow, deep = pair
-    clean = _arms(final_error(group, "train_clean"), family, "error")
+    clean = arms_by_depth(final_error(group, "train_clean"), family, "error")
     without = (
         f" (images as they are, running statistics: {clean[deep].mean():.3g} and "
         f"{clean[shallow].mean():.3g} %)"
@@ -267,23 +300,10 @@ def _deep_minus_shallow(
     detail = (
         f"{family}-{deep} ends at {arms[deep].mean():.3g} % training error as trained, "
         f"{family}-{shallow} at {arms[shallow].mean():.3g} %{without}."
-        f"{_other_depths(f'Minus {family}-{shallow}', arms, base, deep)}"
-        f"{published}{_ended_note(group)}"
+        f"{other_depths(f'Minus {family}-{shallow}', arms, base, deep)}"
+        f"{published}{ended_note(group)}"
     )
     return Measurement((arms[deep], arms[shallow]), threshold, claimed, "percentage points", detail)
-
-
-def _arms(table: pd.DataFrame, family: str, value: str, positive: bool = False) -> dict[int, Arm]:
-    """Finite values by depth; ``positive`` is for ratios that will be logged.
-
-    A ratio of exactly 0 is a float32 norm that underflowed. It counts as the smallest
-    normal float32, an upper bound, rather than being lost: it is the strongest vanishing.
-    """
-    rows = table[(table["family"] == family) & np.isfinite(table[value].astype(float))]
-    arms = {d: rows[value][rows["depth"] == d].to_numpy(float) for d in rows["depth"].unique()}
-    if positive:
-        return {d: np.maximum(a, float(np.finfo(np.float32).tiny)) for d, a in arms.items()}
-    return arms
 
 
 def _weight_growth(group: Frames, depth: int, iterations: int) -> str:
@@ -299,26 +319,3 @@ def _weight_growth(group: Frames, depth: int, iterations: int) -> str:
         f" Since initialisation the weight norm grew most in layer {by_layer.idxmax()}, "
         f"by a factor {math.exp(by_layer.max()):.3g}."
     )
-
-
-def _other_depths(
-    what: str, first: Mapping[int, Arm], second: Mapping[int, Arm], judged: int
-) -> str:
-    shared = sorted((set(first) & set(second)) - {judged})
-    values = _list({d: f"{first[d].mean() - second[d].mean():+.3g}" for d in shared})
-    return f" {what} at other depths: {values}." if values else ""
-
-
-def _ended_note(group: Frames) -> str:
-    status = group.runs["status"]
-    diverged, left = int((status == "diverged").sum()), int((~status.isin(ENDED)).sum())
-    note = f" Diverged runs ({diverged}) count with their last error." if diverged else ""
-    return note + (f" Runs that have not ended ({left}) are left out." if left else "")
-
-
-def _list(by_depth: Mapping[int, str]) -> str:
-    return ", ".join(f"{value} at {depth}" for depth, value in sorted(by_depth.items()))
-
-
-def _geometric(values: Arm) -> float:
-    return float(np.exp(np.mean(np.log(values))))
