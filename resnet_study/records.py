@@ -284,13 +284,17 @@ def read_frames(paths: Iterable[Path]) -> Frames:
         UserError: as `find_runs` and `read_run`; signals without any run are enough.
     """
     paths = list(paths)
-    files = {file.resolve(): file for path in paths for file in path.rglob("signals/*.parquet")}
+    files = {file.resolve(): file for path in paths for file in _signal_files(path)}
     signals = [_read_table(file, SIGNAL_COLUMNS) for file in files.values()]
     if not signals:
         return frames_of([read_run(folder) for folder in find_runs(paths)])
     has_runs = any(next(path.rglob("spec.json"), None) for path in paths)
     runs = [read_run(folder) for folder in find_runs(paths)] if has_runs else []
     return frames_of(runs)._replace(signals=pd.concat(signals, ignore_index=True))
+
+
+def _signal_files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*.parquet") if file.parent.name == "signals")
 
 
 def write_signals(file: Path, signals: pd.DataFrame) -> None:

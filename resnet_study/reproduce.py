@@ -11,12 +11,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from resnet_study import records
+from resnet_study import records, runtime, signals
 from resnet_study.analysis.claims import Finding, judge
 from resnet_study.errors import UserError
 from resnet_study.figures import render
 from resnet_study.launch import read_sweep, run_local
+from resnet_study.progress import count_progress
 from resnet_study.report import write_report
+from resnet_study.signals import SignalArm
 from resnet_study.spec import RunSpec
 from resnet_study.study import Study
 
@@ -67,6 +69,12 @@ def run_study(
         Exit code: 0, 1 if a run failed, 130 if interrupted (nothing is drawn then).
     """
     print(f"{study.title}\n{study.question}\nCost: {study.cost}")
+    if study.signals:
+        try:
+            measure_signals(folder / "signals", command)
+        except KeyboardInterrupt:
+            print("Interrupted: the same command continues.", file=sys.stderr)
+            return 130
     specs = specs_of(study)
     outcome = run_local(specs, folder / "runs", command=command, workers=workers, cifar10=cifar10)
     for run_id, reason in outcome.failures.items():
@@ -82,6 +90,38 @@ def run_study(
     return 1 if outcome.failures else 0
 
 
+def measure_signals(
+    folder: Path,
+    command: str,
+    arms: Sequence[SignalArm] = signals.ARMS,
+    seeds: Sequence[int] = signals.SEEDS,
+) -> None:
+    """Measure networks at initialisation, piece by piece; pieces that are there are kept.
+
+    Args:
+        folder: gets one parquet file per piece, and ``environment.json``. Files of other pieces
+            are removed: they are of another version's grid.
+        command: command line for ``environment.json``.
+        arms, seeds: the grid.
+    """
+    pieces = {f"{piece.name}.parquet": piece for piece in signals.pieces(arms, seeds)}
+    folder.mkdir(parents=True, exist_ok=True)
+    present = {file.name for file in folder.glob("*.parquet")}
+    for name in present - pieces.keys():
+        (folder / name).unlink()
+    missing = [name for name in pieces if name not in present]
+    if not missing:
+        return
+    runtime.prepare()
+    from resnet_study.environment import describe
+
+    records.write_json(folder / "environment.json", describe(command, "digits"))
+    with count_progress("measuring at initialisation", "pieces") as progress:
+        for done, name in enumerate(missing):
+            progress(len(present & pieces.keys()) + done, len(pieces))
+            records.write_signals(folder / name, signals.measure_piece(pieces[name]))
+
+
 def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Finding]:
     """Figures, findings and report from recorded runs alone.
 
@@ -89,6 +129,8 @@ def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Findin
         UserError: if none of the runs was recorded.
     """
     recorded = [run for run in runs if (run / "spec.json").exists()]
+    if study.signals:
+        recorded.append(folder / "signals")
     if not recorded:
         raise UserError(f"{folder}: no run of the study {study.name} is recorded")
     frames = records.read_frames(recorded)
@@ -98,10 +140,10 @@ def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Findin
     return findings
 
 
-def print_findings(findings: Sequence[Finding]) -> None:
-    """Table of verdicts."""
+def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
+    """Table of verdicts; with details, each claim's quote, runs, numbers and what would decide."""
     table = Table(title="Claims", title_justify="left")
-    for column in ("verdict", "claim", "effect", "interval", "n"):
+    for column in ("verdict", "claim", "effect", "interval", "n", "needed"):
         table.add_column(column, justify="right" if column in ("effect", "interval") else "left")
     for finding in findings:
         effect = "–" if finding.effect is None else f"{finding.effect:.3g} {finding.unit}"
@@ -110,5 +152,17 @@ def print_findings(findings: Sequence[Finding]) -> None:
             low, high = finding.interval
             interval = f"{low:.3g} to {high:.3g}"
         verdict = f"{SYMBOLS[finding.verdict]} {finding.verdict}"
-        table.add_row(verdict, finding.statement, effect, interval, finding.n)
-    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
+        words = (finding.statement, effect, interval, finding.n, finding.needed)
+        table.add_row(verdict, *words)
+    console = Console(width=None if sys.stdout.isatty() else 180, markup=False, highlight=False)
+    console.print(table)
+    for finding in findings if details else ():
+        quote = f"“{finding.quote}” " if finding.quote else ""
+        console.print(f"\n{finding.claim}: {finding.verdict}", style="bold")
+        console.print(f"{finding.statement}\n{quote}({finding.source})")
+        console.print(f"Takes {finding.runs}. {finding.detail}")
+        if finding.bootstrap is not None:
+            low, high = finding.bootstrap
+            console.print(f"Bootstrap over runs, not deciding: {low:.3g} to {high:.3g}.")
+        if finding.needed:
+            console.print(f"Needed: {finding.needed}.")

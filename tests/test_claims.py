@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from planted import equal, join, planted_frames, planted_study, with_errors
 
-from resnet_study.analysis.claims import CLAIMS, Finding, findings_json, findings_table, judge
+from resnet_study.analysis import claims
+from resnet_study.analysis.claims import Finding, findings_json, findings_table, judge
 from resnet_study.analysis.evidence import Measurement, Missing
+from resnet_study.analysis.paper_claims import PAPER_CLAIMS
 from resnet_study.analysis.statistics import seeds_needed, welch
 from resnet_study.errors import UserError
 from resnet_study.records import Frames
@@ -18,6 +20,7 @@ from resnet_study.records import Frames
 DEGRADATION = "deeper_plain_higher_training_error"
 EXPLOSION = "gradients_explode_at_initialization_plain_bn"
 VANISHING = tuple(f"gradients_vanish_after_{k}" for k in ("1_step", "10_steps", "100_steps"))
+CLAIMS = {claim.name: claim for claim in PAPER_CLAIMS}
 HEALTHY = tuple(name for name in CLAIMS if name.startswith("gradients_healthy"))
 
 COMMITTED = (
@@ -378,3 +381,11 @@ print("resnet_study.analysis.claims" in sys.modules)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert result.stdout.splitlines() == ["", "True"]
+
+
+def test_every_claim_has_a_name_of_its_own_and_says_what_it_takes() -> None:
+    assert list(claims.CLAIMS)[: len(PAPER_CLAIMS)] == list(CLAIMS)
+    assert len(claims.CLAIMS) > len(PAPER_CLAIMS)
+    for claim in claims.CLAIMS.values():
+        assert claim.runs
+        assert claim.statement.endswith((".", ")"))

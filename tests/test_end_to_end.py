@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from resnet_study.analysis.claims import CLAIMS, judge
-from resnet_study.figures import FIGURES
 from resnet_study.records import read_frames
 from resnet_study.reproduce import load_study, specs_of
 
+SMOKE = load_study("smoke")
 ROOT = Path(__file__).resolve().parent.parent
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
@@ -39,7 +39,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_reproduce_leaves_runs_figures_findings_and_report(study: Path) -> None:
     assert len(list((study / "runs").iterdir())) == 4
-    for name in FIGURES:
+    for name in SMOKE.figures:
         for ending in ("png", "svg"):
             assert (study / "figures" / f"{name}.{ending}").stat().st_size > 10_000
     assert "## Verdicts" in (study / "findings.md").read_text()
@@ -140,7 +140,7 @@ def test_report_in_a_browser(study: Path, tmp_path: Path) -> None:
         env=environment,
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout.count("<img") == len(FIGURES)
+    assert process.stdout.count("<img") == len(SMOKE.figures)
     assert process.stdout.count("undecided") >= 1
     shot = tmp_path / "page.png"
     subprocess.run(

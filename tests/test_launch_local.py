@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from resnet_study import lease
-from resnet_study.cli import progress
+from resnet_study import lease, progress
 from resnet_study.launch import display, local, run_local
 from resnet_study.launch.worker import WorkerOptions, run_one
 from resnet_study.records import read_run, read_summary

@@ -63,7 +63,7 @@ def train(
 
     tracking = Tracking(tracking_mode(wandb), wandb_artifact)
     runtime.prepare()
-    from resnet_study.cli.progress import run_progress
+    from resnet_study.progress import run_progress
     from resnet_study.training.loop import Options, StopFlag
     from resnet_study.training.loop import train as train_run
 
@@ -141,14 +141,18 @@ def claims(
     runs: Annotated[list[Path], Positional],
     only: list[str] | None = None,
     confidence: float = 0.95,
+    details: bool = False,
     json: bool = False,
 ) -> int:
     """Judge the claims on recorded runs: effect, interval, n and verdict.
+
+    Claims judged together have simultaneous intervals: the fewer, the narrower.
 
     Args:
         runs: Study folders (results/quick) or run folders.
         only: Names of claims; by default every one. An unknown name shows the nearest.
         confidence: Joint level of all intervals together.
+        details: Print the quote, the runs it takes and the numbers behind each verdict too.
         json: Print JSON for machines instead of a table.
     """
     from resnet_study.analysis.claims import CLAIMS, findings_json, judge
@@ -161,7 +165,7 @@ def claims(
     else:
         from resnet_study.reproduce import print_findings
 
-        print_findings(findings)
+        print_findings(findings, details)
     return 0
 
 
@@ -235,10 +239,10 @@ def data(
         name: The data set.
         cifar10: CIFAR-10 archive or folder.
     """
-    from resnet_study.cli.progress import count_progress
     from resnet_study.data import load_dataset
     from resnet_study.data.cifar10 import is_available
     from resnet_study.data.download import download_cifar10
+    from resnet_study.progress import count_progress
     from resnet_study.runtime import cache_folder
     from resnet_study.spec import DataSpec
 
@@ -293,8 +297,8 @@ def doctor() -> int:
 
 
 def _load(spec: RunSpec, cifar10: Path | None) -> Dataset:
-    from resnet_study.cli.progress import count_progress
     from resnet_study.data import load_dataset
+    from resnet_study.progress import count_progress
 
     with count_progress("decoding", "images") as progress:
         return load_dataset(spec.data, spec.seed, cifar10, progress=progress)

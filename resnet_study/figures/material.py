@@ -186,6 +186,8 @@ def left_out_count(count: int, what: str) -> str:
 def describe(frames: Frames) -> str:
     """The runs behind a figure: data, networks with their number of seeds, unfinished ones."""
     runs = frames.runs
+    if runs.empty:
+        return ""
     parts = []
     for family in families_in(runs):
         counts = runs[runs.family == family].groupby("depth").seed.nunique()

@@ -11,7 +11,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from resnet_study.errors import UserError
-from resnet_study.figures import captions, errors, layers, material
+from resnet_study.figures import (
+    captions,
+    errors,
+    frozen,
+    layers,
+    material,
+    signal_blocks,
+    signals,
+)
 from resnet_study.figures.style import drawing
 from resnet_study.records import Frames
 
@@ -27,12 +35,15 @@ class FigureDef:
         title: heading.
         caption: what is shown, spread, sources, assumptions; `render` adds runs and seeds.
         draw: pure function; raises `UserError` if there is nothing to draw.
+        across: whether it takes all runs at once, whatever they differ in, and tells them apart
+            itself.
     """
 
     name: str
     title: str
     caption: str
     draw: Callable[[Frames], Figure]
+    across: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,75 @@ _DEFINITIONS = (
         captions.RESPONSE_STD,
         layers.response_std,
     ),
+    FigureDef(
+        "weight_growth",
+        "Weight growth and effective step",
+        captions.WEIGHT_GROWTH,
+        frozen.weight_growth,
+    ),
+    FigureDef(
+        "thaw_times",
+        "Measured against predicted thaw",
+        captions.THAW_TIMES,
+        frozen.thaw_times,
+        across=True,
+    ),
+    FigureDef(
+        "thaw_curves",
+        "Training error and thaw",
+        captions.THAW_CURVES,
+        frozen.thaw_curves,
+        across=True,
+    ),
+    FigureDef(
+        "signal_gradients",
+        "Gradients at initialisation, with BN",
+        captions.SIGNAL_GRADIENTS,
+        signals.signal_gradients,
+        across=True,
+    ),
+    FigureDef(
+        "vanishing_gradients",
+        "Vanishing gradients at initialisation, without normalisation",
+        captions.VANISHING_GRADIENTS,
+        signals.vanishing_gradients,
+        across=True,
+    ),
+    FigureDef(
+        "branch_variance",
+        "Branch against skip variance",
+        captions.BRANCH_VARIANCE,
+        signal_blocks.branch_variance,
+        across=True,
+    ),
+    FigureDef(
+        "signal_propagation_plot",
+        "Signal propagation",
+        captions.SIGNAL_PROPAGATION_PLOT,
+        signal_blocks.signal_propagation_plot,
+        across=True,
+    ),
+    FigureDef(
+        "shattered_gradients",
+        "Shattered gradients at initialisation",
+        captions.SHATTERED_GRADIENTS,
+        signals.shattered_gradients,
+        across=True,
+    ),
+    FigureDef(
+        "path_lengths",
+        "Gradient by path length",
+        captions.PATH_LENGTHS,
+        signal_blocks.path_lengths,
+        across=True,
+    ),
+    FigureDef(
+        "norm_preservation",
+        "Norm preservation by block",
+        captions.NORM_PRESERVATION,
+        signal_blocks.norm_preservation,
+        across=True,
+    ),
 )
 
 FIGURES: dict[str, FigureDef] = {definition.name: definition for definition in _DEFINITIONS}
@@ -109,7 +189,7 @@ def render(
 
     Runs that differ in more than depth, family and seed (two learning rates, say) are never
     averaged: each group of comparable runs gets figures of its own, named after what tells
-    the groups apart.
+    the groups apart. Only a figure that tells them apart itself (`FigureDef.across`) gets all.
 
     Args:
         names: of `FIGURES`, in the order wanted.
@@ -127,11 +207,12 @@ def render(
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(FIGURES)}"
         raise UserError(f"unknown figure {unknown[0]}; {hint}")
     folder.mkdir(parents=True, exist_ok=True)
-    groups = material.labelled_groups(material.with_status(frames))
+    frames = material.with_status(frames)
+    groups, everything = material.labelled_groups(frames), [("", frames)]
     return [
         _render(FIGURES[name], label, group, folder, strict)
         for name in names
-        for label, group in groups
+        for label, group in (everything if FIGURES[name].across else groups)
     ]
 
 

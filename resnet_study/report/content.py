@@ -260,6 +260,14 @@ def interval_text(finding: Finding) -> str:
     return f"{100 * finding.confidence:.4g} % interval {_signed(low)} to {_signed(high)}"
 
 
+def bootstrap_text(finding: Finding) -> str:
+    """``3.9 to 4.72 (bootstrap over runs, not deciding)``; empty without one."""
+    if finding.bootstrap is None:
+        return ""
+    low, high = finding.bootstrap
+    return f"{_signed(low)} to {_signed(high)} by bootstrap over runs, which does not decide"
+
+
 def effect_text(finding: Finding) -> str:
     """Estimate and interval on one line."""
     return ", ".join(part for part in (estimate_text(finding), interval_text(finding)) if part)

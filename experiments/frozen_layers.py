@@ -1,0 +1,55 @@
+"""Do the first steps freeze the early layers of deep plain networks, and does decay thaw them?
+
+Question: the gradient of a deep plain network with batch normalisation explodes toward the input
+at initialisation. Does the step that it makes inflate the early weights by a factor G, freeze
+these layers, and does weight decay thaw them after about (1−μ)/(ηλ)·ln G iterations? It would
+explain why such networks learn so slowly (He et al. 2015, arXiv 1512.03385, section 4.1).
+
+    resnet-study reproduce frozen_layers
+
+What counts as frozen, the predictions and how censored layers enter were fixed before any run:
+`resnet_study.analysis.frozen`. On CIFAR-10: `sweeps/frozen_layers_cifar10.yaml`.
+"""
+
+from resnet_study.study import Study
+
+STUDY = Study(
+    name="frozen_layers",
+    title="Frozen layers and weight decay on digits",
+    question=(
+        "A pilot of this project: at a rate of 0.1 the exploding first steps of a deep plain "
+        "network with batch normalisation inflate its early weights by a factor G. Such a layer "
+        "depends on the direction of its weights alone and then hardly turns; weight decay should "
+        "thaw it after (1−μ)/(ηλ)·ln G iterations, and nothing should without it. Is the thaw "
+        "predicted by the first 50 iterations, layer by layer? Does the training error fall when "
+        "it comes? Do a warm-up and a low rate prevent it? On 1,797 real 8x8 digits at a batch of "
+        "64; weight decay 0, 0.001 and 0.005, so that a thaw falls inside short runs (at the "
+        "paper's 0.0001 it would take some 40,000 iterations); the rate is never divided."
+    ),
+    sweeps=(
+        "frozen_layers.yaml",
+        "frozen_layers_gentle.yaml",
+        "frozen_layers_depth.yaml",
+        "frozen_layers_slow.yaml",
+    ),
+    figures=("weight_growth", "thaw_times", "thaw_curves"),
+    claims=(
+        "frozen_layers_thaw_as_weights_shrink",
+        "frozen_layers_thaw_as_steps_grow",
+        "training_error_falls_with_thaw",
+        "training_error_falls_later_without_thaw",
+        "layers_stay_frozen_without_weight_decay",
+        "warmup_reduces_weight_growth",
+        "warmup_lowers_training_error",
+        "low_rate_reduces_weight_growth",
+        "low_rate_lowers_training_error",
+    ),
+    cost="26 runs, MEASURE minutes on two cores",
+    expected=(
+        "not measured yet: MEASURE (growth G of plain-44 and plain-56; thaw over prediction, from "
+        "weights and from effective step; iteration of the first training error below 50 %, with "
+        "and without weight decay, and of the last thaw; share of layers still frozen without "
+        "weight decay; growth and final training error with warm-up and at a rate of 0.01). "
+        "Rounding differs between machines, and so do single deep runs"
+    ),
+)

@@ -1,0 +1,68 @@
+"""Theory at initialisation, without training: what signal and gradient do in every layer.
+
+Question: which predictions about networks at initialisation hold for these, which are neither
+wide nor infinitely deep? Minutes on a CPU:
+
+    resnet-study reproduce signal_propagation
+"""
+
+from resnet_study.study import Study
+
+STUDY = Study(
+    name="signal_propagation",
+    title="Signal propagation at initialisation",
+    question=(
+        "How do gradients and signals change from layer to layer before any training, in plain and "
+        "residual networks of 8 to 110 layers, and do they follow theory? Batch normalisation "
+        "(Yang et al. 2019, arXiv 1902.08129), initialisations (Glorot & Bengio 2010; He et al. "
+        "2015, arXiv 1502.01852), branch against skip variance (De & Smith 2020, arXiv "
+        "2002.10444), signal-propagation plots (Brock et al. 2021, arXiv 2101.08692), shattered "
+        "gradients (Balduzzi et al. 2017, arXiv 1702.08591), path lengths (Veit et al. 2016, arXiv "
+        "1605.06431), norm preservation (Zaeemzadeh et al. 2018, arXiv 1805.07477). Mini-batches "
+        "of real digits."
+    ),
+    sweeps=(),
+    figures=(
+        "signal_gradients",
+        "vanishing_gradients",
+        "branch_variance",
+        "signal_propagation_plot",
+        "shattered_gradients",
+        "path_lengths",
+        "norm_preservation",
+    ),
+    claims=(
+        "initial_factor_bn_plain",
+        "initial_growth_plain_exponential",
+        "initial_growth_residual_power",
+        "initial_growth_residual_linear",
+        "initial_factor_he_relu",
+        "initial_factor_lecun_relu",
+        "initial_factor_uniform_linear",
+        "initial_factor_uniform_relu",
+        "sigmoid_vanishes_faster_than_relu",
+        "gradients_vanish_without_bn_plain",
+        "gradients_do_not_vanish_without_bn_residual",
+        "branch_variance_falls_as_one_over_block",
+        "variance_grows_linearly_with_bn",
+        "variance_grows_exponentially_without_bn",
+        "variance_reset_at_transitions",
+        "residual_gradients_less_shattered",
+        "residual_gradients_shatter_slower",
+        "path_gradient_exponential",
+        "few_short_paths_carry_gradient",
+        "norm_preserved_better_with_more_blocks",
+    ),
+    cost="no training; MEASURE on two cores",
+    expected=(
+        "five seeds: plain with batch normalisation ×1.16 per layer toward the input (theory for "
+        "wide layers 1.211), first/last ratio 5 at depth 8, 6,500 at 56, 9 million at 110; "
+        "residual 4 at depth 8, 66 at 110, in proportion to depth^1.04. Without normalisation "
+        "×0.81 (He), 0.58 (LeCun), 0.48 (uniform, linear), 0.33 (uniform, ReLU) per layer: the "
+        "formulas 1, 1/√2, 1/√3, 1/√6 times what zero padding takes on maps of 8, 4 and 2 pixels. "
+        "Branch against skip variance 1.02/block; neighbouring input gradients correlate 0.85 more "
+        "in residual-56 than in plain-56; path gradients ×0.45 per branch; 20 % of the paths carry "
+        "95 % of the gradient, against 0.45 % reported of a trained network"
+    ),
+    signals=True,
+)
