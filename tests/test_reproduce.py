@@ -4,15 +4,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments import quick
-from resnet_study import reproduce
+from resnet_study import reproduce, signals
 from resnet_study.analysis.claims import CLAIMS, Finding
 from resnet_study.errors import UserError
 from resnet_study.figures import FIGURES
 from resnet_study.launch import Outcome, local
 from resnet_study.records import find_runs, read_run
+from resnet_study.signals import SignalArm
 from resnet_study.spec import RunSpec, from_flat, to_json
 from resnet_study.study import Study
 
@@ -204,3 +206,54 @@ def test_studies_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(reproduce, "ROOT", tmp_path)
     with pytest.raises(UserError, match="run from a clone"):
         reproduce.load_study("quick")
+
+
+@pytest.fixture(scope="module")
+def few_arms() -> list[SignalArm]:
+    """Two of the networks at initialisation that the study measures, the shallowest."""
+    arms = [arm for arm in signals.ARMS if arm.model.depth == 8]
+    chosen = [arm for arm in arms if "activation_gradient_norm" in arm.quantities][:2]
+    assert len({arm.family for arm in arms}) == 2
+    return chosen
+
+
+def test_measuring_at_initialisation_continues_where_it_was(
+    tmp_path: Path, few_arms: list[SignalArm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def measure(piece: signals.Piece) -> pd.DataFrame:
+        if len(measured) == 1:
+            measured.append("interrupted")
+            raise KeyboardInterrupt
+        measured.append(piece.name)
+        return real(piece)
+
+    real = signals.measure_piece
+    monkeypatch.setattr(signals, "measure_piece", measure)
+    folder = tmp_path / "signals"
+    folder.mkdir()
+    (folder / "of_an_older_grid.parquet").write_bytes(b"")
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.measure_signals(folder, "a command", few_arms, (0, 1))
+    assert len(list(folder.glob("*.parquet"))) == 1
+    reproduce.measure_signals(folder, "a command", few_arms, (0, 1))
+    reproduce.measure_signals(folder, "a command", few_arms, (0, 1))
+    names = [piece.name for piece in signals.pieces(few_arms, (0, 1))]
+    assert sorted(name for name in measured if name != "interrupted") == sorted(names)
+    assert json.loads((folder / "environment.json").read_text())["command"] == "a command"
+
+
+def test_a_study_without_runs_has_figures_claims_and_a_report(
+    tmp_path: Path, few_arms: list[SignalArm]
+) -> None:
+    study = reproduce.load_study("signal_propagation")
+    reproduce.measure_signals(tmp_path / "signals", "a command", few_arms, (0, 1))
+    findings = reproduce.write_study(study, tmp_path, [])
+    assert [finding.claim for finding in findings] == list(study.claims)
+    # Too shallow for any claim about deep networks.
+    assert {finding.verdict for finding in findings} == {"undecided"}
+    text = (tmp_path / "findings.md").read_text()
+    assert "## Runs" not in text
+    assert "a command" in text
+    assert "at initialisation" in (tmp_path / "report.html").read_text()
