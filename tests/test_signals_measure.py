@@ -129,7 +129,9 @@ def settings(model: ModelSpec) -> tuple[str, str, str, str]:
     return model.normalization, model.initialization, model.activation, model.block_order
 
 
-def test_names_of_pieces_are_stable_distinct_and_of_what_decides_the_numbers() -> None:
+def test_names_of_pieces_are_distinct_and_of_what_decides_the_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = pieces(ARMS, SEEDS)
     assert [piece.arm for piece in made] == list(ARMS)
     assert len({piece.name for piece in made}) == len(made)
@@ -140,6 +142,9 @@ def test_names_of_pieces_are_stable_distinct_and_of_what_decides_the_numbers() -
     assert Piece(less, first.seeds).name != first.name
     again = SignalArm(first.arm.model, first.arm.quantities[::-1])
     assert Piece(again, first.seeds).name == first.name
+    name = first.name
+    monkeypatch.setattr("resnet_study.signals.arms.GRID", 64)
+    assert first.name != name
 
 
 @pytest.mark.parametrize(

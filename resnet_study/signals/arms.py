@@ -40,6 +40,7 @@ from dataclasses import dataclass
 
 from resnet_study.architecture import ModelSpec, check_model
 from resnet_study.errors import UserError, require
+from resnet_study.records import SIGNAL_COLUMNS
 
 BATCH = 128
 """Images of the mini-batch."""
@@ -49,7 +50,7 @@ LAGS = 64
 """Largest lag of the autocorrelation, half of the way."""
 LINES = 2
 """Pairs of images per seed; autocorrelations are averaged over them."""
-PATHS = 3
+PATHS = 10
 """Random paths of each length per seed."""
 PATH_BATCH = 32
 """Images of the mini-batch for paths: the first ones of the others' batch."""
@@ -62,11 +63,11 @@ PATH_LENGTHS = ("path_gradient_norm",)
 QUANTITIES = GRADIENTS + VARIANCES + MOMENTS + SHATTERING + PATH_LENGTHS
 
 MODEL_COLUMNS = ("depth", "normalization", "initialization", "activation", "block_order")
-COLUMNS = ("quantity", "family", *MODEL_COLUMNS, "seed", "index", "stage", "value")
+COLUMNS = SIGNAL_COLUMNS
 """Of the frame, one row per value. Names as in `ModelSpec`; ``family`` is plain or residual."""
 
 RECIPE = 1
-"""Enters the names of the pieces; raised whenever a definition above changes."""
+"""Raised whenever a definition above changes; with the numbers above in the names of pieces."""
 
 DEPTHS = (8, 20, 32, 44, 56, 110)
 PATH_DEPTH = 110
@@ -122,7 +123,8 @@ class Piece:
     def name(self) -> str:
         """Readable prefix and a hash of all that decides the numbers; a file name."""
         model = self.arm.model
-        content = [RECIPE, dataclasses.asdict(model), sorted(self.arm.quantities), self.seeds]
+        recipe = [RECIPE, BATCH, GRID, LAGS, LINES, PATHS, PATH_BATCH]
+        content = [recipe, dataclasses.asdict(model), sorted(self.arm.quantities), self.seeds]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
         settings = "_".join(str(getattr(model, name)) for name in MODEL_COLUMNS[1:])
         return f"{self.arm.family}-{model.depth}_{settings}_{digest}"
