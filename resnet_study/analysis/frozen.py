@@ -209,7 +209,7 @@ def last_thaw(table: pd.DataFrame) -> pd.DataFrame:
 
 def peak_growth(frames: Frames) -> pd.Series:
     """Largest ‖w‖/‖w(0)‖ of any 3x3 layer at any recorded iteration, by run."""
-    return layer_motion(frames).groupby("run_id")["growth"].max()
+    return layer_motion(frames).groupby("run_id")["growth"].max().astype(float)
 
 
 def late_motion(frames: Frames, step: int) -> pd.DataFrame:
