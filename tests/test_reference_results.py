@@ -1,0 +1,33 @@
+"""What is committed under results/reference regenerates from its own records."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from resnet_study.analysis.claims import judge
+from resnet_study.figures import render
+from resnet_study.records import read_frames
+from resnet_study.reproduce import ROOT, load_study
+
+REFERENCE = ROOT / "results" / "reference"
+STUDIES = sorted(folder.name for folder in REFERENCE.iterdir())
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_committed_findings_are_those_of_the_committed_records(name: str) -> None:
+    text = (REFERENCE / name / "findings.md").read_text()
+    written = dict(re.findall(r"^### (\S+)\n\n\*\*([\w ]+)\.\*\*", text, re.MULTILINE))
+    study = load_study(name)
+    findings = judge(study.claims, read_frames([REFERENCE / name]))
+    judged = {finding.claim: finding.verdict.capitalize() for finding in findings}
+    assert {claim.replace("\\", ""): verdict for claim, verdict in written.items()} == judged
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_committed_figures_are_drawn_from_the_committed_records(name: str, tmp_path: Path) -> None:
+    drawn = render(load_study(name).figures, read_frames([REFERENCE / name]), tmp_path)
+    committed = {file.name for file in (REFERENCE / name / "figures").glob("*.png")}
+    assert {figure.png.name for figure in drawn if figure.png} == committed
