@@ -144,7 +144,7 @@ class Claim:
     def conclude(self, m: Measurement | Missing, confidence: float) -> Finding:
         """The finding of what `best` measured, with its interval at a level."""
         if isinstance(m, Missing):
-            detail = "No such runs are recorded."
+            detail = "The records do not hold what it takes."
             needed = f"{m.needed}: {self.runs}" if m.needed else self.runs
             return self._finding("undecided", detail=detail, needed=needed)
         interval = _interval(m, confidence)

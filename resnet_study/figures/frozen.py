@@ -240,7 +240,9 @@ def thaw_curves(frames: Frames) -> Figure:
             band(panel, means["step"], means["low"], means["high"], look["color"], alpha=0.1)
             name = ", ".join(part for part in (f"{family}-{depth}", str(arm)) if part)
             panel.plot(means["step"], means["mean"], gid=name, **look)
-            handles.setdefault(str(arm), key(str(arm) or "training error", **look))
+            # In full, the second column of the legend does not fit.
+            label = str(arm).replace("weight decay", "λ") or "training error"
+            handles.setdefault(str(arm), key(label, **look))
             when = _median_thaw(thaws, part["run_id"].unique())
             if when is not None:
                 thawed = True
@@ -260,6 +262,7 @@ def thaw_curves(frames: Frames) -> Figure:
         f"Mean over {material.seeds(counts)}.",
         material.spread(counts, "Bands: minimum to maximum"),
         TRAINING_ERROR[split],
+        "λ: weight decay." if any("weight decay" in arm for arm in handles) else "",
         "Triangle: median over runs of the thaw of the slowest frozen layer, where all thawed."
         if thawed
         else "",
