@@ -4,6 +4,7 @@ STUDY ?= quick
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+SOURCES := pyproject.toml hatch_build.py resnet_study/kernels/build.py $(wildcard resnet_study/kernels/native/*)
 
 .PHONY: help install reproduce test test-all lint lock clean
 
@@ -12,7 +13,7 @@ help:  ## Show this list
 
 install: $(STAMP)  ## Install the pinned packages and this project into .venv
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
@@ -23,7 +24,7 @@ reproduce: $(STAMP)  ## Run a study (STUDY=quick) from its sweeps to its report
 	$(BIN)/resnet-study reproduce $(STUDY)
 
 test: $(STAMP)  ## Run the tests that fit in minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses=4
 
 test-all: $(STAMP)  ## Run every test
 	$(BIN)/python -m pytest

@@ -11,6 +11,8 @@ from typing import Literal
 
 from resnet_study.errors import UserError, require
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+
 GROUPS = 8
 """Groups of channels of group normalisation (Wu & He 2018, arXiv 1803.08494)."""
 
@@ -54,6 +56,10 @@ class ModelSpec:
     branch_scaling: Literal["none", "skipinit", "rezero", "fixup"] = "none"
     """What replaces or helps normalisation in a residual branch: a factor that starts at 0
     (SkipInit without normalisation, ReZero beside it), or Fixup."""
+    precision: Precision = "float32"
+    """Of the convolutions: float32 everywhere; tf32, the matrix units of an NVIDIA GPU (10 bits
+    of the fraction); bfloat16 inputs, weights and outputs. Sums, normalisation, classifier,
+    state and probes are float32."""
 
 
 def check_model(model: ModelSpec) -> None:

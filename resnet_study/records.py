@@ -258,6 +258,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return _read_json(folder / "summary.json")
 
 
+def read_environment(folder: Path) -> dict[str, Any]:
+    """``environment.json`` of a run folder; empty if there is none yet."""
+    return _read_json(folder / "environment.json")
+
+
 def find_runs(paths: Iterable[Path]) -> list[Path]:
     """Run folders at or below the given paths, sorted by run id, each once.
 

@@ -16,11 +16,13 @@ from resnet_study.analysis.claims import Finding, judge
 from resnet_study.errors import UserError
 from resnet_study.figures import render
 from resnet_study.launch import read_sweep, run_local
+from resnet_study.launch.status import how_far
 from resnet_study.progress import count_progress
 from resnet_study.report import write_report
 from resnet_study.signals import SignalArm
 from resnet_study.spec import RunSpec
 from resnet_study.study import Study
+from resnet_study.training.execution import Execution
 
 ROOT = Path(__file__).resolve().parent.parent
 SYMBOLS = {"reproduced": "✓", "indicated": "~", "not reproduced": "✗", "undecided": "?"}
@@ -47,12 +49,14 @@ def load_study(name: str) -> Study:
 
 
 def specs_of(study: Study) -> list[RunSpec]:
-    """The runs of every sweep of a study, each once."""
+    """The runs of every sweep of a study, each once, in the order of `Study`."""
     specs: dict[str, RunSpec] = {}
     for sweep in study.sweeps:
         for spec in read_sweep(ROOT / "sweeps" / sweep):
             specs.setdefault(spec.run_id, spec)
-    return list(specs.values())
+    runs = list(specs.values())
+    # A stable sort: within a seed the order of the sweeps stays.
+    return sorted(runs, key=lambda spec: spec.seed) if study.seed_by_seed else runs
 
 
 def run_study(
@@ -62,8 +66,13 @@ def run_study(
     *,
     workers: int | None = None,
     cifar10: Path | None = None,
+    execution: Execution | None = None,
+    stop_at: float | None = None,
 ) -> int:
     """Train what is missing, then write figures, findings and report into the folder.
+
+    Training ends at `stop_at`, of ``time.monotonic``, if not before; runs that are not done are
+    then reported as such.
 
     Returns:
         Exit code: 0, 1 if a run failed, 130 if interrupted (nothing is drawn then).
@@ -76,15 +85,29 @@ def run_study(
             print("Interrupted: the same command continues.", file=sys.stderr)
             return 130
     specs = specs_of(study)
-    outcome = run_local(specs, folder / "runs", command=command, workers=workers, cifar10=cifar10)
+    outcome = run_local(
+        specs,
+        folder / "runs",
+        command=command,
+        workers=workers,
+        cifar10=cifar10,
+        execution=execution,
+        stop_at=stop_at,
+        in_order=study.seed_by_seed,
+    )
     for run_id, reason in outcome.failures.items():
         print(f"FAILED {run_id}: {reason}", file=sys.stderr)
     if outcome.interrupted:
         done = f"{len(outcome.summaries)} of {len(specs)} runs are done"
         print(f"Interrupted: {done}; the same command continues.", file=sys.stderr)
         return 130
-    findings = write_study(study, folder, [folder / "runs" / spec.run_id for spec in specs])
-    print_findings(findings)
+    runs = [folder / "runs" / spec.run_id for spec in specs]
+    if outcome.expired:
+        far = how_far(folder / "runs", [run.name for run in runs])
+        print(f"Time is up: {far}; the same command continues.")
+        if not any((run / "spec.json").exists() for run in runs) and not study.signals:
+            return 1 if outcome.failures else 0
+    print_findings(write_study(study, folder, runs))
     for name in ("report.html", "findings.md", "figures"):
         print(folder / name)
     return 1 if outcome.failures else 0

@@ -20,6 +20,8 @@ class Study:
         expected: the numbers to expect, each with where it was measured.
         signals: whether networks are measured at initialisation, without training
             (`resnet_study.signals.ARMS`), instead of or beside the sweeps.
+        seed_by_seed: whether runs are begun one seed after the other, each in the order of
+            `sweeps`; by default the longest runs are begun first.
     """
 
     name: str
@@ -31,3 +33,4 @@ class Study:
     cost: str
     expected: str
     signals: bool = False
+    seed_by_seed: bool = False

@@ -466,3 +466,51 @@ def test_doctor_shows_what_a_run_would_use(capsys: pytest.CaptureFixture[str]) -
 def test_help_and_errors_agree_on_the_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("compare") == 2
     assert f"(see {cli.PROGRAM} compare --help)" in capsys.readouterr().err
+
+
+def test_kernels_and_devices_are_flags_and_no_part_of_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--model.depth=8", "--data.name=synthetic", "--schedule.iterations=2"]
+    assert call("train", *flags, "--kernels=xla", "--devices=1", f"--results={tmp_path}") == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["execution"] == {
+        "kernels": "xla",
+        "devices": 1,
+        "processes": 1,
+        "platform": "cpu",
+    }
+    assert not any("kernels" in name or "devices" in name for name in RunSpec().flat())
+    capsys.readouterr()
+    for flag, words in (
+        ("--devices=0", "at least 1"),
+        ("--devices=4096", "xla_force_host_platform_device_count=4096"),
+        ("--kernels=none", "none"),
+    ):
+        assert call("train", *flags, "--seed=9", flag, f"--results={tmp_path}") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+
+
+@pytest.mark.parametrize("subcommand", ["train", "sweep", "reproduce"])
+def test_what_trains_takes_kernels_and_devices(
+    subcommand: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(subcommand, "--help") == 0
+    text = capsys.readouterr().out
+    assert "--kernels {auto,xla,native}" in text
+    assert "--devices" in text
+
+
+def test_a_slurm_task_asks_for_as_many_gpus_as_a_run_has_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    asked: list[Any] = []
+    monkeypatch.setattr(cli.sweeps, "submit", lambda *a: asked.append(a) or "1")
+    words = ["sweep", tmp_path / "sweep.yaml", "--on=slurm", f"--results={tmp_path}/r"]
+    for more in ([], ["--devices=4"], ["--devices=2", "--gpus=3"]):
+        assert call(*words, *more) == 0
+    assert [slurm.gpus for _, _, slurm, _ in asked] == [0, 4, 3]
+    assert [options.execution.devices for _, options, _, _ in asked] == [None, 4, 2]

@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_study.data import Split, load_dataset
-from resnet_study.data.batches import BatchOrder, evaluation_batches
+from resnet_study.data.batches import (
+    BatchOrder,
+    epochs_touched,
+    evaluation_batches,
+    order_of_epochs,
+)
 from resnet_study.data.dataset import pixel_mean, stable_permutation
 from resnet_study.data.digits import load_digits, stratified_test_indices
 from resnet_study.data.synthetic import make_synthetic
@@ -228,3 +233,24 @@ def test_evaluation_covers_every_example_once(examples: int, batch_size: int) ->
         assert mask.any()
         seen += positions[mask == 1].tolist()
     assert seen == list(range(examples))
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch_size", "start", "iterations"),
+    [(1, 1, 5, 3), (7, 7, 3, 4), (50, 8, 499, 20), (200, 150, 12, 5), (1293, 128, 290, 10)],
+)
+def test_the_order_inside_a_program_is_that_of_the_host(
+    examples: int, batch_size: int, start: int, iterations: int
+) -> None:
+    """What an accelerator computes for a chunk, against what a CPU is given step by step."""
+    key = jax.random.key(3)
+    order = BatchOrder(key, examples, batch_size)
+    epoch, offset = divmod(start * batch_size, examples)
+    epochs = epochs_touched(iterations, examples, batch_size)
+    sequence = jax.jit(order_of_epochs, static_argnums=(2, 3))(key, epoch, epochs, examples)
+    assert sequence.dtype == np.int32
+    for index in range(iterations):
+        first = offset + index * batch_size
+        np.testing.assert_array_equal(
+            sequence[first : first + batch_size], order.indices(start + index)
+        )

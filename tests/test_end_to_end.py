@@ -92,7 +92,7 @@ def test_a_run_folder_is_read_with_pandas_alone(study: Path) -> None:
 def test_doctor_says_what_is_in_use() -> None:
     process = command("doctor")
     assert process.returncode == 0, process.stderr
-    for word in ("device", "jax", "allocator", "compilation cache", "CIFAR-10"):
+    for word in ("device", "kernels", "jax", "allocator", "compilation cache", "CIFAR-10"):
         assert word in process.stdout
 
 

@@ -24,6 +24,7 @@ from resnet_study.records import read_run, read_summary
 from resnet_study.spec import RunSpec, from_flat, to_json
 from resnet_study.tracking import Tracker
 from resnet_study.training import loop
+from resnet_study.training.execution import Execution
 from resnet_study.training.loop import Report, StopFlag
 
 COMMAND = [sys.executable, "-m", "resnet_study", "sweep"]
@@ -336,6 +337,17 @@ def test_a_crash_becomes_one_line_and_a_traceback_in_a_file(
     message = run_one(spec, WorkerOptions(tmp_path, None, "c"), StopFlag(), Tracker())
     assert message.kind == "failed"
     assert message.content == "ZeroDivisionError: first line"
+
+
+def test_a_worker_is_told_the_kernels_and_devices(tmp_path: Path) -> None:
+    options = WorkerOptions(tmp_path, None, "c", execution=Execution("xla"))
+    assert run_one(tiny(), options, StopFlag(), Tracker()).kind == "done"
+    recorded = read_run(tmp_path / tiny().run_id).environment["execution"]
+    assert (recorded["kernels"], recorded["devices"]) == ("xla", 1)
+    too_many = WorkerOptions(tmp_path, None, "c", execution=Execution(devices=1024))
+    message = run_one(tiny(seed=1), too_many, StopFlag(), Tracker())
+    assert message.kind == "failed"
+    assert "--devices=1024" in message.content
 
 
 def test_longer_runs_come_first() -> None:

@@ -22,7 +22,7 @@ FLOORS = (
     {"architecture"},
     {"spec"},
     {"study", "records", "lease", "runtime"},
-    {"environment", "data", "probes", "optimizers"},
+    {"environment", "data", "probes", "optimizers", "kernels"},
     {"models"},
     {"tracking"},
     {"training"},

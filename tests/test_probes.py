@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.kernels import Kernels
 from resnet_study.models import Network, layers_of
 from resnet_study.probes import (
     geometric_steps,
@@ -85,8 +86,8 @@ def test_every_layer_reports_the_gradient_that_a_perturbation_of_it_has(residual
             original = type(convolution).__call__
 
             class Perturbed(type(convolution)):  # type: ignore[misc]
-                def __call__(self, x: jax.Array) -> jax.Array:
-                    return original(self, x) + perturbation
+                def __call__(self, x: jax.Array, kernels: Kernels = "xla") -> jax.Array:
+                    return original(self, x, kernels) + perturbation
 
             object.__setattr__(convolution, "__class__", Perturbed)
         return jnp.sum(merged(images, taps, train=True)[0] * weights)

@@ -128,6 +128,7 @@ OTHER = {
     "model.activation": "tanh",
     "model.block_order": "full-preactivation",
     "model.branch_scaling": "rezero",
+    "model.precision": "bfloat16",
     "data.name": "digits",
     "data.validation": 0.2,
     "data.batch_size": 64,

@@ -231,7 +231,39 @@ def test_each_worker_has_a_gpu_of_its_own(devices: Any) -> None:
     ]
     shared = placements(3)
     assert [p.environment["CUDA_VISIBLE_DEVICES"] for p in shared] == ["0", "1", "0"]
-    assert {p.environment["XLA_PYTHON_CLIENT_PREALLOCATE"] for p in shared} == {"false"}
+    assert {p.defaults["XLA_PYTHON_CLIENT_PREALLOCATE"] for p in shared} == {"false"}
+
+
+def test_workers_divide_the_memory_of_a_gpu_that_they_share(
+    devices: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices("nvidia0", "nvidia1")
+    for workers, sharers in ((3, 2), (4, 2), (8, 4)):
+        for place in placements(workers):
+            fraction = float(place.defaults["XLA_PYTHON_CLIENT_MEM_FRACTION"])
+            assert 0.8 <= fraction * sharers <= 0.9
+    # Nothing is divided where each has a GPU, and what the user has set stays.
+    assert all(place.defaults == {} for place in placements(2))
+    name = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+    monkeypatch.setattr(os, "environ", {name: "0.3"})
+    placements(4)[3].apply()
+    assert os.environ == {
+        name: "0.3",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "CUDA_VISIBLE_DEVICES": "1",
+    }
+
+
+def test_a_worker_gets_as_many_gpus_as_each_run_has_devices(devices: Any) -> None:
+    devices("nvidia0", "nvidia1", "nvidia2", "nvidia3", "nvidia4")
+    assert default_workers(2) == 2
+    assert [p.environment for p in placements(2, devices=2)] == [
+        {"CUDA_VISIBLE_DEVICES": "0,1"},
+        {"CUDA_VISIBLE_DEVICES": "2,3"},
+    ]
+    # Too few for one run: the run itself says so.
+    assert default_workers(8) == 1
+    assert placements(2, devices=8) == [Placement(), Placement()]
 
 
 def test_gpus_that_a_scheduler_gave_are_the_ones_used(devices: Any) -> None:

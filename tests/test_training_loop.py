@@ -18,7 +18,7 @@ from resnet_study.data import load_dataset
 from resnet_study.errors import UserError
 from resnet_study.records import read_run
 from resnet_study.spec import RunSpec, from_flat
-from resnet_study.training import checkpoints
+from resnet_study.training import checkpoints, chunks, compiled, loop, programs
 from resnet_study.training.loop import Options, StopFlag, train
 
 BASE = {
@@ -32,8 +32,14 @@ BASE = {
 }
 
 
+@pytest.fixture
+def single_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of one iteration."""
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
+
+
 class StopAt(StopFlag):
-    """Asks to stop after a number of steps."""
+    """Asks to stop after a number of chunks."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -136,7 +142,9 @@ def test_the_same_seed_gives_the_same_records_and_another_does_not(tmp_path: Pat
     assert not tables(tmp_path / "a")[0].equals(tables(tmp_path / "c")[0])
 
 
-def test_stopped_between_rows_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+def test_stopped_between_rows_and_resumed_equals_uninterrupted(
+    tmp_path: Path, single_steps: None
+) -> None:
     spec = spec_of()
     run(spec, tmp_path / "whole")
     data = load_dataset(spec.data, spec.seed)
@@ -148,6 +156,105 @@ def test_stopped_between_rows_and_resumed_equals_uninterrupted(tmp_path: Path) -
     assert train(spec, data, folder)["status"] == "finished"
     assert_same_records(tmp_path / "whole", folder)
     assert len(read_run(folder).environment["previous"]) == 4
+
+
+@pytest.fixture
+def two_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Iterations that record no layers get a program of their own, in a run however short."""
+    monkeypatch.setattr(chunks, "SEPARATE_FROM", 1)
+
+
+class Cuts:
+    """In place of `next_chunk`: lengths drawn at random, and the chunks that were made."""
+
+    def __init__(self, seed: int) -> None:
+        self.random, self.made = np.random.default_rng(seed), []
+
+    def __call__(self, plan: chunks.Plan, start: int, longest: int) -> chunks.Chunk:
+        chunk = chunks.next_chunk(plan, start, int(self.random.integers(1, 9)))
+        self.made.append(chunk)
+        return chunk
+
+
+def test_records_do_not_depend_on_where_chunks_are_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_programs: None
+) -> None:
+    """Cut and stopped at random, with the layers computed by a program of their own."""
+    spec = spec_of(**{"probes.log_every": 10})
+    data = load_dataset(spec.data, spec.seed)
+    made = []
+    for name, seed in (("a", 1), ("b", 2)):
+        cuts = Cuts(seed)
+        monkeypatch.setattr(loop, "next_chunk", cuts)
+        assert train(spec, data, tmp_path / name, stop=StopAt(5 + seed))["status"] == "stopped"
+        assert train(spec, data, tmp_path / name)["status"] == "finished"
+        made.append(cuts.made)
+    assert made[0] != made[1]
+    assert {chunk.probes for chunk in made[0]} == {True, False}
+    assert_same_records(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_program_for_chunks_gives_the_records_of_single_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_programs: None
+) -> None:
+    """What an accelerator runs, here on the CPU: data on the device, order, augmentation and the
+    loop in the program. It resumes to the same bits, and differs from single steps by rounding.
+    """
+    spec = spec_of(
+        **{
+            "schedule.iterations": 8,
+            "data.augmentation": "crop-flip",
+            "data.crop_padding": 2,
+            "data.batch_size": 48,
+            "probes.layers_every": 4,
+            "probes.evaluate_every": 8,
+            "optimizer.learning_rate": 0.01,
+        }
+    )
+    data = load_dataset(spec.data, spec.seed)
+    train(spec, data, tmp_path / "single")
+    monkeypatch.setattr(loop, "program_of", programs.Chunked)
+    monkeypatch.setattr(compiled, "EVALUATION_BATCH", 128)
+    monkeypatch.setattr(loop, "next_chunk", Cuts(3))
+    train(spec, data, tmp_path / "chunked")
+    monkeypatch.setattr(loop, "next_chunk", Cuts(4))
+    assert train(spec, data, tmp_path / "cut", stop=StopAt(2))["status"] == "stopped"
+    assert train(spec, data, tmp_path / "cut")["status"] == "finished"
+    assert_same_records(tmp_path / "chunked", tmp_path / "cut")
+    for single, chunked in zip(
+        tables(tmp_path / "single"), tables(tmp_path / "chunked"), strict=True
+    ):
+        pd.testing.assert_frame_equal(single, chunked, rtol=2e-3, atol=1e-4)
+
+
+def test_nothing_after_the_first_bad_loss_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss that is not finite in the middle of a chunk, at the start of a row, and at step 0."""
+    real = programs.Stepwise.train
+    for bad, row in ((6, 6), (8, 9), (0, 0)):
+
+        def spoiled(self, state, chunk, bad=bad):
+            state, fetch = real(self, state, chunk)
+
+            def result():
+                metrics = fetch()
+                loss = np.array(metrics.loss)
+                loss[np.arange(chunk.start, chunk.stop) >= bad] = np.nan
+                return metrics._replace(loss=loss)
+
+            return state, result
+
+        monkeypatch.setattr(programs.Stepwise, "train", spoiled)
+        folder = tmp_path / str(bad)
+        spec = spec_of(**{"probes.evaluate_every": 1, "probes.layers_every": 1})
+        summary = run(spec, folder)
+        assert (summary["status"], summary["diverged_at"]) == ("diverged", row)
+        metrics, layers = tables(folder)
+        assert not metrics.duplicated(["step", "split"]).any()
+        assert metrics[metrics.split == "train"].step.tolist()[-1] == row
+        assert metrics[metrics.split == "test"].step.max() == bad
+        assert layers.step.max() == bad
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
@@ -214,7 +321,9 @@ def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_progress_is_reported_and_readable_by_others(tmp_path: Path, monkeypatch) -> None:
+def test_progress_is_reported_and_readable_by_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, single_steps: None
+) -> None:
     monkeypatch.setattr("resnet_study.training.loop.STATUS_SECONDS", 0.0)
     seen = []
     run(spec_of(), tmp_path, on_progress=lambda report: seen.append(report))

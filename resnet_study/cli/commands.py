@@ -5,10 +5,12 @@ jax is imported only by what trains; the rest starts without it.
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import signal
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,10 +19,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from resnet_study import kernels as native_kernels
 from resnet_study import records
 from resnet_study.errors import UserError
+from resnet_study.kernels import Choice
 from resnet_study.spec import RunSpec
 from resnet_study.tracking import Mode, Tracking, make_tracker, tracking_mode, under_agent
+from resnet_study.training.execution import Execution, join_processes
 
 if TYPE_CHECKING:
     from resnet_study.data import Dataset
@@ -39,6 +44,9 @@ def train(
     results: Path = Path("results/train"),
     cifar10: Path | None = None,
     checkpoint_seconds: float = 60.0,
+    kernels: Choice = "auto",
+    devices: int | None = None,
+    distributed: bool = False,
     wandb: Mode | None = None,
     wandb_artifact: bool = False,
 ) -> int:
@@ -55,26 +63,38 @@ def train(
         results: Folder of the study.
         cifar10: CIFAR-10 archive or folder (see resnet-study data --help).
         checkpoint_seconds: Wall time between checkpoints.
+        kernels: What computes the convolutions on a CPU; auto: the native ones if they are there.
+        devices: Devices of this machine that share each batch; by default one.
+        distributed: This process is one of several that train the run on the devices of all
+            (see docs/gpu.md); the first one writes the records.
         wandb: Mirror the run to wandb; by default as WANDB_MODE says, online under a wandb
             agent, else off.
         wandb_artifact: Store the run folder there too, as an artifact.
     """
     from resnet_study import runtime
 
+    execution = Execution(kernels, devices, distributed)
     tracking = Tracking(tracking_mode(wandb), wandb_artifact)
     runtime.prepare()
+    if distributed:
+        join_processes()
     from resnet_study.progress import run_progress
+    from resnet_study.training.devices import is_main
     from resnet_study.training.loop import Options, StopFlag
     from resnet_study.training.loop import train as train_run
 
     folder = results / "runs" / spec.run_id
     dataset = _load(spec, cifar10)
+    if not is_main():
+        with StopFlag().listening(signal.SIGINT, signal.SIGTERM) as stop:
+            summary = train_run(spec, dataset, folder, Options(execution=execution), stop)
+        return 130 if summary["status"] == "stopped" else 0
     print(f"{spec.run_id} ({dataset.source}, {len(dataset.train)} training images)")
     tracker = make_tracker(tracking, lambda line: print(line, file=sys.stderr))
     finished_before = records.read_summary(folder).get("status") in records.DONE
     with StopFlag().listening(signal.SIGINT, signal.SIGTERM) as stop, closing(tracker):
         with run_progress() as report:
-            options = Options(command_line(), checkpoint_seconds, report, tracker)
+            options = Options(command_line(), checkpoint_seconds, report, tracker, execution)
             summary = train_run(spec, dataset, folder, options, stop)
         if finished_before and under_agent():
             # wandb's server asked for a run that is there: let it know the result.
@@ -94,7 +114,10 @@ def reproduce(
     study: Annotated[str, Positional],
     results: Path = Path("results"),
     workers: int | None = None,
+    minutes: float | None = None,
     cifar10: Path | None = None,
+    kernels: Choice = "auto",
+    devices: int | None = None,
 ) -> int:
     """Run a study of experiments/ from its sweeps to its report.
 
@@ -104,14 +127,25 @@ def reproduce(
     Args:
         study: Name of a module in experiments/, such as quick.
         results: Folder of all studies.
-        workers: Processes; by default one per core, or one with an accelerator.
+        workers: Processes; by default one per core, or one per accelerator.
+        minutes: Stop training after so many, with checkpoints, and report on what there is; the
+            same command continues.
         cifar10: CIFAR-10 archive or folder (see resnet-study data --help).
+        kernels: What computes the convolutions on a CPU; auto: the native ones if they are there.
+        devices: Devices of each run, which share its batches; by default one.
     """
+    stop_at = stop_after(minutes)
     from resnet_study.reproduce import load_study, run_study
 
     check_count("--workers", workers)
     return run_study(
-        load_study(study), results / study, command_line(), workers=workers, cifar10=cifar10
+        load_study(study),
+        results / study,
+        command_line(),
+        workers=workers,
+        cifar10=cifar10,
+        execution=Execution(kernels, devices),
+        stop_at=stop_at,
     )
 
 
@@ -283,6 +317,7 @@ def doctor() -> int:
         ("system", environment["system"]),
         ("device", f"{device['count']} x {device['kind']} ({device['platform']})"),
         ("cores", str(device["cores"])),
+        ("kernels", native_kernels.summary()),
         *environment["packages"].items(),
         *((name.replace("_", " "), value) for name, value in settings.items()),
         ("cache", str(runtime.cache_folder())),
@@ -330,6 +365,13 @@ def check_count(flag: str, count: int | None) -> None:
     """Refuse a number below 1 of a flag that counts."""
     if count is not None and count < 1:
         raise UserError(f"{flag}={count}: at least 1 is needed")
+
+
+def stop_after(minutes: float | None) -> float | None:
+    """When --minutes from now are over, as of ``time.monotonic``."""
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise UserError(f"--minutes={minutes:g}: a time above 0 is needed")
+    return None if minutes is None else time.monotonic() + 60 * minutes
 
 
 def sync_line(results: Path) -> str:

@@ -14,29 +14,36 @@ from resnet_study.cli.commands import (
     check_count,
     command_line,
     console_for_tables,
+    stop_after,
     sync_line,
 )
 from resnet_study.errors import UserError
+from resnet_study.kernels import Choice
 from resnet_study.launch import expand, load_sweep, read_sweep, run_local
 from resnet_study.launch.display import duration
 from resnet_study.launch.estimate import estimate
 from resnet_study.launch.placement import default_workers
-from resnet_study.launch.slurm import SlurmOptions, minutes, submit
-from resnet_study.launch.status import STATES, run_states
+from resnet_study.launch.slurm import SlurmOptions, submit
+from resnet_study.launch.slurm import minutes as slurm_minutes
+from resnet_study.launch.status import STATES, how_far, run_states
 from resnet_study.launch.worker import WorkerOptions
 from resnet_study.spec import RunSpec
 from resnet_study.tracking import Mode, Tracking, tracking_mode
+from resnet_study.training.execution import Execution
 
 
 def sweep(
     file: Annotated[Path, Positional],
     results: Path | None = None,
     workers: int | None = None,
+    minutes: float | None = None,
     cifar10: Path | None = None,
     dry_run: bool = False,
     retry: bool = False,
     runs: int | None = None,
     seed: int = 0,
+    kernels: Choice = "auto",
+    devices: int | None = None,
     wandb: Mode | None = None,
     wandb_artifact: bool = False,
     on: Literal["local", "slurm"] = "local",
@@ -61,25 +68,29 @@ def sweep(
         results: Folder of the study; by default the one in the file's command, else
             results/<name of the file>.
         workers: Processes on this machine; by default one per core, or one per accelerator.
+        minutes: Stop after so many, with checkpoints; the same command continues.
         cifar10: CIFAR-10 archive or folder (see resnet-study data --help).
         dry_run: Only print the table of runs, with an estimate of the time.
         retry: Run those again that failed before.
         runs: How many runs of a random search, or of the start of a grid; at most the
             file's run_cap.
         seed: Of the draws of a random search.
+        kernels: What computes the convolutions on a CPU; auto: the native ones if they are there.
+        devices: Devices of each run, which share its batches; by default one.
         wandb: Mirror the runs to wandb; by default as WANDB_MODE says, else off.
         wandb_artifact: Store the run folders there too, as artifacts.
         on: Where to run.
         time: SLURM's limit for a task, requeued until its run is done; 90 (minutes),
             12:00:00 or 2-00:00:00. By default 12:00:00.
         partition: SLURM's partition.
-        gpus: GPUs of a SLURM task; by default none.
+        gpus: GPUs of a SLURM task; by default none, or as many as --devices.
         cpus: Cores of a SLURM task; by default 2.
         parallel: Most SLURM tasks at once; by default 256.
         sbatch: Further options of sbatch, such as account=vision.
     """
     check_count("--workers", workers)
     check_count("--runs", runs)
+    stop_at = stop_after(minutes)
     slurm = {
         "time": time,
         "partition": partition,
@@ -90,25 +101,28 @@ def sweep(
     }
     if on == "local" and (given := [name for name, value in slurm.items() if value is not None]):
         raise UserError(f"--{given[0]} is for --on=slurm")
+    if on == "slurm" and minutes is not None:
+        raise UserError("--minutes is for --on=local; --time limits a SLURM task")
     definition = load_sweep(file)
     specs = expand(definition, seed=seed, runs=runs)
     results = results or definition.results or Path("results") / file.stem
     if definition.early_terminate:
         print("early_terminate is left to wandb's server: every run goes to its end here.")
+    execution = Execution(kernels, devices)
     tracking = Tracking(tracking_mode(wandb), wandb_artifact)
     if dry_run:
-        _print_runs(specs, results, None if on == "slurm" else workers)
+        _print_runs(specs, results, None if on == "slurm" else workers, devices or 1)
         return 0
     if on == "slurm":
         array = SlurmOptions(
-            minutes(time or "12:00:00"),
+            slurm_minutes(time or "12:00:00"),
             partition,
-            gpus or 0,
+            gpus or (devices if devices and devices > 1 else 0),
             cpus or 2,
             parallel or 256,
             _pairs("--sbatch", sbatch or []),
         )
-        _submit(specs, results, cifar10, tracking, array, retry)
+        _submit(specs, results, cifar10, tracking, execution, array, retry)
         print(f"Follow them with: resnet-study status {results} --sweep={file}")
         return 0
     outcome = run_local(
@@ -119,8 +133,14 @@ def sweep(
         cifar10=cifar10,
         tracking=tracking,
         retry=retry,
+        execution=execution,
+        stop_at=stop_at,
     )
-    print(f"{len(outcome.summaries)} of {len(specs)} runs are done: {results / 'runs'}")
+    if outcome.expired:
+        far = how_far(results / "runs", [spec.run_id for spec in specs])
+        print(f"Time is up: {far}; the same command continues.")
+    else:
+        print(f"{len(outcome.summaries)} of {len(specs)} runs are done: {results / 'runs'}")
     if tracking.mode == "offline":
         print(sync_line(results))
     if outcome.failures and not outcome.interrupted:
@@ -133,6 +153,7 @@ def _submit(
     results: Path,
     cifar10: Path | None,
     tracking: Tracking,
+    execution: Execution,
     array: SlurmOptions,
     retry: bool,
 ) -> None:
@@ -144,7 +165,11 @@ def _submit(
         print(f"Nothing to queue: all {len(specs)} runs are done, running or failed before")
         return
     options = WorkerOptions(
-        runs, cifar10.resolve() if cifar10 else None, command_line(), tracking=tracking
+        runs,
+        cifar10.resolve() if cifar10 else None,
+        command_line(),
+        tracking=tracking,
+        execution=execution,
     )
     job = submit(todo, options, array, results / "slurm")
     print(f"Queued as job {job}: {len(todo)} of {len(specs)} runs, output in {results}/slurm")
@@ -185,7 +210,7 @@ def status(
     return 0
 
 
-def _print_runs(specs: list[RunSpec], results: Path, workers: int | None) -> None:
+def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, devices: int) -> None:
     varying = [
         name for name in specs[0].flat() if len({str(spec.flat()[name]) for spec in specs}) > 1
     ]
@@ -202,7 +227,7 @@ def _print_runs(specs: list[RunSpec], results: Path, workers: int | None) -> Non
         if run.state not in records.DONE:
             left.append(seconds.get(spec.run_id, 0.0))
     console_for_tables().print(table)
-    count = workers or default_workers()
+    count = workers or default_workers(devices)
     total = ""
     if seconds and left:
         total = f"; about {duration(max(sum(left) / count, max(left)))} with {count} at a time"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -48,11 +49,39 @@ class BatchOrder:
             # A batch touches two epochs at most, so two are enough to keep.
             if len(self._permutations) == 2:
                 del self._permutations[next(iter(self._permutations))]
-            key = jax.random.fold_in(self.key, epoch)
-            order = np.array(jax.random.permutation(key, self.examples), np.int32)
+            order = np.array(epoch_order(self.key, epoch, self.examples))
             order.flags.writeable = False  # batches are views of it
             self._permutations[epoch] = order
         return self._permutations[epoch]
+
+
+def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Array:
+    """The permutation of one epoch: int32, shape (examples,)."""
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+    return order.astype(jnp.int32)
+
+
+def epochs_touched(iterations: int, examples: int, batch_size: int) -> int:
+    """Most epochs that so many consecutive iterations can take examples from."""
+    return -(-(examples - 1 + iterations * batch_size) // examples)
+
+
+def order_of_epochs(
+    key: jax.Array, first: jax.Array | int, epochs: int, examples: int
+) -> jax.Array:
+    """The endless sequence of `BatchOrder` from the start of an epoch on, inside a program.
+
+    Args:
+        key: a jax random key.
+        first: number of the first epoch; may be traced.
+        epochs: how many.
+        examples: training images.
+
+    Returns:
+        int32, shape (epochs * examples,), the values that `BatchOrder` cuts into batches.
+    """
+    numbers = first + jnp.arange(epochs)
+    return jax.vmap(lambda epoch: epoch_order(key, epoch, examples))(numbers).reshape(-1)
 
 
 def evaluation_batches(examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

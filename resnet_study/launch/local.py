@@ -1,4 +1,4 @@
-"""Run specs on this machine: one worker process per core, or one per accelerator.
+"""Run specs on this machine: one worker process per core, or one per run's accelerators.
 
 Finished runs are skipped, unfinished ones resumed, a failing run is reported at the end
 while the others go on. Several invocations on one folder share the work through leases.
@@ -7,6 +7,7 @@ while the others go on. Several invocations on one folder share the work through
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -24,9 +25,16 @@ from resnet_study.launch.placement import default_workers, placements
 from resnet_study.launch.worker import Message, WorkerOptions, work
 from resnet_study.spec import RunSpec
 from resnet_study.tracking import Tracking, tracking_mode
+from resnet_study.training.execution import Execution
 
 POLL_SECONDS = 0.25
 HELD_SECONDS = 2.0
+
+LAST_TENTH = 0.1
+"""Part of a limited time in which no run is begun: it would hardly do more than compile."""
+CHECKPOINT_SECONDS = 30.0
+"""How long a worker may take to write its checkpoint when the time is up, before it is ended. Only
+one that is compiling takes longer; its run continues from the checkpoint before."""
 
 
 @dataclass
@@ -37,11 +45,13 @@ class Outcome:
         summaries: by run id, of the runs that are done.
         failures: one-line reasons by run id.
         interrupted: whether the user asked to stop.
+        expired: whether the time was up before every run was done.
     """
 
     summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
+    expired: bool = False
 
 
 def run_local(
@@ -54,6 +64,9 @@ def run_local(
     checkpoint_seconds: float = 60.0,
     tracking: Tracking | None = None,
     retry: bool = True,
+    execution: Execution | None = None,
+    stop_at: float | None = None,
+    in_order: bool = False,
 ) -> Outcome:
     """Train every spec that is not done yet, with a live display.
 
@@ -61,13 +74,16 @@ def run_local(
         specs: the runs.
         runs: folder of the run folders.
         command: command line for ``environment.json``.
-        workers: processes; by default one per core, or one if there is an accelerator.
+        workers: processes; by default one per core, or as many as the accelerators serve.
         cifar10: where CIFAR-10 is, if the user said so.
         checkpoint_seconds: wall time between checkpoints.
         tracking: what is mirrored to wandb; by default what its environment variables say.
         retry: whether runs that failed before are run again, or only reported again.
+        execution: kernels, and devices of each run.
+        stop_at: when the workers write their checkpoints and end, as of ``time.monotonic``.
+        in_order: whether runs are begun in the order of `specs` and not the longest first.
     """
-    outcome = Outcome()
+    outcome, execution = Outcome(), execution or Execution()
     todo: list[RunSpec] = []
     for spec in specs:
         summary = records.read_summary(runs / spec.run_id)
@@ -83,14 +99,17 @@ def run_local(
     runs.mkdir(parents=True, exist_ok=True)
     # Longest first keeps the workers busy to the end. Runs that differ in their seed share
     # a compiled program; far apart in the queue, the second finds it in the cache.
-    todo.sort(key=lambda spec: (-cost(spec), spec.seed, spec.family))
-    count = min(workers or default_workers(), len(todo))
+    if not in_order:
+        todo.sort(key=lambda spec: (-cost(spec), spec.seed, spec.family))
+    count = min(workers or default_workers(execution.devices or 1), len(todo))
     tracking = tracking or Tracking(tracking_mode(None))
-    options = WorkerOptions(runs, cifar10, command, checkpoint_seconds, tracking)
+    options = WorkerOptions(
+        runs, cifar10, command, checkpoint_seconds, tracking, execution=execution
+    )
     shown = [spec for spec in specs if spec.run_id not in outcome.failures]
     costs = {spec.run_id: cost(spec) for spec in shown}
     with Display(shown, costs, set(outcome.summaries)) as display:
-        pool = _Pool(count, options, retry)
+        pool = _Pool(count, options, retry, stop_at)
         with pool.signals():
             pool.run(todo, outcome, display)
     return outcome
@@ -106,9 +125,15 @@ class _Worker:
 class _Pool:
     """Worker processes and the queue that feeds them."""
 
-    def __init__(self, count: int, options: WorkerOptions, retry: bool) -> None:
+    def __init__(
+        self, count: int, options: WorkerOptions, retry: bool, stop_at: float | None = None
+    ) -> None:
         self.count, self.options, self.retry = count, options, retry
-        self.placements = placements(count)
+        self.stop_at = self.last_start = math.inf
+        if stop_at is not None:
+            self.stop_at = stop_at
+            self.last_start = stop_at - LAST_TENTH * max(0.0, stop_at - time.monotonic())
+        self.placements = placements(count, options.execution.devices or 1)
         self.context = multiprocessing.get_context("spawn")
         self.workers: list[_Worker] = []
         self.interrupts = 0
@@ -146,10 +171,12 @@ class _Pool:
         held_until: dict[str, float] = {}
         self.workers = [self.start(index) for index in range(self.count)]
         try:
-            while (todo or any(w.spec for w in self.workers)) and not self.interrupts:
+            while self.goes_on(todo):
                 for worker in self.workers:
-                    if worker.spec is None and (
-                        spec := self.next(todo, held_until, outcome, display)
+                    if (
+                        worker.spec is None
+                        and time.monotonic() < self.last_start
+                        and (spec := self.next(todo, held_until, outcome, display))
                     ):
                         try:
                             worker.connection.send(spec)
@@ -164,7 +191,16 @@ class _Pool:
                 )
                 self.listen(ready, todo, held_until, outcome, display)
         finally:
+            outcome.interrupted = self.interrupts > 0
+            left = bool(todo) or any(w.spec for w in self.workers)
+            outcome.expired = left and not self.interrupts and self.stop_at < math.inf
             self.close(outcome, display)
+
+    def goes_on(self, todo: list[RunSpec]) -> bool:
+        """Whether a run is running or may still be begun, and nothing says stop."""
+        now = time.monotonic()
+        left = any(w.spec for w in self.workers) or (todo and now < self.last_start)
+        return bool(left) and now < self.stop_at and not self.interrupts
 
     def next(
         self,
@@ -251,9 +287,11 @@ class _Pool:
 
     def close(self, outcome: Outcome, display: Display) -> None:
         """Let the workers end; those that are training checkpoint first."""
-        outcome.interrupted = self.interrupts > 0
-        if outcome.interrupted:
-            display.note("Stopping: every run writes a checkpoint (Ctrl-C again ends at once).")
+        if outcome.interrupted or outcome.expired:
+            why, more = "Time is up", ""
+            if outcome.interrupted:
+                why, more = "Stopping", " (Ctrl-C again ends at once)"
+            display.note(f"{why}: every run writes a checkpoint{more}.")
             for worker in self.workers:
                 if worker.process.is_alive():
                     with contextlib.suppress(ProcessLookupError):
@@ -269,6 +307,8 @@ class _Pool:
                         if message.kind == "note":
                             self.note(message.content, display)
                 worker.process.join(POLL_SECONDS)
+                if time.monotonic() > self.stop_at + CHECKPOINT_SECONDS:
+                    worker.process.kill()
             worker.connection.close()
 
 

@@ -1,7 +1,7 @@
 """Runs as a SLURM job array through submitit: one run per task, requeued until it is done.
 
 A task that is told of its end (SIGUSR2 before the time limit, or at a preemption) finishes
-its step, writes a checkpoint and puts itself back into the queue; one that is ended without
+its chunk, writes a checkpoint and puts itself back into the queue; one that is ended without
 a word is requeued by SLURM where the cluster does that. Either way the next task resumes.
 The results folder must be on a file system that every node sees.
 """
@@ -25,6 +25,7 @@ from resnet_study.errors import UserError
 from resnet_study.launch.worker import Message, WorkerOptions, run_one
 from resnet_study.spec import RunSpec
 from resnet_study.tracking import make_tracker
+from resnet_study.training.options import StopFlag
 
 MOST_REQUEUES = 1000
 """Times that a task may reach its time limit; each time it got further."""
@@ -146,7 +147,6 @@ class Task:
             # takes the size of its thread pool from NPROC.
             os.environ.setdefault("NPROC", cores)
         runtime.prepare()
-        from resnet_study.training.loop import StopFlag
 
         received: set[int] = set()
         stop = StopFlag()

@@ -44,6 +44,21 @@ def run_states(runs: Path, run_ids: Sequence[str] | None = None) -> list[RunStat
     return [_state(runs / run_id) for run_id in run_ids]
 
 
+def how_far(runs: Path, run_ids: Sequence[str]) -> str:
+    """``3 of 18 runs are done, 1 begun (plain-56_...: 41,000 of 64,000 iterations)``."""
+    states = run_states(runs, run_ids)
+    done = sum(run.state in records.DONE for run in states)
+    begun = [run for run in states if run.state not in (*records.DONE, "to do", "failed")]
+    at = ", ".join(
+        f"{run.run_id}: {run.step or 0:,} of {run.iterations:,} iterations"
+        if run.iterations
+        else f"{run.run_id}: at the start"
+        for run in begun
+    )
+    more = f", {len(begun)} begun ({at})" if begun else ""
+    return f"{done} of {len(states)} runs are done{more}"
+
+
 def _state(folder: Path) -> RunState:
     summary = records.read_summary(folder)
     status = summary.get("status")

@@ -11,16 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from resnet_study import lease, records, runtime
 from resnet_study.errors import UserError
 from resnet_study.launch.placement import Placement
 from resnet_study.spec import RunSpec
 from resnet_study.tracking import Tracker, Tracking, make_tracker
-
-if TYPE_CHECKING:
-    from resnet_study.training.loop import Report, StopFlag
+from resnet_study.training.execution import Execution
+from resnet_study.training.options import Report, StopFlag
 
 _PR_SET_PDEATHSIG = 1
 
@@ -36,6 +35,7 @@ class WorkerOptions:
         checkpoint_seconds: wall time between checkpoints.
         tracking: what is mirrored to wandb.
         placement: where the process computes.
+        execution: kernels, and devices of each run.
     """
 
     runs: Path
@@ -44,6 +44,7 @@ class WorkerOptions:
     checkpoint_seconds: float = 60.0
     tracking: Tracking = field(default_factory=Tracking)
     placement: Placement = field(default_factory=Placement)
+    execution: Execution = field(default_factory=Execution)
 
 
 class Message(NamedTuple):
@@ -61,8 +62,6 @@ def work(connection: Connection, options: WorkerOptions) -> None:
     _die_with_parent()
     options.placement.apply()
     runtime.prepare()
-    # After the settings, because these import jax.
-    from resnet_study.training.loop import StopFlag
 
     def warn(line: str) -> None:
         connection.send(Message("note", "", line))
@@ -81,7 +80,6 @@ def work(connection: Connection, options: WorkerOptions) -> None:
                 return
 
             def tell(report: Report, run_id: str = spec.run_id) -> None:
-                # Plain numbers: to read a Report, the other side would import jax.
                 connection.send(Message("progress", run_id, vars(report)))
 
             connection.send(run_one(spec, options, stop, tracker, tell))
@@ -99,7 +97,7 @@ def run_one(
     Args:
         spec: the run.
         options: as the worker was told.
-        stop: ends the run after the current step.
+        stop: ends the run after the current chunk.
         tracker: gets the rows.
         tell: gets the progress.
     """
@@ -111,7 +109,9 @@ def run_one(
         return Message("held", run_id, None)
     try:
         dataset = load_dataset(spec.data, spec.seed, options.cifar10)
-        chosen = Options(options.command, options.checkpoint_seconds, tell, tracker)
+        chosen = Options(
+            options.command, options.checkpoint_seconds, tell, tracker, options.execution
+        )
         return Message("done", run_id, train(spec, dataset, folder, chosen, stop))
     except UserError as error:
         # Another process may have been faster since the look at the lease.

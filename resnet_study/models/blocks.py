@@ -11,10 +11,11 @@ from flax import nnx
 from jax import Array
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.kernels import Kernels
 from resnet_study.models.initialization import Initializer, initializer, scaled
 from resnet_study.models.layers import Convolution
 from resnet_study.models.normalization import Moments, normalization
-from resnet_study.probes import inactive_fraction, response_moments, tap
+from resnet_study.probes import inactive_fraction, response_moments, tap, unstack
 
 
 class Responses(NamedTuple):
@@ -30,15 +31,17 @@ class Recorder:
 
     Args:
         taps: zeros of shape (depth, 2), or None to collect nothing.
+        kernels: what computes the 3x3 convolutions of this pass.
     """
 
-    def __init__(self, taps: Array | None = None) -> None:
-        self.taps = taps
+    def __init__(self, taps: Array | None = None, kernels: Kernels = "xla") -> None:
+        self.taps = None if taps is None else unstack(taps)
+        self.kernels = kernels
         self.moments: list[Moments] = []
         self.inactive: list[Array] = []
 
     def tap(self, x: Array, kind: int) -> Array:
-        return x if self.taps is None else tap(x, self.taps[len(self.moments), kind])
+        return x if self.taps is None else tap(x, self.taps[len(self.moments)][kind])
 
     def response(self, moments: Moments) -> None:
         self.moments.append(moments)
@@ -110,6 +113,7 @@ class WeightedLayer(nnx.Module):
             bias=spec.normalization == "none" and not fixup,
             initializer=draw or initializer(spec),
             key=key,
+            precision=spec.precision,
         )
         self.norm = normalization(spec, outputs) if normalized else None
         self.scale = None if scale is None else nnx.Param(jnp.full((), scale))
@@ -118,7 +122,7 @@ class WeightedLayer(nnx.Module):
     def __call__(self, x: Array, recorder: Recorder, *, train: bool) -> Array:
         if self.shift is not None:
             x = x + self.shift[...]
-        z = recorder.tap(self.conv(x), 0)
+        z = recorder.tap(self.conv(x, recorder.kernels), 0)
         response, moments = z, None
         if self.norm is not None:
             response, moments = self.norm(z, train=train)
@@ -155,6 +159,7 @@ class Shortcut(nnx.Module):
                 bias=spec.normalization == "none",
                 initializer=initializer(spec),
                 key=key,
+                precision=spec.precision,
             )
             if projects
             else None

@@ -1,6 +1,9 @@
 """The weighted layers of the networks: 3x3 and 1x1 convolution, classifier.
 
 Flax NNX modules without magic: parameters are `nnx.Param`, float32, images in NHWC.
+
+jax multiplies float32 in TF32 on NVIDIA GPUs and in bfloat16 on TPUs unless it is told
+otherwise, so every product here says which precision it has. On a CPU float32 is float32.
 """
 
 from __future__ import annotations
@@ -10,7 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from resnet_study.architecture import Precision
+from resnet_study.kernels import Kernels, operations
 from resnet_study.models.initialization import Initializer
+
+PRECISIONS = {"float32": jax.lax.Precision.HIGHEST, "tf32": jax.lax.Precision.HIGH}
+"""What jax calls them; its HIGH is TF32 on GPUs that have it."""
 
 
 class Convolution(nnx.Module):
@@ -25,6 +33,7 @@ class Convolution(nnx.Module):
         bias: whether to add one; not needed before batch normalisation.
         initializer: of the kernel, shape (kernel, kernel, inputs, outputs); bias starts at 0.
         key: draws the kernel.
+        precision: as in `ModelSpec`.
     """
 
     def __init__(
@@ -37,42 +46,58 @@ class Convolution(nnx.Module):
         bias: bool,
         initializer: Initializer,
         key: Array,
+        precision: Precision = "float32",
     ) -> None:
-        self.stride = stride
+        self.stride, self.precision = stride, precision
         shape = (kernel, kernel, inputs, outputs)
         self.kernel = nnx.Param(initializer(key, shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, kernels: Kernels = "xla") -> Array:
         """(N, H, W, inputs) -> (N, H / stride, W / stride, outputs)."""
-        y = convolve(x, self.kernel[...], self.stride)
+        if kernels == "native":
+            y = operations.convolve(x, self.kernel[...], self.stride)
+        else:
+            y = convolve(x, self.kernel[...], self.stride, self.precision)
         return y if self.bias is None else y + self.bias[...]
 
 
-def convolve(x: Array, kernel: Array, stride: int) -> Array:
+def convolve(x: Array, kernel: Array, stride: int, precision: Precision = "float32") -> Array:
     """Convolution with zero padding of kernel side // 2 on every side.
 
     Args:
-        x: (N, H, W, inputs).
-        kernel: (side, side, inputs, outputs), side odd.
+        x: (N, H, W, inputs), float32.
+        kernel: (side, side, inputs, outputs), side odd, float32.
         stride: in pixels.
+        precision: as in `ModelSpec`; of both gradients too.
 
     Returns:
-        (N, ceil(H / stride), ceil(W / stride), outputs).
+        (N, ceil(H / stride), ceil(W / stride), outputs), float32.
     """
+    if precision == "bfloat16":
+        # The hardware sums in float32; the result is rounded once. Differentiation follows
+        # the casts, so gradients reach the float32 weights and normalisation as float32.
+        y = _convolve(x.astype(jnp.bfloat16), kernel, stride, jax.lax.Precision.DEFAULT)
+        return y.astype(jnp.float32)
+    return _convolve(x, kernel, stride, PRECISIONS[precision])
+
+
+def _convolve(x: Array, kernel: Array, stride: int, precision: jax.lax.Precision) -> Array:
+    """In the type of x, to which the kernel is rounded."""
     if x.shape[1:3] == (2, 2) and kernel.shape[:2] == (3, 3) and stride == 1:
-        return _convolve_2x2(x, kernel)
+        return _convolve_2x2(x, kernel, precision)
     padding = kernel.shape[0] // 2
     return jax.lax.conv_general_dilated(
         x,
-        kernel,
+        kernel.astype(x.dtype),
         window_strides=(stride, stride),
         padding=((padding, padding),) * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision,
     )
 
 
-def _convolve_2x2(x: Array, kernel: Array) -> Array:
+def _convolve_2x2(x: Array, kernel: Array, precision: jax.lax.Precision) -> Array:
     """3x3 convolution of a 2x2 map as the fully connected layer that it is.
 
     Every output pixel sees every input pixel and only padding besides. XLA:CPU spends many
@@ -85,7 +110,9 @@ def _convolve_2x2(x: Array, kernel: Array) -> Array:
     tap = jnp.array([[1, 0], [2, 1]])
     matrix = kernel[tap[:, None, :, None], tap[None, :, None, :]]  # (h, w, h', w', in, out)
     matrix = matrix.transpose(0, 1, 4, 2, 3, 5).reshape(4 * inputs, 4 * outputs)
-    return (x.reshape(images, 4 * inputs) @ matrix).reshape(images, 2, 2, outputs)
+    flat = x.reshape(images, 4 * inputs)
+    product = jnp.matmul(flat, matrix.astype(x.dtype), precision=precision)
+    return product.reshape(images, 2, 2, outputs)
 
 
 class Classifier(nnx.Module):
@@ -104,4 +131,5 @@ class Classifier(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Logits of shape (N, classes)."""
-        return x @ self.kernel[...] + self.bias[...]
+        product = jnp.matmul(x, self.kernel[...], precision=jax.lax.Precision.HIGHEST)
+        return product + self.bias[...]

@@ -10,6 +10,8 @@ from flax import nnx
 from jax import Array
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.kernels import Kernels
+from resnet_study.models import fused
 from resnet_study.models.blocks import (
     ACTIVATIONS,
     PREACTIVATED,
@@ -61,7 +63,7 @@ class Network(nnx.Module):
         count = (spec.depth - 2) // 6
         # One key per block, so that plain and residual networks start from equal weights.
         keys = jax.random.split(key, 3 * count + 2)
-        self.activation = spec.activation
+        self.activation, self.fusable = spec.activation, fused.fusable(spec)
         self.stem = WeightedLayer(spec, shape.channels, spec.width, 1, keys[0], shifted=False)
         blocks: list[Block] = []
         inputs = spec.width
@@ -84,7 +86,12 @@ class Network(nnx.Module):
         )
 
     def __call__(
-        self, images: Array, taps: Array | None = None, *, train: bool
+        self,
+        images: Array,
+        taps: Array | None = None,
+        *,
+        train: bool,
+        kernels: Kernels = "xla",
     ) -> tuple[Array, Responses | None]:
         """Logits, and with `taps` the statistics of every layer's response.
 
@@ -94,11 +101,15 @@ class Network(nnx.Module):
                 the norm of its gradient with respect to every layer's output
                 (column 0) and response (column 1). None computes no statistics.
             train: normalise with batch statistics and update the running ones.
+            kernels: what computes it; native kernels agree with XLA to float32 rounding.
 
         Returns:
             Logits (N, classes), and `Responses` or None.
         """
-        recorder = Recorder(taps)
+        recorder = Recorder(taps, kernels)
+        if kernels == "native" and self.fusable:
+            pooled = fused.forward(self, images, recorder, train=train)
+            return self.classify(pooled, recorder), recorder.result()
         x = self.begin(images, recorder, train=train)
         for block in self.blocks:
             x = block(x, recorder, train=train)
@@ -114,7 +125,10 @@ class Network(nnx.Module):
         if self.preactivated:
             x = x if self.last_norm is None else self.last_norm(x, train=train)[0]
             x = recorder.activation(ACTIVATIONS[self.activation](x))
-        pooled = jnp.mean(x, axis=(1, 2))
+        return self.classify(jnp.mean(x, axis=(1, 2)), recorder)
+
+    def classify(self, pooled: Array, recorder: Recorder) -> Array:
+        """From the averaged output of the last block, (N, channels), to the logits."""
         if self.head_shift is not None:
             pooled = pooled + self.head_shift[...]
         logits = self.head(pooled)

@@ -58,12 +58,20 @@ class BatchNorm(nnx.Module):
                 groups, self.scale[...], self.bias[...]
             )
             response = response.reshape(z.shape)
-        count = (self.images or z.shape[0]) * z.shape[1] * z.shape[2]
+        self.track(mean, variance, (self.images or z.shape[0]) * z.shape[1] * z.shape[2])
+        return response, self.response_moments(variance)
+
+    def track(self, mean: Array, variance: Array, count: int) -> None:
+        """Move the running statistics towards those of a batch.
+
+        Args:
+            mean, variance: of the batch, the variance biased; (C,) or (groups, C).
+            count: positions that each was taken over.
+        """
         unbiased = variance * (count / max(count - 1, 1))
         for running, now in ((self.mean, mean), (self.variance, unbiased)):
             change = jnp.mean(now.reshape(-1, now.shape[-1]), axis=0) - running[...]
             running[...] += (1 - BATCH_NORM_MOMENTUM) * change
-        return response, self.response_moments(variance)
 
     def response_moments(self, variance: Array) -> Moments:
         """Mean and standard deviation over all entries of a response of this layer.

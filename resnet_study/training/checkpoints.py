@@ -46,7 +46,7 @@ def save(folder: Path, state: TrainState, progress: Progress) -> None:
         shutil.rmtree(target)
     leaves = {name: np.asarray(leaf) for name, leaf in _named(state).items()}
     leaves["loop"] = np.frombuffer(json.dumps(progress).encode(), np.uint8)
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(target, leaves)
     for other in folder.iterdir():
         if other.name != str(step):
@@ -70,7 +70,7 @@ def restore(folder: Path, step: int, like: TrainState) -> tuple[TrainState, Prog
     path = folder.resolve() / str(step)
     mend = "remove that folder to start this run afresh"
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             leaves: dict[str, Any] = checkpointer.restore(path)
         progress = Progress(*json.loads(bytes(np.asarray(leaves.pop("loop")))))
     except Exception as error:
@@ -82,6 +82,15 @@ def restore(folder: Path, step: int, like: TrainState) -> tuple[TrainState, Prog
     tree = jax.tree.structure(like)
     # Device arrays, so that the jitted step sees what it saw before and may donate them.
     return jax.tree.unflatten(tree, [jax.numpy.asarray(leaves[k]) for k in expected]), progress
+
+
+def _checkpointer() -> Any:
+    """Of process 0 alone: the others of a distributed run neither read nor write."""
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="process0"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _named(state: TrainState) -> dict[str, Any]:

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax import Array
+from jax.sharding import Sharding
 
 from resnet_study.data.augment import augmenter, normalize
+from resnet_study.kernels import Kernels, operations
 from resnet_study.models import Network, weights_of
 from resnet_study.optimizers import Warmup, continue_warmup, sgd, start_warmup, warmed_rate
-from resnet_study.probes import norms
+from resnet_study.probes import norms as xla_norms
 from resnet_study.spec import DatasetShape, RunSpec
 
 
@@ -94,7 +96,14 @@ def _graph(spec: RunSpec, shape: DatasetShape) -> Any:
     return nnx.split(model, nnx.Param, nnx.BatchStat)[0]
 
 
-def make_train_step(spec: RunSpec, shape: DatasetShape, *, probes: bool = True) -> TrainStep:
+def make_train_step(
+    spec: RunSpec,
+    shape: DatasetShape,
+    *,
+    probes: bool = True,
+    kernels: Kernels = "xla",
+    sharding: Sharding | None = None,
+) -> TrainStep:
     """The step for one spec, not yet jitted; see `jax.jit(step, donate_argnums=0)`.
 
     It depends on the spec through model, augmentation, momentum, weight decay and the error that
@@ -104,17 +113,22 @@ def make_train_step(spec: RunSpec, shape: DatasetShape, *, probes: bool = True) 
         spec: the run.
         shape: image shape and classes of the data.
         probes: compute the per-layer statistics in the same pass.
+        kernels: what computes the network.
+        sharding: how a batch of images lies on several devices; XLA divides the network with it.
     """
     graph, optimizer, augment = _graph(spec, shape), sgd(spec.optimizer), augmenter(spec.data)
     taps = jnp.zeros((spec.model.depth, 2)) if probes else None
+    norms = operations.norms if kernels == "native" else xla_norms
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(batch.augmentation_key, state.step)
         images = augment(key, normalize(batch.images, batch.pixel_mean))
+        if sharding is not None:
+            images = jax.lax.with_sharding_constraint(images, sharding)
 
         def loss_of(parameters: dict[str, Any], taps: Array | None) -> tuple[Array, Any]:
             model = nnx.merge(graph, parameters, state.statistics)
-            logits, responses = model(images, taps, train=True)
+            logits, responses = model(images, taps, train=True, kernels=kernels)
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
             return jnp.mean(losses), (logits, responses, _split(model)[2])
 
@@ -149,7 +163,9 @@ def make_train_step(spec: RunSpec, shape: DatasetShape, *, probes: bool = True) 
     return train_step
 
 
-def make_evaluation_step(spec: RunSpec, shape: DatasetShape) -> EvaluationStep:
+def make_evaluation_step(
+    spec: RunSpec, shape: DatasetShape, *, kernels: Kernels = "xla"
+) -> EvaluationStep:
     """Sums of loss and wrong answers over a batch, with running statistics; not yet jitted."""
     graph = _graph(spec, shape)
 
@@ -162,7 +178,7 @@ def make_evaluation_step(spec: RunSpec, shape: DatasetShape) -> EvaluationStep:
         pixel_mean: Array,
     ) -> EvaluationSums:
         model = nnx.merge(graph, parameters, statistics)
-        logits, _ = model(normalize(images, pixel_mean), train=False)
+        logits, _ = model(normalize(images, pixel_mean), train=False, kernels=kernels)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         wrong = jnp.argmax(logits, axis=-1) != labels
         return EvaluationSums(jnp.sum(losses * mask), jnp.sum(wrong * mask))

@@ -1,0 +1,450 @@
+// A layer forward and backward, one tile of images at a time: everything that is done to a tile
+// happens while it is in the cache, so that main memory sees each array once.
+//
+// Compiled once per instruction set. Images are divided into shards by the shape alone and
+// partial sums are added in the order of the shards, so results do not depend on threads.
+
+#include "layer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "microkernels.h"
+#include "plan.h"
+
+namespace resnet_study {
+namespace INSTRUCTIONS {
+namespace {
+
+constexpr int64_t MOST_SHARDS = 16;
+constexpr int64_t PIXELS_PER_SHARD = 128;
+constexpr int CHAINS = 4;  // independent sums, so that additions overlap; by position, not width
+
+// Memory of a thread that is kept between calls.
+class Scratch {
+ public:
+  ~Scratch() { std::free(memory_); }
+  float* take(int64_t floats) {
+    if (floats > size_) {
+      std::free(memory_);
+      size_ = (floats + 15) / 16 * 16;
+      memory_ = static_cast<float*>(std::aligned_alloc(64, 4 * size_));
+      if (!memory_) throw std::bad_alloc();
+      std::fill_n(memory_, size_, 0.0f);
+    }
+    return memory_;
+  }
+
+ private:
+  float* memory_ = nullptr;
+  int64_t size_ = 0;
+};
+
+struct Shards {
+  int64_t count, images, tile;
+
+  explicit Shards(const Geometry& g) : images(g.images), tile(is_narrow(g) ? TILE : 1) {
+    const int64_t pixels = g.images * g.out_height() * g.out_width();
+    const int64_t most = std::min(MOST_SHARDS, g.images);
+    count = std::clamp<int64_t>(pixels / PIXELS_PER_SHARD, 1, most);
+  }
+
+  // body(first image, images) for every tile of a shard.
+  template <class Body>
+  void for_tiles(int64_t shard, Body body) const {
+    const int64_t end = images * (shard + 1) / count;
+    for (int64_t i = images * shard / count; i < end; i += tile) body(i, std::min(tile, end - i));
+  }
+};
+
+// body<lanes>(channel) over all channels, whole vectors first.
+template <class Body>
+inline void for_channels(int64_t channels, Body body) {
+  int64_t c = 0;
+  for (; c + LANES <= channels; c += LANES) body(std::integral_constant<int, LANES>{}, c);
+  for (; c < channels; ++c) body(std::integral_constant<int, 1>{}, c);
+}
+
+template <int lanes>
+struct Sum {
+  Floats<lanes> chain[CHAINS] = {};
+  Floats<lanes> total() const { return (chain[0] + chain[1]) + (chain[2] + chain[3]); }
+};
+
+// body(chain, pixel) over the pixels of a row.
+template <class Body>
+inline void for_pixels(int64_t pixels, Body body) {
+  int64_t p = 0;
+  for (; p + CHAINS <= pixels; p += CHAINS) {
+#pragma GCC unroll 4
+    for (int i = 0; i < CHAINS; ++i) body(i, p + i);
+  }
+  for (; p < pixels; ++p) body(0, p);  // a constant index keeps the chains in registers
+}
+
+void clear_margins(const Layout& layout, float* buffer) {
+  const int64_t margin = layout.margin * layout.channels;
+  if (!margin) return;
+  for (int64_t r = 0; r < layout.height; ++r) {
+    std::fill_n(buffer + r * layout.row(), margin, 0.0f);
+    std::fill_n(buffer + (r + 1) * layout.row() - margin, margin, 0.0f);
+  }
+}
+
+// The input of a tile as it enters the convolution; returns its zeros.
+int64_t activate(const Input& input, const Geometry& g, const Layout& layout, int64_t image,
+                 int64_t images, float* buffer, float* x_out) {
+  const int64_t channels = g.inputs;
+  int64_t zeros = 0;
+  for (int64_t i = 0; i < images; ++i, buffer += layout.image()) {
+    clear_margins(layout, buffer);
+    for (int64_t r = 0; r < g.height; ++r) {
+      const int64_t start = (image + i) * g.in_size() + r * g.width * channels;
+      const float* z = input.z + start;
+      float* x = buffer + layout.at(r, 0);
+      for_channels(channels, [&](auto lanes, int64_t c) {
+        constexpr int L = decltype(lanes)::value;
+        if (!input.activated()) {
+          for (int64_t p = 0; p < g.width; ++p)
+            store<L>(x + p * layout.channels + c, load<L>(z + p * channels + c));
+          return;
+        }
+        const auto mean = load<L>(input.mean + c), factor = load<L>(input.factor + c);
+        const auto shift = load<L>(input.shift + c);
+        const Floats<L> zero = {};
+        Ints<L> count = {};
+        for (int64_t p = 0; p < g.width; ++p) {
+          auto v = (load<L>(z + p * channels + c) - mean) * factor + shift;
+          if (input.skip) v += load<L>(input.skip + start + p * channels + c);
+          v = v < zero ? zero : v;  // keeps NaN, so that divergence is seen
+          count -= v == zero;
+          store<L>(x + p * layout.channels + c, v);
+          if (x_out) store<L>(x_out + start + p * channels + c, v);
+        }
+        for (int j = 0; j < L; ++j) zeros += count[j];
+      });
+    }
+  }
+  return zeros;
+}
+
+// Mean and sum of squared deviations per channel of some positions.
+struct Moments {
+  std::vector<double> mean, squares;
+  int64_t count = 0;
+
+  explicit Moments(int64_t channels = 0) : mean(channels), squares(channels) {}
+
+  void merge(int64_t c, double other_mean, double other_squares, int64_t other_count) {
+    const double all = static_cast<double>(count + other_count);
+    const double difference = other_mean - mean[c];
+    squares[c] += other_squares + difference * difference * (count * (other_count / all));
+    mean[c] += difference * (other_count / all);
+  }
+};
+
+// Two passes while the tile is in the cache: a variance as E[z²] - E[z]² would cancel.
+void add_moments(const Geometry& g, const float* out, int64_t images, Moments& moments) {
+  const int64_t channels = g.outputs, width = g.out_width(), rows = images * g.out_height();
+  const int64_t count = rows * width;
+  for_channels(channels, [&](auto lanes, int64_t c) {
+    constexpr int L = decltype(lanes)::value;
+    double total[L] = {}, squares[L] = {}, mean[L];
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = out + r * width * channels + c;
+      Sum<L> sum;
+      for_pixels(width, [&](int i, int64_t p) { sum.chain[i] += load<L>(row + p * channels); });
+      const auto row_total = sum.total();
+      for (int j = 0; j < L; ++j) total[j] += row_total[j];
+    }
+    Floats<L> center;
+    for (int j = 0; j < L; ++j) {
+      mean[j] = total[j] / static_cast<double>(count);
+      center[j] = static_cast<float>(mean[j]);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = out + r * width * channels + c;
+      Sum<L> sum;
+      for_pixels(width, [&](int i, int64_t p) {
+        const auto d = load<L>(row + p * channels) - center;
+        sum.chain[i] += d * d;
+      });
+      const auto row_total = sum.total();
+      for (int j = 0; j < L; ++j) squares[j] += row_total[j];
+    }
+    for (int j = 0; j < L; ++j) moments.merge(c + j, mean[j], squares[j], count);
+  });
+  moments.count += count;
+}
+
+void forward(const Forward& call, const Parallel& parallel) {
+  const Geometry& g = call.geometry;
+  const Layout from = input_layout(g), to = output_layout(g, 0);
+  const Convolution plan = plan_convolution(g, from, to, false);
+  const std::vector<float> packed = pack(call.kernel, g, false);
+  const bool direct = to.channels == g.outputs;  // no channels to leave out
+  const Shards shards(g);
+  std::vector<Moments> moments(shards.count, Moments(call.mean ? g.outputs : 0));
+  std::vector<int64_t> zeros(shards.count);
+  parallel(shards.count, [&](int64_t shard) {
+    static thread_local Scratch scratch;
+    float* x = scratch.take(shards.tile * (from.image() + to.image()));
+    float* padded = x + shards.tile * from.image();
+    shards.for_tiles(shard, [&](int64_t image, int64_t images) {
+      zeros[shard] += activate(call.input, g, from, image, images, x, call.x);
+      float* out = call.out + image * g.out_size();
+      convolve(plan, g, x, g.inputs, packed.data(), direct ? out : padded, to.channels, images);
+      if (!direct)
+        for (int64_t p = 0; p < images * g.out_height() * g.out_width(); ++p)
+          std::copy_n(padded + p * to.channels, g.outputs, out + p * g.outputs);
+      if (call.mean) add_moments(g, out, images, moments[shard]);
+    });
+  });
+  if (call.mean) {
+    Moments all(g.outputs);
+    for (const Moments& part : moments) {
+      for (int64_t c = 0; c < g.outputs; ++c)
+        all.merge(c, part.mean[c], part.squares[c], part.count);
+      all.count += part.count;
+    }
+    for (int64_t c = 0; c < g.outputs; ++c) {
+      call.mean[c] = static_cast<float>(all.mean[c]);
+      call.variance[c] = static_cast<float>(all.squares[c] / all.count);
+    }
+  }
+  if (call.inactive) {
+    int64_t sum = 0;
+    for (int64_t part : zeros) sum += part;
+    *call.inactive = static_cast<int32_t>(sum);
+  }
+}
+
+// Sums of one shard.
+struct Partial {
+  std::vector<double> factor, shift;
+  double out_squares = 0, response_squares = 0;
+
+  explicit Partial(int64_t channels) : factor(channels), shift(channels) {}
+};
+
+// Writes what a layer's input gets from all shards; returns the squares of the output's gradient.
+double add_up(const std::vector<Partial>& partials, const Backward& call) {
+  Partial all(call.input.activated() ? call.geometry.inputs : 0);
+  for (const Partial& part : partials) {
+    all.out_squares += part.out_squares;
+    all.response_squares += part.response_squares;
+    for (size_t c = 0; c < all.shift.size(); ++c)
+      all.factor[c] += part.factor[c], all.shift[c] += part.shift[c];
+  }
+  for (size_t c = 0; c < all.shift.size(); ++c) {
+    call.factor_gradient[c] = static_cast<float>(all.factor[c]);
+    call.shift_gradient[c] = static_cast<float>(all.shift[c]);
+  }
+  *call.response_norm = static_cast<float>(std::sqrt(all.response_squares));
+  return all.out_squares;
+}
+
+// The whole gradient with respect to out, with what comes through its statistics.
+void gather(const Backward& call, const Layout& layout, const float* constant, const float* slope,
+            int64_t image, int64_t images, float* buffer, Partial& partial) {
+  const Geometry& g = call.geometry;
+  const int64_t channels = g.outputs, width = g.out_width();
+  for (int64_t i = 0; i < images; ++i, buffer += layout.image()) {
+    clear_margins(layout, buffer);
+    for (int64_t r = 0; r < g.out_height(); ++r) {
+      const int64_t start = (image + i) * g.out_size() + r * width * channels;
+      float* d = buffer + layout.at(r, 0);
+      for_channels(channels, [&](auto lanes, int64_t c) {
+        constexpr int L = decltype(lanes)::value;
+        Floats<L> a = {}, b = {}, mean = {};
+        if (call.mean)
+          a = load<L>(constant + c), b = load<L>(slope + c), mean = load<L>(call.mean + c);
+        for (int64_t p = 0; p < width; ++p) {
+          auto v = load<L>(call.out_gradient + start + p * channels + c);
+          if (call.mean) v += a + b * (load<L>(call.out + start + p * channels + c) - mean);
+          store<L>(d + p * layout.channels + c, v);
+        }
+        Squares<L> squares;
+        for (int64_t p = 0; p < width; ++p) squares.add(d + p * layout.channels + c);
+        partial.out_squares += squares.total();
+      });
+    }
+  }
+}
+
+// From the gradient with respect to x to those of what x was made of.
+void scatter(const Backward& call, const Layout& from, const Layout& layout, const float* x,
+             float* gradient, int64_t image, int64_t images, Partial& partial) {
+  const Geometry& g = call.geometry;
+  const int64_t channels = g.inputs;
+  for (int64_t i = 0; i < images; ++i, x += from.image())
+    for (int64_t r = 0; r < g.height; ++r) {
+      const int64_t start = (image + i) * g.in_size() + r * g.width * channels;
+      const float* x_row = x + from.at(r, 0);
+      float* g_row = gradient + i * layout.image() + layout.at(r, 0);
+      for_channels(channels, [&](auto lanes, int64_t c) {
+        constexpr int L = decltype(lanes)::value;
+        float* z_gradient = call.z_gradient + start + c;
+        if (!call.input.activated()) {
+          for (int64_t p = 0; p < g.width; ++p)
+            store<L>(z_gradient + p * channels, load<L>(g_row + p * layout.channels + c));
+          return;
+        }
+        const auto mean = load<L>(call.input.mean + c), factor = load<L>(call.input.factor + c);
+        const Floats<L> zero = {};
+        Sum<L> shift_sum, factor_sum;
+        for_pixels(g.width, [&](int chain, int64_t p) {
+          auto v = load<L>(g_row + p * layout.channels + c);
+          if (call.x_gradient) v += load<L>(call.x_gradient + start + p * channels + c);
+          v = load<L>(x_row + p * from.channels + c) > zero ? v : zero;
+          shift_sum.chain[chain] += v;
+          factor_sum.chain[chain] += v * (load<L>(call.input.z + start + p * channels + c) - mean);
+          store<L>(g_row + p * layout.channels + c, v);
+          store<L>(z_gradient + p * channels, v * factor);
+          if (call.skip_gradient) store<L>(call.skip_gradient + start + p * channels + c, v);
+        });
+        const Floats<L> shift_total = shift_sum.total(), factor_total = factor_sum.total();
+        for (int j = 0; j < L; ++j) {
+          partial.shift[c + j] += shift_total[j];
+          partial.factor[c + j] += factor_total[j];
+        }
+        Squares<L> squares;
+        for (int64_t p = 0; p < g.width; ++p) squares.add(g_row + p * layout.channels + c);
+        partial.response_squares += squares.total();
+      });
+    }
+}
+
+void backward(const Backward& call, const Parallel& parallel) {
+  const Geometry& g = call.geometry;
+  const Layout from = input_layout(g);
+  // Strips of the input gradient read the columns beside the map too.
+  const Layout d_layout = output_layout(g, is_narrow(g) ? 0 : g.padding());
+  const Layout gradient_layout{g.height, g.width, rounded(g.inputs), 0};
+  const Convolution plan = plan_convolution(g, d_layout, gradient_layout, true);
+  const WeightGradient weights = plan_weight_gradient(g, from, d_layout);
+  const std::vector<float> packed =
+      call.z_gradient ? pack(call.kernel, g, true) : std::vector<float>();
+  const Shards shards(g);
+
+  std::vector<float> constant(g.outputs), slope(g.outputs);
+  if (call.mean) {
+    const double count = static_cast<double>(g.images * g.out_height() * g.out_width());
+    for (int64_t c = 0; c < g.outputs; ++c) {
+      constant[c] = static_cast<float>(call.mean_gradient[c] / count);
+      slope[c] = static_cast<float>(2 * call.variance_gradient[c] / count);
+    }
+  }
+
+  // With x from the forward pass the input is only copied.
+  const Input copied{call.x, nullptr, nullptr, nullptr, nullptr};
+  const Input& input = call.x ? copied : call.input;
+  const int64_t kernel_size = g.taps() * g.inputs * d_layout.channels;
+  std::unique_ptr<float[]> kernel_parts(new float[shards.count * kernel_size]);
+  std::vector<Partial> partials(shards.count, Partial(call.input.activated() ? g.inputs : 0));
+  parallel(shards.count, [&](int64_t shard) {
+    static thread_local Scratch scratch;
+    float* x = scratch.take(shards.tile *
+                            (from.image() + d_layout.image() + gradient_layout.image()));
+    float* d = x + shards.tile * from.image();
+    float* gradient = d + shards.tile * d_layout.image();
+    float* kernel_part = kernel_parts.get() + shard * kernel_size;
+    std::fill_n(kernel_part, kernel_size, 0.0f);
+    shards.for_tiles(shard, [&](int64_t image, int64_t images) {
+      gather(call, d_layout, constant.data(), slope.data(), image, images, d, partials[shard]);
+      activate(input, g, from, image, images, x, nullptr);
+      accumulate(weights, g, x, d, d_layout.channels, kernel_part, images);
+      if (!call.z_gradient) return;
+      convolve(plan, g, d, g.outputs, packed.data(), gradient, gradient_layout.channels,
+               images);
+      scatter(call, from, gradient_layout, x, gradient, image, images, partials[shard]);
+    });
+  });
+
+  parallel(g.taps(), [&](int64_t tap) {
+    for (int64_t i = tap * g.inputs; i < (tap + 1) * g.inputs; ++i) {
+      float* to = call.kernel_gradient + i * g.outputs;
+      std::copy_n(kernel_parts.get() + i * d_layout.channels, g.outputs, to);
+      for (int64_t shard = 1; shard < shards.count; ++shard) {
+        const float* part = kernel_parts.get() + shard * kernel_size + i * d_layout.channels;
+        for (int64_t c = 0; c < g.outputs; ++c) to[c] += part[c];
+      }
+    }
+  });
+  *call.out_norm = static_cast<float>(std::sqrt(add_up(partials, call)));
+}
+
+void pool(const Pool& call, const Parallel& parallel) {
+  const Geometry& g = call.geometry;
+  const Layout layout{g.height, g.width, g.inputs, 0};
+  const Shards shards(g);
+  std::vector<int64_t> zeros(shards.count);
+  parallel(shards.count, [&](int64_t shard) {
+    static thread_local Scratch scratch;
+    float* x = scratch.take(shards.tile * layout.image());
+    shards.for_tiles(shard, [&](int64_t image, int64_t images) {
+      zeros[shard] += activate(call.input, g, layout, image, images, x, nullptr);
+      for (int64_t i = 0; i < images; ++i)
+        for (int64_t c = 0; c < g.inputs; ++c) {
+          float sum = 0;
+          for (int64_t p = 0; p < g.height * g.width; ++p)
+            sum += x[i * layout.image() + p * g.inputs + c];
+          call.pooled[(image + i) * g.inputs + c] = sum / static_cast<float>(g.height * g.width);
+        }
+    });
+  });
+  int64_t sum = 0;
+  for (int64_t part : zeros) sum += part;
+  *call.inactive = static_cast<int32_t>(sum);
+}
+
+void pool_backward(const PoolBackward& call, const Parallel& parallel) {
+  const Geometry& g = call.geometry;
+  const Layout layout{g.height, g.width, g.inputs, 0};
+  const Shards shards(g);
+  Backward same{};
+  same.geometry = g, same.input = call.input;
+  same.z_gradient = call.z_gradient, same.skip_gradient = call.skip_gradient;
+  same.factor_gradient = call.factor_gradient, same.shift_gradient = call.shift_gradient;
+  same.response_norm = call.response_norm;
+  std::vector<Partial> partials(shards.count, Partial(g.inputs));
+  const float share = 1.0f / static_cast<float>(g.height * g.width);
+  parallel(shards.count, [&](int64_t shard) {
+    static thread_local Scratch scratch;
+    float* x = scratch.take(2 * shards.tile * layout.image());
+    float* gradient = x + shards.tile * layout.image();
+    shards.for_tiles(shard, [&](int64_t image, int64_t images) {
+      activate(call.input, g, layout, image, images, x, nullptr);
+      for (int64_t i = 0; i < images; ++i)
+        for (int64_t p = 0; p < g.height * g.width; ++p)
+          for (int64_t c = 0; c < g.inputs; ++c)
+            gradient[i * layout.image() + p * g.inputs + c] =
+                call.pooled_gradient[(image + i) * g.inputs + c] * share;
+      scatter(same, layout, layout, x, gradient, image, images, partials[shard]);
+    });
+  });
+  add_up(partials, same);
+}
+
+double squares(const float* from, int64_t count) {
+  Squares<LANES> whole;
+  Squares<1> rest;
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) whole.add(from + i);
+  for (; i < count; ++i) rest.add(from + i);
+  return whole.total() + rest.total();
+}
+
+}  // namespace
+
+#define TEXT_OF(name) #name
+#define TEXT(name) TEXT_OF(name)
+extern const Implementation implementation;
+const Implementation implementation{TEXT(INSTRUCTIONS), squares, forward, backward, pool,
+                                    pool_backward};
+
+}  // namespace INSTRUCTIONS
+}  // namespace resnet_study

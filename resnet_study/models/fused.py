@@ -1,0 +1,93 @@
+"""The same networks through the native kernels: one call per weighted layer.
+
+A layer's normalisation and activation are left to the next layer's call (`Signal`), so no
+response is written to memory. Modules, parameters, probes and results are those of
+`resnet_study.models.network`, which is the reference.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from resnet_study.architecture import ModelSpec
+from resnet_study.kernels.operations import Options, Output, Signal, layer, pool
+from resnet_study.models.blocks import Recorder, WeightedLayer
+from resnet_study.models.normalization import BATCH_NORM_EPSILON, BatchNorm
+
+if TYPE_CHECKING:
+    from resnet_study.models.network import Network
+
+
+def fusable(spec: ModelSpec) -> bool:
+    """Whether a network is made of what `resnet_study.kernels.operations.layer` computes.
+
+    Others take only their convolutions from the native kernels.
+    """
+    return (
+        spec.normalization == "batch"
+        and spec.batch_norm_images == 0
+        and spec.activation == "relu"
+        and spec.block_order == "original"
+        and spec.branch_scaling == "none"
+    )
+
+
+def forward(model: Network, images: Array, recorder: Recorder, *, train: bool) -> Array:
+    """Output of the last block averaged over its pixels, (N, 4 width)."""
+    stream = _Stream(recorder, train)
+    signal = stream.apply(model.stem, Signal(images), Options(first=True))[0]
+    for block in model.blocks:
+        stride = block.layer1.conv.stride
+        residual = block.shortcut is not None
+        signal, x = stream.apply(block.layer1, signal, Options(stride, keep=residual))
+        signal, _ = stream.apply(block.layer2, signal, Options())
+        if x is not None:
+            signal = signal._replace(skip=block.skip(x, train=train))
+    return stream.end(signal)
+
+
+class _Stream:
+    """Passes a signal from layer to layer and tells the recorder what the reference tells."""
+
+    def __init__(self, recorder: Recorder, train: bool) -> None:
+        self.recorder, self.train = recorder, train
+        self.response_tap = jnp.zeros(())
+
+    def apply(
+        self, weighted: WeightedLayer, signal: Signal, options: Options
+    ) -> tuple[Signal, Array | None]:
+        """The signal behind a layer, and its input if the options keep it."""
+        recorder, norm = self.recorder, weighted.norm
+        assert isinstance(norm, BatchNorm)
+        taps, self.response_tap = (self.response_tap, jnp.zeros(())), jnp.zeros(())
+        if recorder.taps is not None:
+            output_tap, self.response_tap = recorder.taps[len(recorder.moments)]
+            taps = (taps[0], output_tap)
+        options = options._replace(statistics=self.train)
+        output: Output = layer(options, signal, weighted.conv.kernel[...], taps)
+        if signal.mean is not None:
+            self._count(output.inactive, signal)
+        if self.train:
+            assert output.mean is not None
+            assert output.variance is not None
+            mean, variance = output.mean, output.variance
+            norm.track(mean, variance, output.z.size // output.z.shape[-1])
+        else:
+            mean, variance = norm.mean[...], norm.variance[...]
+        recorder.response(norm.response_moments(variance))
+        factor = norm.scale[...] * jax.lax.rsqrt(variance + BATCH_NORM_EPSILON)
+        return Signal(output.z, mean, factor, norm.bias[...]), output.x
+
+    def end(self, signal: Signal) -> Array:
+        """The mean of a signal over its pixels, (N, C)."""
+        pooled, inactive = pool(signal, self.response_tap)
+        self._count(inactive, signal)
+        return pooled
+
+    def _count(self, inactive: Array, signal: Signal) -> None:
+        if self.recorder.taps is not None:
+            self.recorder.inactive.append(inactive.astype(jnp.float32) / signal.z.size)

@@ -1,0 +1,67 @@
+"""What a user asks of the machine for one run: kernels, devices, processes. Imports no jax.
+
+None of it is part of the spec, since it changes the numbers of a run by rounding only. A run
+that was begun one way is continued that way or not at all (`resnet_study.training.devices`).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from resnet_study import runtime
+from resnet_study.errors import UserError
+from resnet_study.kernels import Choice
+
+COORDINATOR = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+"""Environment variables that tell a process its place where nothing else does."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The request; can be sent to another process.
+
+    Attributes:
+        kernels: what computes the convolutions.
+        devices: over which each batch is split; None: one, or all of a distributed run.
+        distributed: whether this process is one of several that train one run.
+
+    Raises:
+        UserError: if the number of devices is below 1.
+    """
+
+    kernels: Choice = "auto"
+    devices: int | None = None
+    distributed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.devices is not None and self.devices < 1:
+            raise UserError(f"--devices={self.devices}: at least 1 is needed")
+
+
+def join_processes() -> None:
+    """Make this process one of several, through `jax.distributed.initialize`.
+
+    SLURM, Open MPI, Kubernetes and TPU pods are recognised by jax. Elsewhere `COORDINATOR`
+    names the address and port of process 0, the number of processes, and this one's number
+    from 0. Call before anything computes.
+
+    Raises:
+        UserError: if the processes cannot find each other.
+    """
+    import jax
+
+    if runtime.uses_cpu():
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    address, count, index = (os.environ.get(name) for name in COORDINATOR)
+    try:
+        if count is not None and index is not None:
+            jax.distributed.initialize(address, int(count), int(index))
+        else:
+            jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(
+            f"--distributed: {reason}; start one process per node or device with srun, or set "
+            f"{', '.join(COORDINATOR)}"
+        ) from None

@@ -1,0 +1,430 @@
+"""The native kernels against XLA and float64, with every instruction set of this processor."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resnet_study import kernels
+from resnet_study.architecture import ModelSpec
+from resnet_study.errors import UserError
+from resnet_study.kernels.build import BuildError, build
+from resnet_study.kernels.operations import Options, Signal, convolve, layer, norms, pool
+from resnet_study.models import Network
+from resnet_study.models.fused import fusable
+from resnet_study.models.layers import convolve as xla_convolve
+from resnet_study.probes import norms as xla_norms
+from resnet_study.spec import DATASETS, RunSpec, from_flat
+from resnet_study.training.step import Batch, initial_state, make_train_step
+
+missing = kernels.why_not()
+native = pytest.mark.skipif(missing is not None, reason=f"no native kernels: {missing}")
+
+# Float32 sums of up to some 10^5 products, in another order than the reference.
+TOLERANCE = 3e-6
+
+
+def available() -> list[str]:
+    if missing is not None:
+        return []
+    best, names = kernels.instructions(), []
+    for name in ("avx512", "avx2", "baseline"):
+        try:
+            names.append(kernels.instructions(name))
+        except UserError:
+            continue
+    kernels.instructions(best)
+    return names
+
+
+@pytest.fixture(params=available() or ["none"])
+def instructions(request: pytest.FixtureRequest) -> Iterator[None]:
+    best = kernels.instructions()
+    kernels.instructions(request.param)
+    yield
+    kernels.instructions(best)
+
+
+def relative(a: Any, b: Any) -> float:
+    """Euclidean norm of the difference over that of b."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30))
+
+
+def reference(options: Options, signal: Signal, kernel: jax.Array) -> tuple[jax.Array, ...]:
+    """z, x, mean and variance as the documentation says, through XLA."""
+    x = signal.z
+    if signal.mean is not None:
+        x = (x - signal.mean) * signal.factor + signal.shift
+        x = jax.nn.relu(x if signal.skip is None else x + signal.skip)
+    z = xla_convolve(x, kernel, options.stride)
+    mean = jnp.mean(z, axis=(0, 1, 2))
+    return z, x, mean, jnp.mean(jnp.square(z - mean), axis=(0, 1, 2))
+
+
+def random_signal(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> Signal:
+    def draw(*size: int) -> jax.Array:
+        return jnp.asarray(rng.normal(size=size), jnp.float32)
+
+    if kind == "image":
+        return Signal(draw(*shape))
+    channels = shape[-1]
+    skip = draw(*shape) if kind == "skip" else None
+    return Signal(draw(*shape), draw(channels), draw(channels), draw(channels), skip)
+
+
+def check_layer(
+    seed: int, shape: tuple[int, int, int, int], outputs: int, stride: int, side: int, kind: str
+) -> None:
+    """Results and all gradients of one layer agree with XLA's."""
+    rng = np.random.default_rng(seed)
+    signal = random_signal(rng, shape, kind)
+    kernel = jnp.asarray(rng.normal(size=(side, side, shape[-1], outputs)) / side, jnp.float32)
+    options = Options(stride, keep=kind != "image")
+    expected = reference(options, signal, kernel)
+    weights = [jnp.asarray(rng.normal(size=v.shape), jnp.float32) for v in expected]
+    count = expected[0].size // outputs
+
+    def total(results: tuple[jax.Array | None, ...]) -> jax.Array:
+        # Mean and variance get as much weight as all the entries that they are made of.
+        scales = (1.0, 1.0, float(count), float(count))
+        products = zip(results, weights, scales, strict=True)
+        return sum(s * jnp.sum(r * w) for r, w, s in products if r is not None)  # type: ignore
+
+    def ours(signal: Signal, kernel: jax.Array, taps: Any) -> tuple[jax.Array, Any]:
+        out = layer(options, signal, kernel, taps)
+        return total((out.z, out.x, out.mean, out.variance)), out
+
+    def theirs(signal: Signal, kernel: jax.Array, offset: jax.Array) -> jax.Array:
+        z, x, _, _ = reference(options, signal, kernel)
+        z = z + offset
+        mean = jnp.mean(z, axis=(0, 1, 2))
+        variance = jnp.mean(jnp.square(z - mean), axis=(0, 1, 2))
+        return total((z, x if options.keep else None, mean, variance))
+
+    taps = (jnp.zeros(()), jnp.zeros(()))
+    ours_of = jax.jit(jax.value_and_grad(ours, argnums=(0, 1, 2), has_aux=True))
+    (_, out), (signal_gradient, kernel_gradient, tapped) = ours_of(signal, kernel, taps)
+    offset = jnp.zeros(expected[0].shape)
+    expected_gradients = jax.jit(jax.grad(theirs, argnums=(0, 1, 2)))(signal, kernel, offset)
+
+    for name, got, wanted in zip(
+        ("z", "x", "mean", "variance"),
+        (out.z, out.x, out.mean, out.variance),
+        expected,
+        strict=True,
+    ):
+        if got is not None:
+            assert relative(got, wanted) < TOLERANCE, name
+    for name in Signal._fields:
+        wanted = getattr(expected_gradients[0], name)
+        if wanted is not None:
+            assert relative(getattr(signal_gradient, name), wanted) < TOLERANCE, name
+    assert relative(kernel_gradient, expected_gradients[1]) < TOLERANCE
+    assert relative(tapped[1], jnp.linalg.norm(expected_gradients[2])) < TOLERANCE
+    if kind == "image":
+        assert int(out.inactive) == 0
+    else:
+        assert int(out.inactive) == int(jnp.sum(expected[1] == 0))
+    if kind == "skip":
+        # The gradient of the skip is that of the response.
+        response = jnp.linalg.norm(expected_gradients[0].skip)
+        assert relative(tapped[0], response) < TOLERANCE
+
+
+@native
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("kind", ["signal", "skip"])
+@pytest.mark.parametrize(
+    ("shape", "outputs", "stride"),
+    [
+        ((3, 32, 32, 16), 16, 1),
+        ((3, 32, 32, 16), 32, 2),
+        ((4, 16, 16, 32), 32, 1),
+        ((4, 16, 16, 32), 64, 2),
+        ((5, 8, 8, 64), 64, 1),
+        ((5, 8, 8, 16), 32, 2),
+        ((17, 4, 4, 32), 64, 2),
+        ((17, 2, 2, 64), 64, 1),
+    ],
+)
+def test_every_layer_of_the_networks_agrees_with_xla(
+    shape: tuple[int, int, int, int], outputs: int, stride: int, kind: str
+) -> None:
+    check_layer(0, shape, outputs, stride, 3, kind)
+
+
+@native
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**31),
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 19), st.integers(1, 19), st.integers(1, 40)),
+    outputs=st.integers(1, 40),
+    stride=st.integers(1, 2),
+    side=st.sampled_from([1, 3]),
+    kind=st.sampled_from(["image", "signal", "skip"]),
+)
+def test_any_shape_agrees_with_xla(
+    seed: int,
+    shape: tuple[int, int, int, int],
+    outputs: int,
+    stride: int,
+    side: int,
+    kind: str,
+) -> None:
+    check_layer(seed, shape, outputs, stride, side, kind)
+
+
+@native
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("kind", ["signal", "skip"])
+@pytest.mark.parametrize("shape", [(20, 8, 8, 64), (9, 2, 2, 13), (3, 1, 5, 7)])
+def test_pooling_agrees_with_xla(shape: tuple[int, int, int, int], kind: str) -> None:
+    rng = np.random.default_rng(1)
+    signal = random_signal(rng, shape, kind)
+    weights = jnp.asarray(rng.normal(size=(shape[0], shape[-1])), jnp.float32)
+
+    def theirs(signal: Signal) -> jax.Array:
+        response = (signal.z - signal.mean) * signal.factor + signal.shift
+        x = jax.nn.relu(response if signal.skip is None else response + signal.skip)
+        return jnp.sum(jnp.mean(x, axis=(1, 2)) * weights)
+
+    def ours(signal: Signal, tap: jax.Array) -> jax.Array:
+        return jnp.sum(pool(signal, tap)[0] * weights)
+
+    value, (gradient, norm) = jax.value_and_grad(ours, argnums=(0, 1))(signal, jnp.zeros(()))
+    wanted_value, wanted = jax.value_and_grad(theirs)(signal)
+    assert value == pytest.approx(float(wanted_value), rel=1e-5, abs=1e-4)
+    for got, expected in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted), strict=True):
+        assert relative(got, expected) < TOLERANCE
+    if kind == "skip":
+        assert relative(norm, jnp.linalg.norm(wanted.skip)) < TOLERANCE
+
+
+@native
+def test_variance_does_not_cancel() -> None:
+    """A mean 1,000 times the deviation leaves E[z²] - E[z]² no digits in float32."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(1000 + rng.normal(size=(16, 8, 8, 4)), jnp.float32)
+    kernel = jnp.zeros((3, 3, 4, 4)).at[1, 1].set(jnp.eye(4))
+    out = layer(Options(), Signal(x), kernel, (jnp.zeros(()), jnp.zeros(())))
+    assert relative(out.variance, np.var(np.asarray(x, np.float64), axis=(0, 1, 2))) < 1e-5
+
+
+@native
+def test_not_a_number_is_not_hidden() -> None:
+    z = jnp.zeros((2, 8, 8, 16)).at[1, 3, 3, 5].set(jnp.nan)
+    vector = jnp.ones(16)
+    signal = Signal(z, vector, vector, vector)
+    out = layer(Options(), signal, jnp.ones((3, 3, 16, 16)), (jnp.zeros(()), jnp.zeros(())))
+    assert bool(jnp.isnan(out.mean).all())
+    assert not bool(jnp.isnan(out.z[0]).any())
+
+
+@native
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_norms_neither_overflow_nor_vanish(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    shapes = ((3, 3, 16, 16), (10,), (1,), (64, 10))
+    tensors = [jnp.asarray(scale * rng.normal(size=s), jnp.float32) for s in shapes]
+    wanted = [np.linalg.norm(np.asarray(t, np.float64)) for t in tensors]
+    np.testing.assert_allclose(jax.jit(norms)(tensors), wanted, rtol=1e-6)
+    np.testing.assert_allclose(xla_norms(tensors), wanted, rtol=1e-6)
+
+
+@native
+def test_a_kernel_of_another_shape_is_refused() -> None:
+    with pytest.raises(Exception, match="a kernel is"):
+        jax.block_until_ready(convolve(jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 5, 4)), 1))
+
+
+def random_batch(data: str) -> Batch:
+    shape, rng = DATASETS[data], np.random.default_rng(0)
+    size = (128, shape.height, shape.width, shape.channels)
+    return Batch(
+        images=jnp.asarray(rng.integers(0, 256, size, np.uint8)),
+        labels=jnp.asarray(rng.integers(0, shape.classes, 128, np.int32)),
+        pixel_mean=jnp.full(size[1:], 0.5),
+        learning_rate=jnp.float32(0.01),
+        augmentation_key=jax.random.key(3),
+    )
+
+
+ARMS: list[dict[str, Any]] = [
+    {},
+    {"model.residual": False},
+    {"model.shortcut": "B"},
+    {"model.shortcut": "C"},
+    {"model.width": 10},
+    {"model.subsampling": "average"},
+    {"model.normalization": "none"},
+    {"model.normalization": "layer"},
+    {"model.normalization": "none", "model.branch_scaling": "fixup"},
+    {"model.block_order": "full-preactivation"},
+    {"model.activation": "tanh"},
+]
+
+
+@native
+@pytest.mark.parametrize("arm", ARMS, ids=str)
+def test_a_training_step_agrees_with_xla(arm: dict[str, Any]) -> None:
+    """Loss, every gradient (the first velocity), running statistics and every probe."""
+    spec, shape = from_flat({"model.depth": 8, **arm}), DATASETS["digits"]
+    results = {}
+    for choice in ("xla", "native"):
+        step = jax.jit(make_train_step(spec, shape, kernels=choice))  # type: ignore[arg-type]
+        state = initial_state(spec, shape, jax.random.key(0))
+        results[choice] = step(state, random_batch("digits"))
+    (wanted_state, wanted), (state, metrics) = results["xla"], results["native"]
+    assert abs(metrics.loss - wanted.loss) < 2e-6
+    for part in ("optimizer", "statistics"):
+        leaves = (jax.tree.leaves(getattr(s, part)) for s in (state, wanted_state))
+        for got, expected in zip(*leaves, strict=True):
+            assert relative(got, expected) < 2e-5
+    for name, expected in wanted.layers.items():
+        np.testing.assert_allclose(metrics.layers[name], expected, rtol=2e-5, atol=1e-7)
+
+
+@native
+@pytest.mark.parametrize("residual", [True, False])
+def test_evaluation_agrees_with_xla(residual: bool) -> None:
+    spec = from_flat({"model.depth": 20, "model.residual": residual})
+    model = Network(spec.model, DATASETS["digits"], jax.random.key(0))
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(50, 8, 8, 1)), jnp.float32)
+    logits = [model(images, train=False, kernels=k)[0] for k in ("xla", "native")]  # type: ignore
+    assert relative(logits[1], logits[0]) < 1e-5
+
+
+@native
+def test_the_paper_s_networks_take_the_fused_way_and_arms_do_not() -> None:
+    assert fusable(ModelSpec())
+    assert fusable(ModelSpec(residual=False))
+    assert not fusable(ModelSpec(normalization="none"))
+    assert not fusable(ModelSpec(batch_norm_images=64))
+
+
+TRAIN = """
+import hashlib, os, sys
+os.sched_setaffinity(0, {cores})
+from resnet_study import runtime
+runtime.prepare()
+import jax, numpy as np
+from resnet_study import kernels
+from resnet_study.spec import DATASETS, from_flat
+from resnet_study.training.step import initial_state, make_train_step
+sys.path.insert(0, {tests!r})
+from test_kernels import random_batch
+assert kernels.resolve("native") == "native"
+spec = from_flat({{"data.name": {data!r}, "model.depth": 14}})
+state = initial_state(spec, DATASETS[{data!r}], jax.random.key(0))
+step = jax.jit(make_train_step(spec, DATASETS[{data!r}], kernels="native"))
+for _ in range(3):
+    state, metrics = step(state, random_batch({data!r}))
+leaves = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((state, metrics)))
+print(hashlib.sha256(leaves).hexdigest())
+"""
+
+
+@native
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be restricted")
+@pytest.mark.parametrize("data", ["digits", "cifar10"])
+def test_training_gives_the_same_bits_on_one_core_and_on_several(data: str) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("this machine has one core")
+    tests = str(Path(__file__).parent)
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", TRAIN.format(tests=tests, data=data, cores=use)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        ).stdout
+        for use in (cores[:1], cores)
+    }
+    assert len(digests) == 1
+
+
+def test_without_a_library_auto_takes_xla_and_native_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(kernels, "LIBRARY", tmp_path / "absent.so")
+    kernels._load.cache_clear()
+    try:
+        assert kernels.resolve("auto") == "xla"
+        with pytest.raises(UserError, match=r"python -m resnet_study\.kernels"):
+            kernels.resolve("native")
+        (tmp_path / "absent.so").write_bytes(b"no library")
+        kernels._load.cache_clear()
+        with pytest.raises(UserError, match="other sources"):
+            kernels.resolve("native")
+    finally:
+        kernels._load.cache_clear()
+
+
+def test_native_kernels_are_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    assert kernels.resolve("auto") == "xla"
+    with pytest.raises(UserError, match="an accelerator is used"):
+        kernels.resolve("native")
+
+
+def test_without_a_compiler_building_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(BuildError, match="no C\\+\\+ compiler"):
+        build(tmp_path / "library.so")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho 'x.cpp:1: error: bad weather' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    with pytest.raises(BuildError, match="bad weather"):
+        build(tmp_path / "library.so")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", [True, False], ids=["compiler", "no compiler"])
+def test_a_wheel_can_be_built_with_and_without_a_compiler(compiler: bool, tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    environment = dict(os.environ)
+    if not compiler:
+        environment |= {"PATH": str(Path(sys.executable).parent), "CXX": ""}
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=root,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    import zipfile
+
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "resnet_study/kernels/native/layer.cpp" in names
+    if not compiler:
+        assert wheel.name.endswith("py3-none-any.whl")
+    elif missing is None:
+        assert "resnet_study/kernels/libresnet_study.so" in names
+        assert "none-any" not in wheel.name
+
+
+def test_kernels_are_no_part_of_a_spec() -> None:
+    assert "kernels" not in RunSpec().flat()
