@@ -8,35 +8,48 @@ networks on 8x8 images.
 
 from __future__ import annotations
 
+import argparse
+import functools
+from collections.abc import Callable
+from typing import Any
+
 from resnet_study import runtime
 
 runtime.pin_to_core(0)
 runtime.prepare()
 
 import jax  # noqa: E402
-from timing import interleaved, median_ms, ratio, verdict  # noqa: E402
+from timing import interleaved, median_ms, ratio, timed  # noqa: E402
 
 from resnet_study.models.layers import convolve  # noqa: E402
 
 
-def with_gradients(function):
+def with_gradients(function: Callable[[jax.Array, jax.Array], jax.Array]) -> Any:
     """Jitted forward pass and vector-Jacobian product."""
 
-    def both(x, kernel):
+    def both(x: jax.Array, kernel: jax.Array) -> Any:
         y, pull_back = jax.vjp(function, x, kernel)
         return y, pull_back(y)
 
     return jax.jit(both)
 
 
-def xla(x, kernel):
+def xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """XLA's own convolution."""
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
+def run(function: Any, *arguments: jax.Array) -> None:
+    """Call it and wait for what it computes."""
+    jax.block_until_ready(function(*arguments))
+
+
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     x = jax.random.normal(jax.random.key(0), (128, 2, 2, 64))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 64, 64))
     functions = {
@@ -44,12 +57,15 @@ def main() -> None:
         "convolution": with_gradients(xla),
     }
     seconds = interleaved(
-        {name: lambda f=f: jax.block_until_ready(f(x, kernel)) for name, f in functions.items()},
+        {
+            name: timed(functools.partial(run, function, x, kernel))
+            for name, function in functions.items()
+        },
         rounds=50,
     )
     for name, values in seconds.items():
         print(f"{name:12} {median_ms(values):6.2f} ms")
-    print("convolution / product", verdict(*ratio(seconds, "convolution", "product")))
+    print("convolution / product", ratio(seconds, "convolution", "product"))
 
 
 if __name__ == "__main__":

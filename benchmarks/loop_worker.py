@@ -1,0 +1,95 @@
+"""The project's training loop as a worker process: a long run, some seconds of it at a time.
+
+Each turn resumes the run from its checkpoint, trains for a while and stops it, as Ctrl-C and
+the same command again would. What is reported is the speed that the loop itself measures
+once everything is compiled; reading and writing of checkpoints is no part of it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from resnet_study import runtime
+
+runtime.prepare()
+
+import numpy as np  # noqa: E402
+from workers import peak_memory, serve  # noqa: E402
+
+from resnet_study.data import Dataset, Split, load_dataset  # noqa: E402
+from resnet_study.spec import RunSpec, from_flat  # noqa: E402
+from resnet_study.training.execution import Execution  # noqa: E402
+from resnet_study.training.loop import Options, Report, StopFlag, train  # noqa: E402
+
+RANDOM_IMAGES = 5000
+
+
+class Run:
+    """A run that is trained turn by turn.
+
+    Args:
+        values: of its spec, by dotted names.
+        folder: its run folder.
+        kernels: auto, xla or native.
+    """
+
+    def __init__(self, values: dict[str, Any], folder: str, kernels: str) -> None:
+        self.spec: RunSpec = from_flat(values)
+        self.dataset = dataset_of(self.spec)
+        self.folder = Path(folder)
+        self.execution = Execution(kernels=kernels)  # type: ignore[arg-type]
+
+    def turn(self, seconds: float) -> float:
+        """Images per second over so many seconds after the first second of training."""
+        stop, speed, until = StopFlag(), float("nan"), 0.0
+
+        def watch(report: Report) -> None:
+            nonlocal speed, until
+            now = time.monotonic()
+            until = until or now + seconds
+            speed = report.images_per_second
+            if now >= until:
+                stop.requested = True
+
+        options = Options(checkpoint_seconds=1e9, on_progress=watch, execution=self.execution)
+        summary = train(self.spec, self.dataset, self.folder, options, stop)
+        if summary["status"] != "stopped":
+            raise RuntimeError(f"the run is {summary['status']} after {summary['iterations']}")
+        return speed
+
+
+def dataset_of(spec: RunSpec) -> Dataset:
+    """The digits, or random images in the shape of CIFAR-10."""
+    if spec.data.name == "digits":
+        return load_dataset(spec.data, spec.seed)
+    rng = np.random.default_rng(0)
+
+    def split(examples: int) -> Split:
+        images = rng.integers(0, 256, (examples, 32, 32, 3), np.uint8)
+        return Split(images, rng.integers(0, 10, examples, np.int32))
+
+    train_split, test = split(RANDOM_IMAGES), split(128)
+    mean = np.full((32, 32, 3), 0.5, np.float32)
+    return Dataset("cifar10", train_split, split(128), test, mean, 10, "random images")
+
+
+current: Run
+
+
+def build(values: dict[str, Any], folder: str, kernels: str) -> None:
+    global current
+    current = Run(values, folder, kernels)
+
+
+def turn(seconds: float) -> float:
+    return current.turn(seconds)
+
+
+def memory() -> int:
+    return peak_memory()
+
+
+if __name__ == "__main__":
+    serve({f.__name__: f for f in (build, turn, memory)})

@@ -1,0 +1,396 @@
+"""Images per second of a full training step: this project against PyTorch.
+
+    python benchmarks/train_step.py                     # PyTorch from the `bench` extra
+    python benchmarks/train_step.py --torch-python PATH # or from another interpreter
+
+Forward, backward, batch normalisation with running statistics, SGD with momentum and weight
+decay, batch 128. Both sides have a process of their own and take turns (A B A B), several steps at
+a time; the one that waits sleeps. Before anything is timed, both must compute the same loss,
+gradients and updates from the same weights (`equality.py`); the command ends with exit code 1
+where they do not.
+
+This project runs as it trains: jitted step, donated state, with all per-layer statistics
+("probes") and, beside it, without. PyTorch records nothing. It runs in the fastest of its
+variants, which a short measurement before decides for each network: memory format, SGD in its
+foreach or fused form, torch.compile, and OpenMP threads that spin or sleep. It is given float
+images ready made, where this project normalises bytes in each step; neither side augments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import itertools
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from equality import (
+    MEANINGLESS,
+    NOISE_FACTOR,
+    batch_of,
+    conditioned,
+    differences,
+    noise_of,
+    save,
+    worst_errors,
+)
+from machine import about, busy_seconds, heading, table_row, write_results
+from sides import CHANNELS, Variant, inner, jax_worker, start_torch, torch_worker, turns
+from timing import Estimate, estimate, interleaved, ratio
+from variants import choose_variant, describe_variant, plain_variant
+from workers import Worker, WorkerError
+
+from resnet_study import runtime
+
+EXACT_IMAGES = 32
+"""Batch of the comparison in float64, which need not be the one that is timed."""
+DISTURBING = 0.05
+"""Share of the processor time, taken by what should be asleep, that is worth a warning."""
+
+
+class Case:
+    """One network, its files, and what was found about it.
+
+    Args:
+        network: depth, residual and channels.
+        size: side of the images in pixels.
+        folder: for weights, batches and what the comparison writes.
+        options: of the command line.
+
+    Attributes:
+        reference: what PyTorch computes in float64.
+        noise: errors that rounding alone makes, by kind.
+    """
+
+    def __init__(
+        self, network: dict[str, Any], size: int, folder: Path, options: argparse.Namespace
+    ) -> None:
+        self.network, self.size, self.folder, self.options = network, size, folder, options
+        family = "residual" if network["residual"] else "plain"
+        self.name = f"{family}-{network['depth']} {size}×{size}"
+        self.batch = self.write("batch", batch_of(size, network["channels"], options.batch))
+        images = min(EXACT_IMAGES, options.batch)
+        small = batch_of(size, network["channels"], images, two_valued=True)
+        self.small_batch = self.write("small", small)
+        self.reference: dict[str, np.ndarray] = {}
+        self.noise: dict[str, float] = {}
+
+    def path(self, name: str) -> str:
+        return str(self.folder / f"{name}.npz")
+
+    def write(self, name: str, arrays: dict[str, np.ndarray]) -> str:
+        save(self.path(name), arrays)
+        return self.path(name)
+
+    def checked(self, worker: Worker, name: str) -> dict[str, np.ndarray]:
+        """What the two steps from the conditioned weights compute in a worker."""
+        worker.call("load", weights=self.path("conditioned"))
+        worker.call("check", output=self.path(name))
+        return dict(np.load(self.path(name)))
+
+    def references(self) -> None:
+        """Compare in float64; keep PyTorch's result for the timed batch and its noise.
+
+        Raises:
+            Unequal: if this project and PyTorch do not train the same network.
+        """
+        with jax_worker("ours in float64", self.options, double=True) as ours:
+            ours.call(
+                "build", network=self.network, batch=self.small_batch, kernels="xla", probes=True
+            )
+            ours.call("initial", output=self.path("initial"))
+            save(self.path("conditioned"), conditioned(np.load(self.path("initial"))))
+            exact = self.checked(ours, "ours_exact")
+        results = []
+        with torch_worker(self.options) as theirs:
+            for batch, double in (
+                (self.small_batch, True),
+                (self.batch, True),
+                (self.batch, False),
+            ):
+                theirs.call(
+                    "build",
+                    network=self.network,
+                    batch=batch,
+                    variant=inner(plain_variant(False, "foreach")),
+                    device=self.options.device,
+                    precision=self.options.precision,
+                    double=double,
+                )
+                results.append(self.checked(theirs, "reference"))
+        self.compare("ours in float64", exact, results[0], exact=True)
+        self.reference = results[1]
+        self.noise = noise_of(results[2], results[1])
+        if NOISE_FACTOR * self.noise["gradient"] > MEANINGLESS:
+            print(
+                f"  rounding to {self.options.precision} alone moves gradients by "
+                f"{100 * self.noise['gradient']:.0f} %: what is timed is compared in loss and "
+                "running statistics, its gradients hardly"
+            )
+
+    def compare(
+        self, name: str, found: dict[str, np.ndarray], reference: dict[str, np.ndarray], exact: bool
+    ) -> None:
+        """Print the largest errors and refuse to go on where they are too large."""
+        wrong = differences(found, reference, exact=exact, noise=self.noise)
+        if wrong:
+            raise Unequal(f"{self.name}: {name} and PyTorch in float64: {'; '.join(wrong)}")
+        errors = ", ".join(
+            f"{kind} {error:.0e}" for kind, (error, _) in worst_errors(found, reference).items()
+        )
+        print(f"  same as PyTorch in float64: {name} ({errors})", flush=True)
+
+
+class Unequal(Exception):
+    """The two sides do not compute the same."""
+
+
+def measure(case: Case, kernels: list[str]) -> dict[str, Any]:
+    """Compare and time one network; prints as it goes.
+
+    Returns:
+        Images per second of each round, ratios, memory, PyTorch's variant.
+    """
+    options = case.options
+    print(case.name, flush=True)
+    with_torch, with_ours = options.only != "ours", options.only != "torch"
+    comparing = with_torch and with_ours
+    if comparing:
+        case.references()
+    variant: Variant | None = None
+    notes: list[str] = []
+    if with_torch and options.check:
+        variant = plain_variant(True, "fused")
+    elif with_torch:
+        variant, notes = choose_variant(case.network, case.batch, options)
+        for note in notes:
+            print(f"  PyTorch, {note}")
+    with contextlib.ExitStack() as stack:
+        workers: dict[str, Worker] = {}
+        if variant is not None:
+            workers["torch"] = stack.enter_context(torch_worker(options, variant["environment"]))
+            start_torch(workers["torch"], case.network, case.batch, variant, options)
+        for kind, probes in itertools.product(kernels if with_ours else [], (True, False)):
+            name = f"{kind}, {'with' if probes else 'without'} probes"
+            workers[name] = worker = stack.enter_context(jax_worker(name, options))
+            worker.call(
+                "build",
+                network=case.network,
+                batch=case.batch,
+                kernels=kind,
+                probes=probes,
+                precision=options.precision,
+            )
+        for name, worker in workers.items():
+            if comparing:
+                case.compare(name, case.checked(worker, "timed"), case.reference, exact=False)
+                worker.call("load", weights=case.path("initial"))
+        if options.check:
+            return {"network": {**case.network, "size": case.size}, "equal": True}
+        rounds, disturbance = take_turns(workers, options)
+        memory = {name: worker.call("memory") for name, worker in workers.items()}
+    result = {
+        "network": {**case.network, "size": case.size, "batch": options.batch},
+        "precision": options.precision,
+        "variant": describe_variant(variant) if variant else None,
+        "tried": notes,
+        "images_per_second": rounds,
+        "peak_bytes": memory,
+        "disturbance": disturbance,
+        "ratios": {
+            name: ratio(rounds, name, "torch").as_json()
+            for name in rounds
+            if name != "torch" and with_torch
+        },
+    }
+    show(result, rounds)
+    return result
+
+
+def take_turns(
+    workers: dict[str, Worker], options: argparse.Namespace
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Images per second of each worker and round, and what disturbed them.
+
+    Returns:
+        The speeds; and as shares of the cores' time what waiting workers took, at most in a
+        turn (``waiting``), and what everything else on the machine took over all (``others``).
+    """
+    functions = {name: turns(worker, options, options.turn) for name, worker in workers.items()}
+    waiting = [0.0]
+
+    def watched(name: str) -> Iterator[float]:
+        asleep = [worker for other, worker in workers.items() if other != name]
+        while True:
+            before = sum(worker.cpu_seconds() for worker in asleep)
+            speed = functions[name]()
+            took = sum(worker.cpu_seconds() for worker in asleep) - before
+            waiting.append(took / options.turn)
+            yield speed
+
+    watching = {name: watched(name) for name in workers}
+
+    def others() -> float:
+        return busy_seconds() - sum(worker.cpu_seconds() for worker in workers.values())
+
+    before, began = others(), time.perf_counter()
+    rounds = interleaved(
+        {name: functools.partial(next, watching[name]) for name in workers}, options.rounds
+    )
+    elapsed = (time.perf_counter() - began) * runtime.available_cores()
+    return rounds, {"waiting": max(waiting), "others": (others() - before) / elapsed}
+
+
+def show(result: dict[str, Any], rounds: dict[str, list[float]]) -> None:
+    """Print the result of one network."""
+    for name, values in rounds.items():
+        speed, peak = estimate(values), result["peak_bytes"][name] / 2**20
+        text = f"  {name:24} {speed.median:8.0f} images/s, peak {peak:6.0f} MiB"
+        if name == "torch":
+            text += f"   ({result['variant']})"
+        elif "torch" in rounds:
+            text += f"   ours / PyTorch {ratio(rounds, name, 'torch')}"
+        print(text)
+    for who, share in result["disturbance"].items():
+        if share > DISTURBING:
+            print(f"  {who}: {100 * share:.0f} % of the processor time; repeat it undisturbed")
+    print(flush=True)
+
+
+def markdown(results: list[dict[str, Any]]) -> None:
+    """Print the rows of the tables in README.md, one per network and kernels."""
+    print(
+        table_row(
+            "network",
+            "kernels",
+            "PyTorch, images/s",
+            "its variant",
+            "ours",
+            "ratio (spread)",
+            "without probes",
+            "ratio (spread)",
+            "peak MiB: PyTorch, ours",
+        )
+    )
+    print(table_row(*["---"] * 9))
+    for result in results:
+        rounds, network = result.get("images_per_second", {}), result["network"]
+        if "torch" not in rounds:
+            continue
+        family = "residual" if network["residual"] else "plain"
+        memory = {name: round(peak / 2**20) for name, peak in result["peak_bytes"].items()}
+        for kind in dict.fromkeys(name.partition(",")[0] for name in rounds if name != "torch"):
+            ours, bare = (f"{kind}, {how} probes" for how in ("with", "without"))
+            comparisons: list[Estimate] = [ratio(rounds, name, "torch") for name in (ours, bare)]
+            print(
+                table_row(
+                    f"{family}-{network['depth']}, {network['size']}×{network['size']}",
+                    kind,
+                    round(statistics.median(rounds["torch"])),
+                    result["variant"],
+                    round(statistics.median(rounds[ours])),
+                    comparisons[0],
+                    round(statistics.median(rounds[bare])),
+                    comparisons[1],
+                    f"{memory['torch']}, {memory[ours]}",
+                )
+            )
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--depths", type=int, nargs="+", default=[20, 56, 110], help="6n+2 (20 56 110)")
+    add("--sizes", type=int, nargs="+", default=[32, 8], choices=list(CHANNELS), help="of images")
+    add("--families", nargs="+", default=["plain", "residual"], choices=["plain", "residual"])
+    add(
+        "--kernels",
+        action="append",
+        choices=["auto", "xla", "native"],
+        help="of this project; may be given several times (auto)",
+    )
+    add("--batch", type=int, default=128, help="images per step (128)")
+    add("--rounds", type=int, default=7, help="turns of each side (7)")
+    add("--turn", type=float, default=1.5, help="seconds of a turn (1.5)")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="of both sides (cpu)")
+    add(
+        "--precision",
+        choices=["float32", "tf32"],
+        default="float32",
+        help="of convolutions, on both sides; tf32 needs --device=cuda (float32)",
+    )
+    add("--torch-python", default=sys.executable, help="interpreter that has PyTorch")
+    add("--torch-malloc", action="store_true", help="allow PyTorch this project's malloc settings")
+    add("--compile-limit", type=float, default=300, help="seconds for torch.compile; 0: leave out")
+    add("--check", action="store_true", help="compare both sides, time nothing")
+    add("--only", choices=["ours", "torch"], help="time one side alone, unchecked")
+    add("--json", type=Path, help="write all numbers to this file")
+    add("--markdown", action="store_true", help="print the rows of README.md's table at the end")
+    options = parser.parse_args(words)
+    if options.precision == "tf32" and options.device == "cpu":
+        parser.error("--precision=tf32 needs --device=cuda")
+    return options
+
+
+def torch_is_missing(options: argparse.Namespace) -> bool:
+    """Say how to install PyTorch where the interpreter has none."""
+    if options.only == "ours":
+        return False
+    code = f"import torch, sys; sys.exit({options.device == 'cuda'} > torch.cuda.is_available())"
+    try:
+        found = subprocess.run([options.torch_python, "-c", code], capture_output=True).returncode
+    except OSError:
+        found = 127
+    if found:
+        what = "no PyTorch with CUDA" if options.device == "cuda" else "no PyTorch"
+        print(
+            f"train_step.py: {options.torch_python} has {what}; pip install -e '.[bench]', or name "
+            "an interpreter that has it with --torch-python",
+            file=sys.stderr,
+        )
+    return found != 0
+
+
+def main() -> int:
+    options = arguments()
+    if torch_is_missing(options):
+        return 2
+    facts, kernels, versions = about(), ["xla"], {}
+    if options.only != "torch":
+        with jax_worker("ours", options) as worker:
+            chosen = options.kernels or ["auto"]
+            kernels = list(dict.fromkeys(worker.call("resolve", kernels=name) for name in chosen))
+            facts["ours"] = worker.call("describe")
+    if options.only != "ours":
+        with torch_worker(options) as worker:
+            facts["torch"] = worker.call("describe")
+            versions = {"torch": facts["torch"]["torch"]}
+    heading(facts, **versions)
+    results = []
+    for size, depth, family in itertools.product(options.sizes, options.depths, options.families):
+        network = {"depth": depth, "residual": family == "residual", "channels": CHANNELS[size]}
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                results.append(measure(Case(network, size, Path(folder), options), kernels))
+            except (Unequal, WorkerError) as error:
+                print(f"train_step.py: {error}", file=sys.stderr)
+                return 1
+        write_results(options.json, facts, results)
+    if options.markdown:
+        markdown(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
