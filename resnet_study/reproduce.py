@@ -13,6 +13,7 @@ from rich.table import Table
 
 from resnet_study import records, runtime, signals
 from resnet_study.analysis.claims import Finding, judge
+from resnet_study.analysis.paper_table import paper_table, paper_table_text
 from resnet_study.errors import UserError
 from resnet_study.figures import render
 from resnet_study.launch import read_sweep, run_local
@@ -160,6 +161,9 @@ def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Findin
     figures = render(study.figures, frames, folder / "figures")
     findings = judge(study.claims, frames)
     write_report(study, frames, findings, figures, folder)
+    table = paper_table(frames)
+    if len(table):
+        records.write_atomically(folder / "table6.md", paper_table_text(table))
     return findings
 
 

@@ -31,7 +31,7 @@ FLOORS = (
     {"analysis"},
     {"figures"},
     {"report", "wandb_mirror"},
-    {"reproduce"},
+    {"reproduce", "pieces", "thin"},
     {"cli"},
     {"__main__", "__init__"},
 )

@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from resnet_study.cli import commands, sweeps
+from resnet_study.cli import commands, pieces, sweeps
 from resnet_study.errors import UserError
 
 PROGRAM = "resnet-study"
@@ -28,6 +28,9 @@ SUBCOMMANDS: dict[str, Any] = {
     "sweep": sweeps.sweep,
     "status": sweeps.status,
     "reproduce": commands.reproduce,
+    "piece": pieces.piece,
+    "thin": pieces.thin,
+    "report": pieces.report,
     "figures": commands.figures,
     "claims": commands.claims,
     "compare": commands.compare,

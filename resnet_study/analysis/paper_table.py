@@ -1,0 +1,95 @@
+"""Test errors on CIFAR-10 beside Table 6 of He et al. 2015 and public reproductions."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from resnet_study import reference
+from resnet_study.analysis.frames import comparable_groups, ended, varying_fields
+from resnet_study.records import Frames
+
+ERRORS = ("train_error_last", "test_error_last", "test_error_selected", "test_error_best")
+"""Columns of the summaries that are averaged over seeds, in percent."""
+
+
+def paper_table(frames: Frames) -> pd.DataFrame:
+    """A row per network and setting of the paper's family, ended runs only.
+
+    Returns:
+        ``network, setting, n, parameters``, mean and ``_sd`` (n − 1) of each of `ERRORS`,
+        ``table6`` (test error; of ResNet-110 the mean of five runs), ``reproductions`` (text).
+        Empty where no run on CIFAR-10 with batch normalisation and He initialisation has ended.
+    """
+    frames = ended(frames)
+    runs = frames.runs
+    paper = (
+        (runs["data.name"] == "cifar10")
+        & (runs["model.normalization"] == "batch")
+        & (runs["model.initialization"] == "he")
+        & (runs["model.width"] == 16)
+    )
+    frames = frames._replace(runs=runs[paper])
+    published = _table6()
+    rows = []
+    fields = varying_fields(frames.runs)
+    for group in comparable_groups(frames) if len(frames.runs) else []:
+        setting = ", ".join(f"{f}={group.runs[f].iloc[0]}" for f in fields)
+        for (family, depth), some in group.runs.groupby(["family", "depth"]):
+            network = f"{'ResNet' if family == 'residual' else 'plain'}-{depth}"
+            row = {"network": network, "setting": setting, "n": len(some)}
+            row["parameters"] = some["parameters"].iloc[0] if "parameters" in some else None
+            for name in ERRORS:
+                values = pd.to_numeric(some[name]) if name in some else pd.Series(dtype=float)
+                row |= {name: values.mean(), f"{name}_sd": values.std()}
+            row["table6"] = published.get(network, math.nan)
+            row["reproductions"] = _reproductions(network)
+            rows.append((family, depth, row))
+    ordered = [row for *_, row in sorted(rows, key=lambda r: (r[0], r[1], r[2]["setting"]))]
+    return pd.DataFrame(ordered)
+
+
+def paper_table_text(table: pd.DataFrame) -> str:
+    """The table in Markdown."""
+    titles = ("training, last", "test, last", "test, selected", "test, best")
+    lines = [
+        "# Errors beside the paper and public reproductions",
+        "",
+        "Percent, mean ± standard deviation (number of seeds), runs that ended. *Selected*: at the "
+        "lowest validation error; *best* is chosen on the test set, hence optimistic. Table 6 of "
+        "He et al. 2015 (arXiv 1512.03385) has test errors of one run each, of ResNet-110 the mean "
+        "of five; reproductions as their READMEs state them.",
+        "",
+        f"| network | setting | parameters | {' | '.join(titles)} | Table 6 | reproductions |",
+        "|---" * (len(titles) + 5) + "|",
+    ]
+    for row in table.to_dict("records"):
+        cells = [
+            f"{row[name]:.2f} ± {row[f'{name}_sd']:.2f} ({row['n']})"
+            if row["n"] > 1
+            else f"{row[name]:.2f} (1)"
+            for name in ERRORS
+        ]
+        paper = "–" if math.isnan(row["table6"]) else f"{row['table6']:.2f}"
+        first = (row["network"], row["setting"] or "–", f"{row['parameters']:,.0f}")
+        words = (*first, *cells, paper, row["reproductions"] or "–")
+        lines.append(f"| {' | '.join(words)} |".replace("nan", "–"))
+    return "\n".join(lines) + "\n"
+
+
+def _table6() -> dict[str, float]:
+    table = reference.table6()
+    error = table["mean_percent"].fillna(table["test_error_percent"])
+    return {str(network): float(e) for network, e in zip(table["network"], error, strict=True)}
+
+
+def _reproductions(network: str) -> str:
+    table = reference.reproductions()
+    parts = []
+    for row in table[table["network"] == network].to_dict("records"):
+        spread = "" if pd.isna(row["std_percent"]) else f" ± {row['std_percent']:.2f}"
+        chosen = row["selection"].replace("-", " ")
+        error = f"{row['test_error_percent']:.2f}{spread}"
+        parts.append(f"{error} ({row['source']}, n = {row['runs']}, {chosen})")
+    return "; ".join(parts)

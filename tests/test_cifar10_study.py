@@ -1,0 +1,178 @@
+"""The path of the reference results on CIFAR-10, with real processes and a shortened schedule.
+
+A study of the same kind as `experiments.cifar10` is cut into pieces that are joined by nothing but
+the archive, thinned, and reported from the thinned records.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from resnet_study.records import find_runs, read_run, read_summary
+from resnet_study.reproduce import load_study, specs_of
+
+PROGRAM = """
+import sys
+from pathlib import Path
+root = Path(sys.argv.pop(1))
+sys.path.insert(0, str(root))
+from resnet_study import reproduce
+reproduce.ROOT = root
+from resnet_study.cli import main
+main()
+"""
+
+SHORT = """
+from experiments.tiny import Study
+STUDY = Study(
+    name="short", title="A short study", question="Does the path hold?",
+    sweeps=("short.yaml",), cost="seconds", expected="nothing", seed_by_seed=True,
+    figures=("error_against_depth", "training_curves", "gradient_ratio"),
+    claims=("residual_converges_faster", "gradients_explode_at_initialization_plain_bn"),
+)
+"""
+
+SWEEP = {
+    "command": ["${env}", "python", "-m", "resnet_study", "train", "${args}"],
+    "method": "grid",
+    "parameters": {
+        "seed": {"value": 0},
+        "model.depth": {"value": 8},
+        "model.residual": {"values": [False, True]},
+        "data.name": {"value": "synthetic"},
+        "data.batch_size": {"value": 16},
+        "schedule.iterations": {"value": 800},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the project with nothing but the short study."""
+    folder = tmp_path_factory.mktemp("clone")
+    (folder / "experiments").mkdir()
+    (folder / "sweeps").mkdir()
+    (folder / "experiments" / "__init__.py").touch()
+    (folder / "experiments" / "tiny.py").write_text("from resnet_study.study import Study\n")
+    (folder / "experiments" / "short.py").write_text(SHORT)
+    (folder / "sweeps" / "short.yaml").write_text(json.dumps(SWEEP))  # JSON is YAML
+    return folder
+
+
+def command(root: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-c", PROGRAM, str(root), *map(str, words)]
+    # One core, so that every process of the test computes the same bits.
+    core = min(os.sched_getaffinity(0))
+    return subprocess.run(
+        line,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )
+
+
+def check_same_bits(one: Path, other: Path) -> None:
+    folders = find_runs([one])
+    assert [f.name for f in folders] == [f.name for f in find_runs([other])]
+    for folder in folders:
+        a, b = read_run(folder), read_run(other / "runs" / folder.name)
+        pd.testing.assert_frame_equal(a.metrics, b.metrics, check_exact=True)
+        pd.testing.assert_frame_equal(a.layers, b.layers, check_exact=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_pieces_on_bare_machines_give_the_bits_of_one_long_run(root: Path, tmp_path: Path) -> None:
+    whole = command(root, "reproduce", "short", f"--results={tmp_path / 'whole'}", "--workers=2")
+    assert whole.returncode == 0, whole.stderr
+    state, said, pieces = tmp_path / "state.tar", "continues", 0
+    while "continues" in said:
+        pieces += 1
+        assert pieces < 20
+        results = tmp_path / f"machine{pieces}"
+        began = time.monotonic()
+        piece = command(
+            root,
+            *("piece", "short", "--minutes=0.15", "--workers=2"),
+            *(f"--results={results}", f"--state={state}"),
+        )
+        took = time.monotonic() - began
+        assert piece.returncode == 0, piece.stderr
+        said = piece.stdout
+        # 9 seconds, one chunk, a checkpoint, the archive, and the start of Python on a busy core.
+        assert took < 60, piece.stderr
+        if pieces == 1:
+            check_unfinished(root, results / "short", tmp_path)
+    assert pieces > 1, "the first piece did everything: nothing was joined"
+    assert "2 of 2 runs are done" in said
+    check_same_bits(results / "short", tmp_path / "whole" / "short")
+    attempts = [len(read_run(f).environment["previous"]) for f in find_runs([results])]
+    assert max(attempts) >= 1
+    # What is done needs no checkpoint to go on.
+    assert state.stat().st_size < 2e6
+
+
+def check_unfinished(root: Path, study: Path, tmp_path: Path) -> None:
+    """What a cut study leaves is labelled, reported, and used for no claim about the end."""
+    ids = [folder.name for folder in find_runs([study])]
+    unfinished = [n for n in ids if read_summary(study / "runs" / n)["status"] == "stopped"]
+    assert len(unfinished) == 2, "two workers share the core, so both runs are cut"
+    thinned = tmp_path / "thinned"
+    done = command(root, "thin", study, thinned)
+    assert done.returncode == 0, done.stderr
+    readme = (thinned / "README.md").read_text()
+    for name in unfinished:
+        assert re.search(rf"`{name}`: [\d,]+ of 800 iterations", readme)
+    assert not list(thinned.rglob("checkpoints"))
+    done = command(root, "report", "short", thinned)
+    assert done.returncode == 0, done.stderr
+    findings = (thinned / "findings.md").read_text()
+    assert "2 of 2 runs did not finish" in findings
+    verdicts = dict(re.findall(r"^### (\S+)\n\n\*\*([\w ]+)\.\*\*", findings, re.MULTILINE))
+    verdicts = {name.replace("\\", ""): verdict for name, verdict in verdicts.items()}
+    assert verdicts == {
+        "residual_converges_faster": "Undecided",  # about runs that ended: there are none
+        "gradients_explode_at_initialization_plain_bn": "Indicated",
+    }
+    for name in ("gradient_ratio", "training_curves"):
+        assert (thinned / "figures" / f"{name}.png").exists()
+    for words in (("claims", thinned), ("figures", thinned), ("compare", "error", thinned)):
+        done = command(root, *words, *(("--at_step=30",) if words[0] == "compare" else ()))
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_reproduce_stops_in_time_and_reports_what_there_is(root: Path, tmp_path: Path) -> None:
+    """Also where the time is over before anything was recorded."""
+    results = f"--results={tmp_path}"
+    done = command(root, "reproduce", "short", results, "--workers=1", "--minutes=0.001")
+    assert done.returncode == 0, done.stderr
+    assert "Time is up: 0 of 2 runs are done; the same command continues." in done.stdout
+
+
+def test_the_study_has_the_order_that_was_asked_for() -> None:
+    specs = specs_of(load_study("cifar10"))
+    seeds = [spec.seed for spec in specs]
+    assert seeds == sorted(seeds)
+    first = [spec for spec in specs if spec.seed == 0]
+    networks = [(s.family, s.model.depth) for s in first if s.model.normalization == "batch"]
+    assert networks == [(f, d) for d in (20, 56, 110, 44, 32) for f in ("plain", "residual")]
+    arms = [s.model for s in first[len(networks) :]]
+    assert {(m.residual, m.depth, m.initialization) for m in arms} == {
+        (r, d, i) for r in (False, True) for d in (20, 56) for i in ("lecun", "he")
+    }
+    assert {m.normalization for m in arms} == {"none"}
+    for spec in specs:
+        assert spec.schedule.iterations == 64_000
+        assert (spec.schedule.warmup_error > 0) == (spec.model.depth == 110)
+        assert (spec.probes.layers_every, spec.data.name) == (1280, "cifar10")
