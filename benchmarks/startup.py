@@ -5,9 +5,9 @@
 
 Every start is a process of its own, with a cache of its own (RESNET_STUDY_CACHE): *cold* begins
 with an empty one, *warm* is the next start with what the cold one left there. They alternate
-(cold, warm, cold, warm) and are each split into imports, building (weights and state; native
-kernels are compiled here when cold) and the first step, which compiles its program or reads it.
-A start that takes longer than the limit is ended and reported as such.
+(cold, warm, cold, warm) and are each split into imports, building (weights and state; the
+draws of each shape are compiled here when cold) and the first step, which compiles its program or
+reads it. A start that takes longer than the limit is ended and reported as such.
 """
 
 from __future__ import annotations

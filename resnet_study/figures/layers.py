@@ -12,7 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from resnet_study import reference
 from resnet_study.analysis import frames as selections
@@ -31,6 +31,7 @@ from resnet_study.figures.style import (
     key,
     letter,
     log1p_iterations,
+    log_ticks,
     new_figure,
     sequential,
     styled,
@@ -102,7 +103,7 @@ def gradient_profile(frames: Frames) -> Figure:
             if row == len(families) - 1:
                 panel.set_xlabel("layer")
         axes[row, 0].set_ylabel("‖∂L/∂z‖, last 3×3 = 1")
-    _log_ticks(axes[0, 0])
+    log_ticks(axes[0, 0])
     handles: list[Artist] = [key(f"iteration {thousands(s)}", color=colours[s]) for s in steps]
     if "plain" in families:
         handles.append(
@@ -199,7 +200,7 @@ def gradient_ratio(frames: Frames) -> Figure:
                 )
         panel.set_xlabel("iteration k, at log(1 + k)")
         letter(panel, index, title)
-    _log_ticks(axes[0, 0])
+    log_ticks(axes[0, 0])
     axes[0, 0].set_ylabel("norm, first / last 3×3 layer")
     handles: list[Artist] = [key(f"depth {d}", color=c, linewidth=2.4) for d, c in colours.items()]
     handles += [
@@ -266,7 +267,7 @@ def response_std(frames: Frames) -> Figure:
     if rows.response_std.max() > LOG_RANGE * rows.response_std.median():
         # A deep plain network that exploded in its first steps would flatten all others.
         axes[0, 0].set_yscale("log")
-        _log_ticks(axes[0, 0])
+        log_ticks(axes[0, 0])
     else:
         axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_xlim(left=0)
@@ -394,17 +395,6 @@ def _cell_edges(steps: np.ndarray) -> np.ndarray:
     middle = (at[1:] + at[:-1]) / 2
     first, last = at[0] - (middle[0] - at[0]), at[-1] + (at[-1] - middle[-1])
     return np.expm1(np.concatenate([[first], middle, [last]]))
-
-
-def _log_ticks(panel: Axes) -> None:
-    """Decades; 1, 2 and 5 of each where fewer than two decades are seen."""
-    low, high = panel.get_ylim()
-    panel.yaxis.set_minor_locator(NullLocator())
-    if high / low < 100:
-        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    else:
-        panel.yaxis.set_major_locator(LogLocator(numticks=7))
 
 
 def _say(panel: Axes, text: str) -> None:

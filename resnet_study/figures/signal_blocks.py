@@ -42,7 +42,6 @@ from resnet_study.figures.signal_panels import (
     depth_axis,
     depth_keys,
     draw_by_depth,
-    log_ticks,
     panels,
     require,
     shown_depths,
@@ -55,6 +54,7 @@ from resnet_study.figures.style import (
     finish,
     key,
     letter,
+    log_ticks,
     sequential,
     styled,
 )

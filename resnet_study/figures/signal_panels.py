@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter
 
 from resnet_study.errors import UserError
 from resnet_study.figures import material
@@ -83,17 +83,6 @@ def draw_by_depth(
     style = FAMILIES[family]
     look = {"color": style.colour, "linestyle": style.linestyle, "marker": style.marker, "ms": 4}
     return draw_table(panel, table, gid, look, geometric)
-
-
-def log_ticks(panel: Axes) -> None:
-    """Decades, as many as there is room for; 1, 2 and 5 of each where there are few."""
-    low, high = panel.get_ylim()
-    panel.yaxis.set_minor_locator(NullLocator())
-    if high / low < 100:
-        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    else:
-        panel.yaxis.set_major_locator(LogLocator(numticks=6))
 
 
 def draw_table(

@@ -39,7 +39,6 @@ from resnet_study.figures.signal_panels import (
     draw_by_depth,
     draw_table,
     family_keys,
-    log_ticks,
     panels,
     require,
     shown_depths,
@@ -53,6 +52,7 @@ from resnet_study.figures.style import (
     finish,
     key,
     letter,
+    log_ticks,
     sequential,
     styled,
 )

@@ -28,7 +28,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from resnet_study.records import Frames
 
@@ -230,6 +230,17 @@ def numeric_axis(panel: Axes, values: Sequence[float]) -> None:
     panel.xaxis.set_major_locator(FixedLocator(list(values)))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: thousands(x)))
+
+
+def log_ticks(panel: Axes) -> None:
+    """Decades, as many as there is room for; 1, 2 and 5 of each where there are few."""
+    low, high = panel.get_ylim()
+    panel.yaxis.set_minor_locator(NullLocator())
+    if high / low < 100:
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    else:
+        panel.yaxis.set_major_locator(LogLocator(numticks=6))
 
 
 def band(axes: Axes, x: Any, low: Any, high: Any, colour: str, alpha: float = 0.18) -> None:
