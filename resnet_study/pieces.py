@@ -99,23 +99,10 @@ def pack(folder: Path, run_ids: Sequence[str], archive: Path) -> int:
         Its size in bytes.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=archive.parent, prefix=f".{archive.name}.")
-    try:
-        # Weights and parquet files do not compress further.
-        with os.fdopen(handle, "wb") as stream:
-            with tarfile.open(fileobj=stream, mode="w") as tar:
-                for path in _needed(folder, run_ids):
-                    tar.add(path, str(path.relative_to(folder)))
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes private files.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(part, 0o666 & ~umask)
-        os.replace(part, archive)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    # Uncompressed: weights and parquet files do not shrink further.
+    with records.replacing(archive) as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for path in _needed(folder, run_ids):
+            tar.add(path, str(path.relative_to(folder)))
     return archive.stat().st_size
 
 
