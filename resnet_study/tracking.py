@@ -80,7 +80,7 @@ def under_agent(environment: Mapping[str, str] = os.environ) -> bool:
 class Tracker:
     """Takes what `RunWriter` takes; this one drops it."""
 
-    def start(self, spec: RunSpec, folder: Path, resume_step: int | None) -> dict[str, Any]:
+    def start(self, spec: RunSpec, folder: Path) -> dict[str, Any]:
         """Begin a run; returns what ``environment.json`` should hold about it."""
         return {}
 
@@ -126,7 +126,7 @@ class WandbTracker(Tracker):
         self._problem: str | None = None
         self._warned = False
 
-    def start(self, spec: RunSpec, folder: Path, resume_step: int | None) -> dict[str, Any]:
+    def start(self, spec: RunSpec, folder: Path) -> dict[str, Any]:
         if self._process is None:
             self._process = _start_mirror()
             for work in (self._send, self._listen):
@@ -144,7 +144,6 @@ class WandbTracker(Tracker):
             **record,
             run_id=spec.run_id,
             config={"run_id": spec.run_id, "family": spec.family, **spec.to_dict()},
-            resumed=resume_step is not None,
             group=study.name,
             # wandb adds wandb/ to it; one place for a whole study.
             directory=os.environ.get("WANDB_DIR") or str(study),

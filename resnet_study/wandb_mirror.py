@@ -78,15 +78,15 @@ class _Mirror:
 
         self.end(1)
         self.lock = _sole_mirror(Path(message["directory"]), message["id"])
-        online = message["mode"] == "online"
         self.run = wandb.init(
             project=message["project"],
             id=message["id"],
             name=message["run_id"],
             group=None if message["sweep"] else message["group"],
             config=message["config"],
-            # A run that starts afresh replaces what an earlier attempt had shown.
-            resume="allow" if online and (message["resumed"] or message["sweep"]) else None,
+            # Also where training starts afresh: without it wandb appends to the history of an
+            # earlier attempt that was killed before its first checkpoint (wandb issue 6216).
+            resume="allow" if message["mode"] == "online" else None,
             mode=message["mode"],
             dir=message["directory"],
             settings=wandb.Settings(silent=True, console="off", init_timeout=INIT_SECONDS),
@@ -97,10 +97,10 @@ class _Mirror:
             (message["run_id"], Path(message["folder"])) if message["artifact"] else None
         )
         self.row, self.evaluated, self.layers = {}, False, None
-        # After a kill the records go back to the checkpoint, and those rows come again. wandb
-        # starts after the last step of the history that its server has; its summary may lag.
-        again = message["resumed"] and self.run.resumed
-        self.shown_until = self.run.step - 1 if again else -1
+        # After a kill the records go back to the checkpoint, or to the start, and those rows come
+        # again. wandb starts after the last step of the history that its server has; its summary
+        # may lag.
+        self.shown_until = self.run.step - 1 if self.run.resumed else -1
         self.began, self.drawing = time.monotonic(), DRAWING_SECONDS
 
     def metrics(

@@ -209,7 +209,7 @@ def test_rows_are_taken_at_once_however_slow_wandb_is(tmp_path: Path, fake: Any)
     fake(on_init="time.sleep(1000)")
     warnings: list[str] = []
     tracker = WandbTracker(Tracking("offline"), warnings.append, close_seconds=0.1)
-    tracker.start(from_flat(TINY), tmp_path / "study" / "runs" / "run", None)
+    tracker.start(from_flat(TINY), tmp_path / "study" / "runs" / "run")
     probes = {"activation_gradient_norm": np.ones(110)}
     layers = [("stem", 0, 0)] * 110
     began = time.monotonic()
@@ -228,7 +228,7 @@ def test_one_process_shows_many_runs_and_the_signals_of_a_stop_spare_it(
     tracker = WandbTracker(Tracking("offline"), pytest.fail)
     for seed in (0, 1):
         spec = from_flat({**TINY, "seed": seed})
-        tracker.start(spec, tmp_path / "study" / "runs" / spec.run_id, None)
+        tracker.start(spec, tmp_path / "study" / "runs" / spec.run_id)
         process = tracker._process
         assert process is not None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
@@ -248,7 +248,7 @@ def test_when_training_is_killed_the_last_rows_still_arrive(tmp_path: Path, fake
         "from resnet_study.spec import RunSpec\n"
         "from resnet_study.tracking import Tracking, WandbTracker\n"
         "tracker = WandbTracker(Tracking('offline'), print)\n"
-        "tracker.start(RunSpec(), pathlib.Path(sys.argv[1]), None)\n"
+        "tracker.start(RunSpec(), pathlib.Path(sys.argv[1]))\n"
         "tracker.log_metrics(4, 1.0, 'train', loss=1.0, error=90.0)\n"
         "time.sleep(0.5)  # the thread that sends\n"
         "os.kill(os.getpid(), 9)\n"
@@ -291,7 +291,7 @@ def test_an_unknown_mode_is_refused() -> None:
 def test_off_starts_nothing(tmp_path: Path) -> None:
     tracker = make_tracker(Tracking("off"), pytest.fail)
     assert type(tracker) is Tracker
-    assert tracker.start(from_flat(TINY), tmp_path, None) == {}
+    assert tracker.start(from_flat(TINY), tmp_path) == {}
     tracker.log_metrics(0, 0.0, "train", loss=1.0)
     tracker.log_layers(0, [], {})
     tracker.finish({})
@@ -320,14 +320,14 @@ class Shown:
         self.ended.append(exit_code)
 
 
-def mirror(monkeypatch: pytest.MonkeyPatch, folder: Path, shown: Shown, resumed: bool) -> Any:
+def mirror(monkeypatch: pytest.MonkeyPatch, folder: Path, shown: Shown) -> Any:
     """A mirror in this process, started on a run."""
     settings = {"Table": lambda columns, data: data, "Image": lambda picture: picture}
     module = types.SimpleNamespace(init=lambda **_: shown, Settings=dict, **settings)
     monkeypatch.setitem(sys.modules, "wandb", module)
     made = wandb_mirror._Mirror()
     message = dict.fromkeys(("project", "id", "run_id", "group", "config", "folder"))
-    more = {"directory": str(folder), "resumed": resumed, "artifact": False}
+    more = {"directory": str(folder), "artifact": False}
     made.start({**message, **more, "mode": "online", "sweep": "s1"})
     return made
 
@@ -337,7 +337,7 @@ def test_a_resumed_run_shows_no_iteration_twice(
 ) -> None:
     """Killed at iteration 8, it goes on from a checkpoint at 4."""
     shown = Shown(step=9)
-    made = mirror(monkeypatch, tmp_path, shown, resumed=True)
+    made = mirror(monkeypatch, tmp_path, shown)
     for step in (6, 8, 10):
         made.metrics(step, 0.0, "train", {"error": 1.0}, None)
     made.finish({"status": "stopped"}, None)
@@ -349,15 +349,15 @@ def test_a_resumed_run_shows_no_iteration_twice(
 def test_a_mirror_waits_for_the_one_of_an_earlier_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = mirror(monkeypatch, tmp_path, Shown(step=0), resumed=False)
+    first = mirror(monkeypatch, tmp_path, Shown(step=0))
     monkeypatch.setattr(wandb_mirror, "ORPHAN_SECONDS", 0.3)
     began = time.monotonic()
-    second = mirror(monkeypatch, tmp_path, Shown(step=0), resumed=True)
+    second = mirror(monkeypatch, tmp_path, Shown(step=0))
     assert time.monotonic() - began >= 0.3
     for one in (second, first):
         one.end(0)
     began = time.monotonic()
-    mirror(monkeypatch, tmp_path, Shown(step=0), resumed=True).end(0)
+    mirror(monkeypatch, tmp_path, Shown(step=0)).end(0)
     assert time.monotonic() - began < 0.3
 
 
@@ -365,7 +365,7 @@ def test_pictures_take_a_hundredth_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = Shown(step=0)
-    made = mirror(monkeypatch, tmp_path, shown, resumed=False)
+    made = mirror(monkeypatch, tmp_path, shown)
     clock = [0.0]
 
     def draw(step: int, norms: list[float]) -> str:

@@ -145,14 +145,23 @@ def test_a_stopped_run_goes_back_to_the_sweep_and_resumes(
     assert run.summary["test/error"] == recorded.summary["test_error_last"]
 
 
+@pytest.mark.parametrize("checkpointed", [True, False])
 def test_a_killed_run_continues_under_its_own_id_online(
-    tmp_path: Path, server: WandbServer, environment: dict[str, str]
+    tmp_path: Path, server: WandbServer, environment: dict[str, str], checkpointed: bool
 ) -> None:
+    """From its checkpoint, or afresh where it had none yet; no row is shown twice."""
     flags = [f"--{name}={value}" for name, value in LONG.items()]
-    words = ["resnet-study", "train", *flags, "--wandb=online", "--checkpoint_seconds=1"]
-    words.append("--results=results/s")
+    words = ["resnet-study", "train", *flags, "--wandb=online", "--results=results/s"]
+    words.append(f"--checkpoint_seconds={1 if checkpointed else 1000}")
+
+    def due() -> bool:
+        found = [path.name for path in (tmp_path / "results").glob("s/runs/*/checkpoints/*")]
+        if checkpointed:
+            return any(name.isdigit() for name in found)
+        return any(iterations(run, "train/error") for run in list(server.runs.values()))
+
     process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
-    wait_until(lambda: any((tmp_path / "results").glob("s/runs/*/checkpoints/[0-9]*")), process)
+    wait_until(due, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert call(tmp_path, environment, *words).returncode == 0
@@ -160,6 +169,7 @@ def test_a_killed_run_continues_under_its_own_id_online(
     (folder,) = (tmp_path / "results" / "s" / "runs").iterdir()
     assert run.name == run.display_name == folder.name
     assert iterations(run, "train/error") == list(range(50, 2001, 50))
+    assert iterations(run, "test/error") == [0, 1000, 2000]
     assert run.exit_code == 0
 
 

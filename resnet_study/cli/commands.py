@@ -98,7 +98,7 @@ def train(
             summary = train_run(spec, dataset, folder, options, stop)
         if finished_before and under_agent():
             # wandb's server asked for a run that is there: let it know the result.
-            tracker.start(spec, folder, None)
+            tracker.start(spec, folder)
             tracker.finish(summary)
     print(_summary_line(summary))
     print(folder)

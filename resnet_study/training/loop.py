@@ -213,7 +213,7 @@ class _Loop:
         if self.main:
             environment = describe(options.command, dataset.source)
             environment["execution"] = self.devices.record()
-            environment |= options.tracker.start(spec, folder, start.resume)
+            environment |= options.tracker.start(spec, folder)
             self.writer = RunWriter(folder, spec, environment, start.resume)
         self.began = self.fetched_at = time.monotonic()
         self.steady: tuple[int, float] | None = None
