@@ -30,7 +30,7 @@ def write_run(study: Path, seed: int, residual: bool, until: int = ITERATIONS) -
         seed=seed,
     )
     random = np.random.default_rng(seed)
-    writer = RunWriter(study / "runs" / spec.run_id, spec, {"git": "x"})
+    writer = RunWriter(study / "runs" / spec.run_id, spec, {"data": "CIFAR-10 (JPEG)"})
     layers = [(f"layer{i}", 1, i) for i in range(20)]
     for step in recorded_steps(ITERATIONS, int(spec.probes.layers_every)):
         if step <= until:
@@ -124,7 +124,7 @@ def test_the_table_stands_beside_the_paper_and_counts_only_the_ended(study: Path
     assert table.loc["ResNet-20", "test_error_last_sd"] == 1.0
     assert "8.51 ± 0.22 (nabla0001/resnet, n = 5, last)" in table.loc["ResNet-20", "reproductions"]
     text = paper_table_text(table.reset_index())
-    assert "| ResNet-20 | – | 269,722 | 9.00 ± 1.00 (3) | 9.00 ± 1.00 (3) | – " in text
+    assert "| ResNet-20 | CIFAR-10 (JPEG) | 6,400 | – | 269,722 | 9.00 ± 1.00 (3) | 9.0" in text
     assert "nan" not in text
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from resnet_study import reference
 from resnet_study.analysis.frames import comparable_groups, ended, varying_fields
-from resnet_study.records import Frames
+from resnet_study.records import Frames, read_environment
 
 ERRORS = ("train_error_last", "test_error_last", "test_error_selected", "test_error_best")
 """Columns of the summaries that are averaged over seeds, in percent."""
@@ -18,7 +20,8 @@ def paper_table(frames: Frames) -> pd.DataFrame:
     """A row per network and setting of the paper's family, ended runs only.
 
     Returns:
-        ``network, setting, n, parameters``, mean and ``_sd`` (n − 1) of each of `ERRORS`,
+        ``network, images`` (their source, such as "CIFAR-10 (JPEG)"), ``iterations, setting, n,
+        parameters``, mean and ``_sd`` (n − 1) of each of `ERRORS`,
         ``table6`` (test error; of ResNet-110 the mean of five runs), ``reproductions`` (text).
         Empty where no run on CIFAR-10 with batch normalisation and He initialisation has ended.
     """
@@ -38,7 +41,13 @@ def paper_table(frames: Frames) -> pd.DataFrame:
         setting = ", ".join(f"{f}={group.runs[f].iloc[0]}" for f in fields)
         for (family, depth), some in group.runs.groupby(["family", "depth"]):
             network = f"{'ResNet' if family == 'residual' else 'plain'}-{depth}"
-            row = {"network": network, "setting": setting, "n": len(some)}
+            row: dict[str, Any] = {
+                "network": network,
+                "images": _images(some["folder"]),
+                "iterations": int(some["schedule.iterations"].iloc[0]),
+                "setting": setting,
+                "n": len(some),
+            }
             row["parameters"] = some["parameters"].iloc[0] if "parameters" in some else None
             for name in ERRORS:
                 values = pd.to_numeric(some[name]) if name in some else pd.Series(dtype=float)
@@ -53,16 +62,20 @@ def paper_table(frames: Frames) -> pd.DataFrame:
 def paper_table_text(table: pd.DataFrame) -> str:
     """The table in Markdown."""
     titles = ("training, last", "test, last", "test, selected", "test, best")
+    columns = ["network", "images", "iterations", "setting", "parameters", *titles]
+    columns += ["Table 6", "reproductions"]
     lines = [
         "# Errors beside the paper and public reproductions",
         "",
         "Percent, mean ± standard deviation (number of seeds), runs that ended. *Selected*: at the "
         "lowest validation error; *best* is chosen on the test set, hence optimistic. Table 6 of "
         "He et al. 2015 (arXiv 1512.03385) has test errors of one run each, of ResNet-110 the mean "
-        "of five; reproductions as their READMEs state them.",
+        "of five; reproductions as their READMEs state them. The paper trained for 64,000 "
+        "iterations on the original images, with batch normalisation over the 64 images of each "
+        "of two GPUs: compare with that in mind.",
         "",
-        f"| network | setting | parameters | {' | '.join(titles)} | Table 6 | reproductions |",
-        "|---" * (len(titles) + 5) + "|",
+        f"| {' | '.join(columns)} |",
+        "|---" * len(columns) + "|",
     ]
     for row in table.to_dict("records"):
         cells = [
@@ -72,10 +85,24 @@ def paper_table_text(table: pd.DataFrame) -> str:
             for name in ERRORS
         ]
         paper = "–" if math.isnan(row["table6"]) else f"{row['table6']:.2f}"
-        first = (row["network"], row["setting"] or "–", f"{row['parameters']:,.0f}")
-        words = (*first, *cells, paper, row["reproductions"] or "–")
+        words = (
+            row["network"],
+            row["images"],
+            f"{row['iterations']:,}",
+            row["setting"] or "–",
+            f"{row['parameters']:,.0f}",
+            *cells,
+            paper,
+            row["reproductions"] or "–",
+        )
         lines.append(f"| {' | '.join(words)} |".replace("nan", "–"))
     return "\n".join(lines) + "\n"
+
+
+def _images(folders: pd.Series) -> str:
+    """Where the images came from, as every run's environment says."""
+    labels = [read_environment(Path(folder)).get("data", "unknown") for folder in folders]
+    return ", ".join(dict.fromkeys(labels))
 
 
 def _table6() -> dict[str, float]:
