@@ -24,6 +24,7 @@ from resnet_study.environment import describe as describe_environment  # noqa: E
 from resnet_study.kernels import Choice  # noqa: E402
 from resnet_study.kernels import resolve as resolve_kernels  # noqa: E402
 from resnet_study.spec import DATASETS, DatasetShape, RunSpec, from_flat  # noqa: E402
+from resnet_study.training.execution import set_dispatch  # noqa: E402
 from resnet_study.training.loop import keys_of  # noqa: E402
 from resnet_study.training.step import (  # noqa: E402
     Batch,
@@ -112,6 +113,7 @@ class Training:
     ) -> None:
         content = np.load(batch)
         self.spec, self.shape = spec_of(network, len(content["labels"]), precision)
+        set_dispatch(self.spec)
         self.keys = keys_of(0)
         self.batch = Batch(
             images=jnp.asarray(content["images"]),

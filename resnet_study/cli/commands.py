@@ -85,7 +85,7 @@ def train(
 
     folder = results / "runs" / spec.run_id
     dataset = _load(spec, cifar10)
-    if not is_main():
+    if distributed and not is_main():
         with StopFlag().listening(signal.SIGINT, signal.SIGTERM) as stop:
             summary = train_run(spec, dataset, folder, Options(execution=execution), stop)
         return 130 if summary["status"] == "stopped" else 0
