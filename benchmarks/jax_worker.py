@@ -24,7 +24,7 @@ from resnet_study.environment import describe as describe_environment  # noqa: E
 from resnet_study.kernels import Choice  # noqa: E402
 from resnet_study.kernels import resolve as resolve_kernels  # noqa: E402
 from resnet_study.spec import DATASETS, DatasetShape, RunSpec, from_flat  # noqa: E402
-from resnet_study.training.execution import set_dispatch  # noqa: E402
+from resnet_study.training.execution import save_memory  # noqa: E402
 from resnet_study.training.loop import keys_of  # noqa: E402
 from resnet_study.training.step import (  # noqa: E402
     Batch,
@@ -101,6 +101,7 @@ class Training:
         kernels: auto, xla or native.
         probes: whether all statistics are computed.
         precision: of convolutions, float32 or tf32.
+        waits: whether a step ends before the next is dispatched; None: as training decides.
 
     Attributes:
         metrics: of the last step.
@@ -109,11 +110,19 @@ class Training:
     metrics: Any = None
 
     def __init__(
-        self, network: dict[str, Any], batch: str, kernels: str, probes: bool, precision: str
+        self,
+        network: dict[str, Any],
+        batch: str,
+        kernels: str,
+        probes: bool,
+        precision: str,
+        waits: bool | None,
     ) -> None:
         content = np.load(batch)
         self.spec, self.shape = spec_of(network, len(content["labels"]), precision)
-        set_dispatch(self.spec)
+        save_memory(self.spec)
+        if waits is not None:
+            jax.config.update("jax_cpu_enable_async_dispatch", not waits)
         self.keys = keys_of(0)
         self.batch = Batch(
             images=jnp.asarray(content["images"]),
@@ -180,10 +189,15 @@ training: Training
 
 
 def build(
-    network: dict[str, Any], batch: str, kernels: str, probes: bool, precision: str = "float32"
+    network: dict[str, Any],
+    batch: str,
+    kernels: str,
+    probes: bool,
+    precision: str = "float32",
+    waits: bool | None = None,
 ) -> None:
     global training
-    training = Training(network, batch, kernels, probes, precision)
+    training = Training(network, batch, kernels, probes, precision, waits)
 
 
 def initial(output: str) -> None:
@@ -205,10 +219,10 @@ def run(steps: int) -> float:
 
 def memory() -> int:
     """Peak bytes, on the accelerator if there is one."""
-    device = jax.devices()[0]
-    if device.platform == "cpu":
+    # Asking jax would start it, too early for `save_memory`.
+    if runtime.uses_cpu():
         return peak_memory()
-    return int((device.memory_stats() or {}).get("peak_bytes_in_use", 0))
+    return int((jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0))
 
 
 def resolve(kernels: str) -> str:

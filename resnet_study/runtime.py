@@ -27,6 +27,8 @@ _MALLOC_VARIABLES = ("MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_P
 # Parameter numbers of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
+KEPT = "keeps its pages"
+
 _settings: dict[str, str] = {}
 
 
@@ -94,6 +96,12 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def return_pages() -> None:
+    """Give the system back, once, what malloc holds free, if `prepare` let it keep its pages."""
+    if _settings.get("allocator") == KEPT:
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _keep_pages() -> str:
     """Let malloc keep the pages that XLA gives back after every step.
 
@@ -114,7 +122,7 @@ def _keep_pages() -> str:
         (_M_TOP_PAD, 256 << 20),
     )
     refused = [number for number, value in options if libc.mallopt(number, value) != 1]
-    return f"mallopt refused {refused}" if refused else "keeps its pages"
+    return f"mallopt refused {refused}" if refused else KEPT
 
 
 def _set_fusion_flag() -> str:

@@ -175,7 +175,9 @@ class TestWorkers:
             assert worker.process.poll() is not None
 
 
-@pytest.mark.parametrize("name", ["train_step", "probes", "startup", "sweep", "convolution"])
+@pytest.mark.parametrize(
+    "name", ["train_step", "probes", "startup", "memory", "sweep", "convolution"]
+)
 def test_help(name: str) -> None:
     done = run(name, "--help")
     assert done.returncode == 0, done.stderr
@@ -292,6 +294,11 @@ def test_train_step_end_to_end(tmp_path: Path) -> None:
     ("name", "words", "expected"),
     [
         ("startup", "--depths 8 --sizes 8 --kernels xla --rounds 1 --batch 16", "warm: "),
+        (
+            "memory",
+            "--depths 8 --sizes 8 --rounds 2 --turn 0.1 --batch 16",
+            "time no conclusion from 2 rounds",
+        ),
         ("sweep", "--workers 1 --depths 8 --iterations 2 --rounds 1", "runs per hour"),
         (
             "probes",

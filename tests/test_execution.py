@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 from resnet_study.spec import from_flat
 from resnet_study.training import execution
-from resnet_study.training.execution import set_dispatch
+from resnet_study.training.execution import save_memory
 
 RUN = """
 import sys
@@ -56,6 +57,49 @@ def test_large_networks_wait(
 
     seen = {}
     monkeypatch.setattr(jax.config, "update", seen.__setitem__)
-    set_dispatch(from_flat(flat))
+    save_memory(from_flat(flat))
     assert seen == {"jax_cpu_enable_async_dispatch": not waits}
     assert execution.WAIT_FROM == 2**24
+
+
+COMPILES = """
+from pathlib import Path
+import numpy as np
+from resnet_study import runtime
+kept = runtime.prepare()["allocator"] == runtime.KEPT
+import jax
+from resnet_study.spec import RunSpec
+from resnet_study.training.execution import save_memory
+
+def mib():
+    (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x]
+    return int(line.split()[1]) / 1024
+
+for _ in range(2):
+    save_memory(RunSpec())
+jax.numpy.ones(3).block_until_ready()
+pieces = [np.ones(50_000, np.uint8) for _ in range(4000)]
+last = np.ones(50_000, np.uint8)
+full = mib()
+del pieces
+freed = mib()
+jax.jit(lambda x: x + 1)(3)
+print(int(kept), round(full - freed), round(freed - mib()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_a_compilation_leaves_goes_back_to_the_system() -> None:
+    words = [sys.executable, "-c", COMPILES]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC")}
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**environment, "JAX_PLATFORMS": "cpu"},
+    )
+    kept, freed, returned = map(int, done.stdout.split())
+    if kept:
+        assert freed < 20
+        assert returned > 150

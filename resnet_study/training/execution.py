@@ -6,6 +6,7 @@ that was begun one way is continued that way or not at all (`resnet_study.traini
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 
@@ -17,8 +18,11 @@ from resnet_study.spec import DATASETS, RunSpec
 COORDINATOR = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """Environment variables that tell a process its place where nothing else does."""
 
+COMPILED = "/jax/core/compile/backend_compile_duration"
+"""What jax reports when a program is compiled or read from the cache, before it runs."""
+
 WAIT_FROM = 2**24
-"""Values in the widest feature maps of a batch, over all layers; see `set_dispatch`."""
+"""Values in the widest feature maps of a batch, over all layers; see `save_memory`."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +47,40 @@ class Execution:
             raise UserError(f"--devices={self.devices}: at least 1 is needed")
 
 
-def set_dispatch(spec: RunSpec) -> None:
-    """Keep one set of temporaries in memory, not three, where a network is large.
+def save_memory(spec: RunSpec) -> None:
+    """Make this process hold less memory on a CPU. Changes no number.
 
-    By default XLA:CPU takes the temporaries of a step when it is dispatched, while those of the
+    What a compilation leaves free goes back to the system: it is in pieces too small for the
+    temporaries of a step. And one set of these is kept, not three, where a network is large: by
+    default XLA:CPU takes the temporaries of a step when it is dispatched, while those of the
     step before are in use, and glibc finds them a third place after that. If a step ends before
     the next one is dispatched, one place serves all. That costs nothing measurable where steps
-    are long, and up to a tenth of the speed where they take milliseconds.
+    are long, and up to a tenth of the speed where they take milliseconds
+    (``benchmarks/memory.py``).
 
-    Counts for the whole process, if nothing was computed in it yet; changes no number.
+    Counts for the whole process; the second part only if nothing was computed in it yet.
 
     Args:
         spec: of the first run.
     """
     import jax
 
+    _return_pages_after_compilations()
     shape, width = DATASETS[spec.data.name], spec.model.width
     pixels = spec.data.batch_size * shape.height * shape.width
     small = pixels * width * spec.model.depth < WAIT_FROM
     jax.config.update("jax_cpu_enable_async_dispatch", small)
+
+
+@functools.cache
+def _return_pages_after_compilations() -> None:
+    import jax
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == COMPILED:
+            runtime.return_pages()
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
 
 
 def join_processes() -> None:

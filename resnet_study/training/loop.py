@@ -25,7 +25,7 @@ from resnet_study.spec import RunSpec
 from resnet_study.training import checkpoints, devices
 from resnet_study.training.chunks import CAPACITY, Chunk, next_chunk, plan_of
 from resnet_study.training.devices import Devices
-from resnet_study.training.execution import Execution, set_dispatch
+from resnet_study.training.execution import Execution, save_memory
 from resnet_study.training.options import Options, Report, StopFlag
 from resnet_study.training.programs import SplitName, keys_of, program_of, shape_of
 from resnet_study.training.step import StepMetrics, TrainState, initial_state
@@ -70,7 +70,7 @@ def train(
             or the run cannot be computed or continued on these devices.
     """
     options, stop = options or Options(), stop or StopFlag()
-    set_dispatch(spec)
+    save_memory(spec)
     if not devices.is_main():
         return _follow(spec, dataset, folder, options, stop)
     with _refusing_together():
