@@ -99,18 +99,20 @@ def test_pieces_on_bare_machines_give_the_bits_of_one_long_run(root: Path, tmp_p
     while "continues" in said:
         pieces += 1
         assert pieces < 20
+        # Longer and longer, since on a busy core starting alone takes most of the first ones.
+        minutes = 0.15 * pieces
         results = tmp_path / f"machine{pieces}"
         began = time.monotonic()
         piece = command(
             root,
-            *("piece", "short", "--minutes=0.15", "--workers=2"),
+            *("piece", "short", f"--minutes={minutes}", "--workers=2"),
             *(f"--results={results}", f"--state={state}"),
         )
         took = time.monotonic() - began
         assert piece.returncode == 0, piece.stderr
         said = piece.stdout
-        # 9 seconds, one chunk, a checkpoint, the archive, and the start of Python on a busy core.
-        assert took < 60, piece.stderr
+        # Its time, one chunk, a checkpoint, the archive, and the start of Python on a busy core.
+        assert took < 60 * minutes + 51, piece.stderr
         if pieces == 1:
             check_unfinished(root, results / "short", tmp_path)
     assert pieces > 1, "the first piece did everything: nothing was joined"
@@ -146,8 +148,12 @@ def check_unfinished(root: Path, study: Path, tmp_path: Path) -> None:
     }
     for name in ("gradient_ratio", "training_curves"):
         assert (thinned / "figures" / f"{name}.png").exists()
-    for words in (("claims", thinned), ("figures", thinned), ("compare", "error", thinned)):
-        done = command(root, *words, *(("--at_step=30",) if words[0] == "compare" else ()))
+    # How far the runs came depends on the machine.
+    runs = [read_run(folder).metrics for folder in find_runs([thinned])]
+    reached = min(int(rows[rows["split"] == "test"]["step"].max()) for rows in runs)
+    comparison = ("compare", "error", thinned, f"--at_step={reached}")
+    for words in (("claims", thinned), ("figures", thinned), comparison):
+        done = command(root, *words)
         assert done.returncode == 0, done.stderr
 
 
