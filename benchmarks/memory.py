@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import subprocess
 import sys
 import tempfile
@@ -23,8 +22,8 @@ from typing import Any
 
 from equality import batch_of, save
 from machine import about, heading, table_row, write_results
-from sides import CHANNELS, HERE
-from timing import estimate, interleaved, median_ms
+from sides import HERE, add_networks, networks
+from timing import interleaved, median_ms, ratio
 from workers import Worker
 
 WAYS = {"waits": True, "ahead": False}
@@ -67,7 +66,7 @@ def measure(network: dict[str, Any], size: int, options: argparse.Namespace) -> 
 def show(result: dict[str, Any], name: str) -> list[str]:
     """Print one network; its rows of the table."""
     seconds, rows = result["seconds"], []
-    slower = estimate([a / b for a, b in zip(seconds["waits"], seconds["ahead"], strict=True)])
+    slower = ratio(seconds, "waits", "ahead")
     for way, peaks in result["peak_bytes"].items():
         sizes = [f"{peak / 2**20:.0f}" for peak in peaks]
         ms = f"{median_ms(seconds[way]):.1f}"
@@ -91,11 +90,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--depths", type=int, nargs="+", default=[8, 20, 110], help="6n+2 (8 20 110)")
-    add("--sizes", type=int, nargs="+", default=[8, 32], choices=list(CHANNELS), help="of images")
-    add("--families", nargs="+", default=["residual"], choices=["plain", "residual"])
+    add_networks(parser, (8, 20, 110), (8, 32), ["residual"])
     add("--kernels", default="auto", choices=["auto", "xla", "native"])
-    add("--batch", type=int, default=128, help="images per step (128)")
     add("--rounds", type=int, default=7, help="turns of each way (7)")
     add("--turn", type=float, default=1.5, help="seconds of a turn (1.5)")
     add("--torch-python", help="interpreter that has PyTorch, to see what importing it takes")
@@ -110,10 +106,9 @@ def main() -> int:
     if options.torch_python:
         print(f"importing PyTorch: peak {torch_peak(options.torch_python):.0f} MiB\n", flush=True)
     results, rows = [], []
-    for size, depth, family in itertools.product(options.sizes, options.depths, options.families):
-        network = {"depth": depth, "residual": family == "residual", "channels": CHANNELS[size]}
+    for name, network, size in networks(options):
         results.append(measure(network, size, options))
-        rows += show(results[-1], f"{family}-{depth}, {size}×{size}")
+        rows += show(results[-1], name)
         write_results(options.json, facts, results)
     if options.markdown:
         print(table_row("network", "way", *PARTS, "ms per step", "time, waits / ahead"))

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Any
 
 from equality import batch_of, save
 from machine import about, heading, table_row, write_results
-from sides import CHANNELS, HERE, jax_worker, turns
+from sides import HERE, add_networks, jax_worker, networks, turns
 from timing import Estimate, interleaved, ratio
 from workers import Worker, WorkerError
 
@@ -91,11 +90,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--parts", nargs="+", default=["step", "run"], choices=["step", "run"], help="questions")
-    add("--depths", type=int, nargs="+", default=[20, 56, 110], help="6n+2 (20 56 110)")
-    add("--sizes", type=int, nargs="+", default=[8, 32], choices=list(CHANNELS), help="of images")
-    add("--families", nargs="+", default=["plain", "residual"], choices=["plain", "residual"])
+    add_networks(parser, (20, 56, 110), (8, 32))
     add("--kernels", default="auto", choices=["auto", "xla", "native"])
-    add("--batch", type=int, default=128, help="images per step (128)")
     add("--rounds", type=int, default=7, help="turns of each variant (7)")
     add("--turn", type=float, default=3, help="seconds of a turn (3)")
     add("--device", choices=["cpu", "cuda"], default="cpu")
@@ -109,9 +105,7 @@ def main() -> int:
     heading(facts)
     print("time of a step against a step that records nothing, medians (spread)")
     results, rows = [], []
-    for size, depth, family in itertools.product(options.sizes, options.depths, options.families):
-        network = {"depth": depth, "residual": family == "residual", "channels": CHANNELS[size]}
-        name = f"{family}-{depth}, {size}×{size}"
+    for name, network, size in networks(options):
         for part in options.parts:
             try:
                 found = (step_cost if part == "step" else run_cost)(network, size, options)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,32 @@ HERE = Path(__file__).resolve().parent
 CHANNELS = {8: 1, 32: 3}
 """Channels of the images by their size: digits and CIFAR-10."""
 
+FAMILIES = ("plain", "residual")
+
 Variant = dict[str, Any]
 """Of PyTorch: channels_last, optimizer, compile, and environment of the process."""
+
+
+def add_networks(
+    parser: argparse.ArgumentParser,
+    depths: Sequence[int],
+    sizes: Sequence[int],
+    families: Sequence[str] = FAMILIES,
+) -> None:
+    """Options for what is measured, with these defaults; see `networks`."""
+    add = parser.add_argument
+    shown = " ".join(map(str, depths))
+    add("--depths", type=int, nargs="+", default=list(depths), help=f"6n+2 ({shown})")
+    add("--sizes", type=int, nargs="+", default=list(sizes), choices=CHANNELS, help="of images")
+    add("--families", nargs="+", default=list(families), choices=FAMILIES)
+    add("--batch", type=int, default=128, help="images per step (128)")
+
+
+def networks(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """Name, network and image size, for every network that the options ask for."""
+    for size, depth, family in itertools.product(options.sizes, options.depths, options.families):
+        network = {"depth": depth, "residual": family == "residual", "channels": CHANNELS[size]}
+        yield f"{family}-{depth}, {size}×{size}", network, size
 
 
 def torch_worker(

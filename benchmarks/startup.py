@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from equality import batch_of, save
 from machine import about, heading, table_row, write_results
-from sides import CHANNELS, HERE
+from sides import HERE, add_networks, networks
 from timing import estimate, ratio
 from workers import Worker, WorkerError
 
@@ -130,10 +130,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--depths", type=int, nargs="+", default=[8, 20, 56, 110], help="6n+2 (8 20 56 110)")
+    add_networks(parser, (8, 20, 56, 110), (32,), ["residual"])
     add("--deep", action="store_true", help=f"depth {DEEP} too, started once cold and once warm")
-    add("--sizes", type=int, nargs="+", default=[32], choices=list(CHANNELS), help="of images")
-    add("--families", nargs="+", default=["residual"], choices=["plain", "residual"])
     add(
         "--kernels",
         action="append",
@@ -141,7 +139,6 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         help="may be given several times (auto)",
     )
     add("--bare", action="store_true", help="the step without per-layer statistics")
-    add("--batch", type=int, default=128, help="images per step (128)")
     add("--rounds", type=int, default=5, help="cold and warm starts each (5)")
     add("--limit", type=float, default=1800, help="seconds after which a start is ended (1800)")
     add("--device", choices=["cpu", "cuda"], default="cpu")
@@ -154,15 +151,12 @@ def main() -> int:
     options, facts = arguments(), about()
     heading(facts)
     results, rows = [], []
-    depths = [*options.depths, *([DEEP] if options.deep else [])]
+    options.depths += [DEEP] if options.deep else []
     choices = options.kernels or ["auto"]
-    for size, depth, family, kernels in itertools.product(
-        options.sizes, depths, options.families, choices
-    ):
-        network = {"depth": depth, "residual": family == "residual", "channels": CHANNELS[size]}
-        rounds = 1 if depth >= DEEP else options.rounds
+    for (name, network, size), kernels in itertools.product(networks(options), choices):
+        rounds = 1 if network["depth"] >= DEEP else options.rounds
         results.append(measure(network, size, kernels, rounds, options))
-        rows += show(results[-1], f"{family}-{depth}, {size}×{size}, {kernels}")
+        rows += show(results[-1], f"{name}, {kernels}")
         write_results(options.json, facts, results)
     if options.markdown:
         print(table_row("network", "start", "time (spread)", "ms per step", "peak MiB"))

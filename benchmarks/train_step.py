@@ -43,7 +43,16 @@ from equality import (
     worst_errors,
 )
 from machine import about, busy_seconds, heading, table_row, write_results
-from sides import CHANNELS, Variant, inner, jax_worker, start_torch, torch_worker, turns
+from sides import (
+    Variant,
+    add_networks,
+    inner,
+    jax_worker,
+    networks,
+    start_torch,
+    torch_worker,
+    turns,
+)
 from timing import Estimate, estimate, interleaved, ratio
 from variants import choose_variant, describe_variant, plain_variant
 from workers import Worker, WorkerError
@@ -311,16 +320,13 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--depths", type=int, nargs="+", default=[20, 56, 110], help="6n+2 (20 56 110)")
-    add("--sizes", type=int, nargs="+", default=[32, 8], choices=list(CHANNELS), help="of images")
-    add("--families", nargs="+", default=["plain", "residual"], choices=["plain", "residual"])
+    add_networks(parser, (20, 56, 110), (32, 8))
     add(
         "--kernels",
         action="append",
         choices=["auto", "xla", "native"],
         help="of this project; may be given several times (auto)",
     )
-    add("--batch", type=int, default=128, help="images per step (128)")
     add("--rounds", type=int, default=7, help="turns of each side (7)")
     add("--turn", type=float, default=1.5, help="seconds of a turn (1.5)")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="of both sides (cpu)")
@@ -378,8 +384,7 @@ def main() -> int:
             versions = {"torch": facts["torch"]["torch"]}
     heading(facts, **versions)
     results = []
-    for size, depth, family in itertools.product(options.sizes, options.depths, options.families):
-        network = {"depth": depth, "residual": family == "residual", "channels": CHANNELS[size]}
+    for _, network, size in networks(options):
         with tempfile.TemporaryDirectory() as folder:
             try:
                 results.append(measure(Case(network, size, Path(folder), options), kernels))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -39,10 +38,6 @@ TINY: dict[str, Any] = {
 }
 
 LONG = {**TINY, "schedule.iterations": 4000, "probes.evaluate_every": 4000}
-
-needs_submitit = pytest.mark.skipif(
-    importlib.util.find_spec("submitit") is None, reason="submitit is not installed"
-)
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +89,10 @@ def wait_until(condition: Callable[[], Any], logs: Path) -> None:
 
 
 @pytest.mark.slow
-@needs_submitit
 def test_one_definition_three_ways_the_same_records(
     tmp_path: Path, cluster: dict[str, str]
 ) -> None:
     """Local workers, a SLURM array and wandb's agent, each run on one core."""
-    pytest.importorskip("wandb")
     path = sweep_file(tmp_path, TINY, {"model.residual": [True, False], "seed": [0, 1]})
     ids = [spec.run_id for spec in read_sweep(path)]
     queued = ["resnet-study", "sweep", str(path), "--on=slurm", "--results=slurm"]
@@ -132,7 +125,6 @@ def test_one_definition_three_ways_the_same_records(
 
 
 @pytest.mark.slow
-@needs_submitit
 def test_a_task_that_runs_out_of_time_is_requeued_and_resumes(
     tmp_path: Path, cluster: dict[str, str]
 ) -> None:
@@ -160,7 +152,6 @@ def test_a_task_that_runs_out_of_time_is_requeued_and_resumes(
 
 
 @pytest.mark.slow
-@needs_submitit
 def test_a_cancelled_task_leaves_a_checkpoint_and_is_not_requeued(
     tmp_path: Path, cluster: dict[str, str]
 ) -> None:
@@ -180,7 +171,6 @@ def test_a_cancelled_task_leaves_a_checkpoint_and_is_not_requeued(
 
 
 @pytest.mark.slow
-@needs_submitit
 def test_what_slurm_refuses_is_one_line(tmp_path: Path, cluster: dict[str, str]) -> None:
     path = sweep_file(tmp_path, TINY, {"seed": [0, 1]})
     words = ["resnet-study", "sweep", str(path), "--on=slurm", "--results=r"]
@@ -214,7 +204,6 @@ def test_a_bad_time_limit_is_refused(text: str) -> None:
         minutes(text)
 
 
-@needs_submitit
 def test_options_reach_sbatch() -> None:
     from submitit.slurm.slurm import _make_sbatch_string
 

@@ -124,7 +124,8 @@ def test_the_table_stands_beside_the_paper_and_counts_only_the_ended(study: Path
     assert table.loc["ResNet-20", "test_error_last_sd"] == 1.0
     assert "8.51 ± 0.22 (nabla0001/resnet, n = 5, last)" in table.loc["ResNet-20", "reproductions"]
     text = paper_table_text(table.reset_index())
-    assert "| ResNet-20 | CIFAR-10 (JPEG) | 6,400 | – | 269,722 | 9.00 ± 1.00 (3) | 9.0" in text
+    first = "| ResNet-20 | CIFAR-10 (JPEG) | 6,400 | – | 269,722 "
+    assert first + "| 9.00 ± 1.00 (3) | 9.00 ± 1.00 (3) | – " in text
     assert "nan" not in text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -18,9 +17,6 @@ from wandb_server import ENTITY, PROJECT, RunRecord, WandbServer
 
 from resnet_study.launch import read_sweep
 from resnet_study.records import read_run, read_summary
-
-if importlib.util.find_spec("wandb") is None:
-    pytest.skip("wandb is not installed", allow_module_level=True)
 
 pytestmark = pytest.mark.slow
 
