@@ -12,10 +12,17 @@ response_gradient_norm      ‖∂L/∂y_l‖
 weight_gradient_norm        ‖∂L/∂w_l‖ of the loss alone, weight decay not mixed in
 weight_norm                 ‖w_l‖ before the update
 update_norm                 ‖Δw_l‖ of this step, learning rate included
+angular_step                angle in radians between w_l before and after this step
+gradient_velocity_cosine    cosine of the angle between ∂L/∂w_l and the velocity before this
+                            step, both projected orthogonally to w_l (weight decay, which only
+                            shrinks w_l, is thereby left out); undefined at step 0
+scale_rms, shift_rms        root mean square of γ_l and β_l of the layer's normalisation
 response_mean, response_std over all entries of y_l
 inactive_fraction           zeros after the nonlinearity that follows the layer
                             (for the last layer of a residual block: after the addition)
 =========================== ====================================================
+
+What is undefined (a direction of zero length, γ without a normalisation) is NaN.
 
 With batch normalisation ∂L/∂z_l = (γ/σ_l) P ∂L/∂y_l, with P a projection and σ_l in
 proportion to ‖w_l‖. So ∂L/∂z shrinks whenever weights grow, while ∂L/∂y does not depend
@@ -24,10 +31,12 @@ on their scale; both are recorded because "the gradient vanishes" can mean eithe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -113,13 +122,68 @@ def norms(tensors: Sequence[Array]) -> Array:
     return jnp.stack([norm(tensor) for tensor in tensors])
 
 
+def rms(tensors: Sequence[Array | None]) -> Array:
+    """Root mean square of each tensor, shape (len(tensors),); NaN where there is none."""
+    undefined = jnp.full((), jnp.nan)
+    return jnp.stack(
+        [undefined if x is None else jnp.sqrt(jnp.mean(jnp.square(x))) for x in tensors]
+    )
+
+
+def by_layer(statistic: Callable[..., Any], *tensors: Sequence[Array]) -> Any:
+    """A statistic of one layer, for all layers at once.
+
+    Layers of equal shape are computed together: a network has seven shapes, whatever its depth.
+
+    Args:
+        statistic: function of one tensor per argument; returns a pytree of scalars.
+        tensors: for each argument of it one tensor per layer.
+
+    Returns:
+        The pytree, each leaf of shape (layers,).
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, tensor in enumerate(tensors[0]):
+        groups.setdefault(tensor.shape, []).append(index)
+    parts = [
+        jax.vmap(statistic)(*(jnp.stack([argument[i] for i in members]) for argument in tensors))
+        for members in groups.values()
+    ]
+    forward = np.argsort(np.concatenate(list(groups.values())))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[forward], *parts)
+
+
+def tangent(x: Array, weights: Array) -> Array:
+    """The part of x orthogonal to the weights: what turns them. NaN where the weights are 0."""
+    direction = weights / norm(weights)
+    return x - jnp.vdot(direction, x) * direction
+
+
+def angular_step(weights: Array, update: Array) -> Array:
+    """Angle in radians between weights and weights + update, accurate also where it is tiny.
+
+    It is what a layer followed by a normalisation learns in a step: the loss does not depend on
+    the length of its weights. Scaling them by c divides it by c² for equal rates.
+    """
+    length = norm(weights)
+    along = jnp.vdot(weights / length, update)
+    return jnp.arctan2(norm(tangent(update, weights)), length + along)
+
+
+def tangent_cosine(x: Array, y: Array, weights: Array) -> Array:
+    """Cosine of the angle between the parts of x and y that turn the weights."""
+    x, y = tangent(x, weights), tangent(y, weights)
+    return jnp.vdot(x / norm(x), y / norm(y))
+
+
 def geometric_steps(limit: int) -> list[int]:
-    """0, 1, 2, 3, 5, 8, 13, ... up to and including limit (Fibonacci, so about 5 per decade)."""
-    steps, following = [0], (1, 2)
+    """0, 1, 2, 3, 5, 8, 13, ... (Fibonacci) and 10, 30, 100, ..., up to and including limit."""
+    steps, following = {0}, (1, 2)
     while following[0] <= limit:
-        steps.append(following[0])
+        steps.add(following[0])
         following = (following[1], following[0] + following[1])
-    return steps
+    round_ones = (lead * 10**power for power in range(1, len(str(limit))) for lead in (1, 3))
+    return sorted(steps | {step for step in round_ones if step <= limit})
 
 
 def recorded_steps(iterations: int, every: int) -> list[int]:

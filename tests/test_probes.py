@@ -14,12 +14,15 @@ from resnet_study.architecture import ModelSpec
 from resnet_study.kernels import Kernels
 from resnet_study.models import Network, layers_of
 from resnet_study.probes import (
+    angular_step,
+    by_layer,
     geometric_steps,
     inactive_fraction,
     norm,
     norms,
     recorded_steps,
     response_moments,
+    tangent_cosine,
     tap,
 )
 from resnet_study.spec import DATASETS
@@ -128,7 +131,47 @@ def test_without_taps_nothing_is_computed() -> None:
 
 def test_geometric_steps() -> None:
     assert geometric_steps(0) == [0]
-    assert geometric_steps(40) == [0, 1, 2, 3, 5, 8, 13, 21, 34]
+    assert geometric_steps(40) == [0, 1, 2, 3, 5, 8, 10, 13, 21, 30, 34]
+    assert {10, 30, 100, 300, 1000, 3000, 10_000} <= set(geometric_steps(10_000))
+
+
+@given(st.floats(-14, 0), st.floats(-3, 3), st.integers(0, 1000))
+def test_angular_step_agrees_with_float64_where_it_is_tiny(
+    size: float, shrinking: float, seed: int
+) -> None:
+    """A turn by an angle, beside a change of length that is up to 1,000 times as large."""
+    random = np.random.default_rng(seed)
+    weights = random.normal(size=50).astype(np.float32)
+    across = random.normal(size=50)
+    exact = weights.astype(float)
+    across -= across @ exact / (exact @ exact) * exact
+    across *= 10**size * np.linalg.norm(exact) / np.linalg.norm(across)
+    update = across + min(10 ** (size + shrinking), 0.5) * -exact
+    expected = np.arctan2(
+        np.linalg.norm(across), np.linalg.norm(exact) + update @ exact / np.linalg.norm(exact)
+    )
+    found = angular_step(jnp.asarray(weights), jnp.asarray(update, jnp.float32))
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+def test_weight_decay_alone_turns_nothing_and_the_cosine_does_not_see_it() -> None:
+    weights, gradient, velocity = (
+        jax.random.normal(jax.random.key(number), (3, 3, 4)) for number in range(3)
+    )
+    assert angular_step(weights, -1e-3 * weights) < 1e-9
+    cosine = tangent_cosine(gradient, velocity, weights)
+    np.testing.assert_allclose(
+        tangent_cosine(gradient + 5 * weights, velocity - 7 * weights, weights), cosine, atol=1e-5
+    )
+    np.testing.assert_allclose(tangent_cosine(gradient, gradient, weights), 1, rtol=1e-6)
+    assert np.isnan(tangent_cosine(gradient, jnp.zeros_like(weights), weights))
+
+
+def test_by_layer_keeps_the_forward_order_of_mixed_shapes() -> None:
+    shapes = [(2, 3), (4,), (2, 3), (5,), (4,)]
+    tensors = [jnp.full(shape, float(index)) for index, shape in enumerate(shapes)]
+    found = by_layer(lambda x: {"mean": jnp.mean(x)}, tensors)
+    np.testing.assert_array_equal(found["mean"], np.arange(5))
 
 
 @given(st.integers(1, 5000), st.integers(0, 1000))

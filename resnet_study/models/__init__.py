@@ -5,6 +5,7 @@ from resnet_study.models.network import (
     Layer,
     Network,
     layers_of,
+    normalizations_of,
     parameter_count,
     weights_of,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "Recorder",
     "Responses",
     "layers_of",
+    "normalizations_of",
     "parameter_count",
     "weights_of",
 ]

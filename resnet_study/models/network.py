@@ -146,13 +146,24 @@ def weights_of(parameters: dict[str, Any]) -> list[Any]:
         parameters: pure dictionary of a `Network`'s parameters, or anything of the same
             structure (gradients, updates).
     """
+    kernels = [layer["conv"]["kernel"] for layer in _convolutional(parameters)]
+    return [*kernels, parameters["head"]["kernel"]]
+
+
+def normalizations_of(parameters: dict[str, Any], name: str) -> list[Any]:
+    """Scale or shift of the normalisation of each counted layer, None where it has none.
+
+    Args:
+        parameters: as of `weights_of`.
+        name: `scale` or `bias`.
+    """
+    return [*(layer.get("norm", {}).get(name) for layer in _convolutional(parameters)), None]
+
+
+def _convolutional(parameters: dict[str, Any]) -> list[dict[str, Any]]:
     blocks = parameters["blocks"]
-    inner = [
-        blocks[index][layer]["conv"]["kernel"]
-        for index in range(len(blocks))
-        for layer in ("layer1", "layer2")
-    ]
-    return [parameters["stem"]["conv"]["kernel"], *inner, parameters["head"]["kernel"]]
+    inner = [blocks[i][layer] for i in range(len(blocks)) for layer in ("layer1", "layer2")]
+    return [parameters["stem"], *inner]
 
 
 def parameter_count(parameters: dict[str, Any]) -> int:

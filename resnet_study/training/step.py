@@ -14,8 +14,9 @@ from jax.sharding import Sharding
 
 from resnet_study.data.augment import augmenter, normalize
 from resnet_study.kernels import Kernels, operations
-from resnet_study.models import Network, weights_of
+from resnet_study.models import Network, normalizations_of, weights_of
 from resnet_study.optimizers import Warmup, continue_warmup, sgd, start_warmup, warmed_rate
+from resnet_study.probes import angular_step, by_layer, rms, tangent_cosine
 from resnet_study.probes import norms as xla_norms
 from resnet_study.spec import DatasetShape, RunSpec
 
@@ -140,12 +141,21 @@ def make_train_step(
         updates = jax.tree.map(lambda v: -rate * v, direction)
         layers = {}
         if responses is not None:
+            before = optax.tree_utils.tree_get(state.optimizer, "trace")
+            weights, gradient = weights_of(state.parameters), weights_of(gradients)
+            change = weights_of(updates)
             layers = {
                 "activation_gradient_norm": tapped[:, 0],
                 "response_gradient_norm": tapped[:, 1],
-                "weight_gradient_norm": norms(weights_of(gradients)),
-                "weight_norm": norms(weights_of(state.parameters)),
-                "update_norm": norms(weights_of(updates)),
+                "weight_gradient_norm": norms(gradient),
+                "weight_norm": norms(weights),
+                "update_norm": norms(change),
+                "angular_step": by_layer(angular_step, weights, change),
+                "gradient_velocity_cosine": by_layer(
+                    tangent_cosine, gradient, weights_of(before), weights
+                ),
+                "scale_rms": rms(normalizations_of(state.parameters, "scale")),
+                "shift_rms": rms(normalizations_of(state.parameters, "bias")),
                 "response_mean": responses.mean,
                 "response_std": responses.std,
                 "inactive_fraction": responses.inactive,
