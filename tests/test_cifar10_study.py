@@ -188,3 +188,4 @@ def test_the_study_has_the_order_that_was_asked_for() -> None:
         assert spec.schedule.iterations == 64_000
         assert (spec.schedule.warmup_error > 0) == (spec.model.depth == 110)
         assert (spec.probes.layers_every, spec.data.name) == (1280, "cifar10")
+        assert (spec.model.precision, spec.probes.evaluate_every) == ("tf32", 2000)
