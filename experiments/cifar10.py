@@ -30,5 +30,5 @@ STUDY = Study(
     claims=DEGRADATION.claims,
     cost="90 runs of 64,000 iterations, 18 for each seed, on an NVIDIA GPU; docs/gpu.md has speeds",
     expected=DEGRADATION.expected,
-    seed_by_seed=True,
+    order="seed",
 )

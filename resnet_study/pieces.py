@@ -77,7 +77,7 @@ def run_piece(
         cifar10=cifar10,
         execution=execution,
         stop_at=stop_at,
-        in_order=study.seed_by_seed,
+        in_order=study.order != "longest",
     )
     for run_id, reason in outcome.failures.items():
         print(f"FAILED {run_id}: {reason}", file=sys.stderr)

@@ -57,7 +57,7 @@ def specs_of(study: Study) -> list[RunSpec]:
             specs.setdefault(spec.run_id, spec)
     runs = list(specs.values())
     # A stable sort: within a seed the order of the sweeps stays.
-    return sorted(runs, key=lambda spec: spec.seed) if study.seed_by_seed else runs
+    return sorted(runs, key=lambda spec: spec.seed) if study.order == "seed" else runs
 
 
 def run_study(
@@ -94,7 +94,7 @@ def run_study(
         cifar10=cifar10,
         execution=execution,
         stop_at=stop_at,
-        in_order=study.seed_by_seed,
+        in_order=study.order != "longest",
     )
     for run_id, reason in outcome.failures.items():
         print(f"FAILED {run_id}: {reason}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Study:
         expected: the numbers to expect, each with where it was measured.
         signals: whether networks are measured at initialisation, without training
             (`resnet_study.signals.ARMS`), instead of or beside the sweeps.
-        seed_by_seed: whether runs are begun one seed after the other, each in the order of
-            `sweeps`; by default the longest runs are begun first.
+        order: which runs are begun first: the `longest`, or as the `sweeps` list them, or so
+            within a seed, one `seed` after the other.
     """
 
     name: str
@@ -33,4 +34,4 @@ class Study:
     cost: str
     expected: str
     signals: bool = False
-    seed_by_seed: bool = False
+    order: Literal["longest", "sweeps", "seed"] = "longest"

@@ -35,7 +35,7 @@ SHORT = """
 from experiments.tiny import Study
 STUDY = Study(
     name="short", title="A short study", question="Does the path hold?",
-    sweeps=("short.yaml",), cost="seconds", expected="nothing", seed_by_seed=True,
+    sweeps=("short.yaml",), cost="seconds", expected="nothing", order="seed",
     figures=("error_against_depth", "training_curves", "gradient_ratio"),
     claims=("residual_converges_faster", "gradients_explode_at_initialization_plain_bn"),
 )
@@ -170,6 +170,17 @@ def test_reproduce_stops_in_time_and_reports_what_there_is(root: Path, tmp_path:
     done = command(root, "reproduce", "short", results, "--workers=1", "--minutes=0.001")
     assert done.returncode == 0, done.stderr
     assert "Time is up: 0 of 2 runs are done; the same command continues." in done.stdout
+
+
+def test_the_night_begins_with_the_runs_that_decide() -> None:
+    specs = specs_of(load_study("cifar10_night"))
+    assert [(s.seed, s.model.depth, s.family) for s in specs[:12]] == [
+        (seed, depth, family)
+        for seed in (0, 1, 2)
+        for depth in (20, 56)
+        for family in ("plain", "residual")
+    ]
+    assert {spec.schedule.iterations for spec in specs} == {4000}
 
 
 def test_the_study_has_the_order_that_was_asked_for() -> None:
