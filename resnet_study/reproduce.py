@@ -53,11 +53,16 @@ def specs_of(study: Study) -> list[RunSpec]:
     """The runs of every sweep of a study, each once, in the order of `Study`."""
     specs: dict[str, RunSpec] = {}
     for sweep in study.sweeps:
-        for spec in read_sweep(ROOT / "sweeps" / sweep):
+        runs = read_sweep(ROOT / "sweeps" / sweep)
+        # A grid has the seed last, so that a network's seeds follow each other.
+        for spec in sorted(runs, key=_seed) if study.order != "longest" else runs:
             specs.setdefault(spec.run_id, spec)
-    runs = list(specs.values())
     # A stable sort: within a seed the order of the sweeps stays.
-    return sorted(runs, key=lambda spec: spec.seed) if study.order == "seed" else runs
+    return sorted(specs.values(), key=_seed) if study.order == "seed" else list(specs.values())
+
+
+def _seed(spec: RunSpec) -> int:
+    return spec.seed
 
 
 def run_study(

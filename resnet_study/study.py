@@ -21,8 +21,8 @@ class Study:
         expected: the numbers to expect, each with where it was measured.
         signals: whether networks are measured at initialisation, without training
             (`resnet_study.signals.ARMS`), instead of or beside the sweeps.
-        order: which runs are begun first: the `longest`, or as the `sweeps` list them, or so
-            within a seed, one `seed` after the other.
+        order: which runs are begun first: the `longest`; those of the first of the `sweeps`, in
+            each one seed after the other; or all of the first `seed`, in each sweep by sweep.
     """
 
     name: str
