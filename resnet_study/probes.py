@@ -153,10 +153,15 @@ def by_layer(statistic: Callable[..., Any], *tensors: Sequence[Array]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[forward], *parts)
 
 
+def inner(x: Array, y: Array) -> Array:
+    """Inner product over all entries, in float32 also where products are TF32 by default."""
+    return jnp.sum(x * y)
+
+
 def tangent(x: Array, weights: Array) -> Array:
     """The part of x orthogonal to the weights: what turns them. NaN where the weights are 0."""
     direction = weights / norm(weights)
-    return x - jnp.vdot(direction, x) * direction
+    return x - inner(direction, x) * direction
 
 
 def angular_step(weights: Array, update: Array) -> Array:
@@ -166,14 +171,14 @@ def angular_step(weights: Array, update: Array) -> Array:
     the length of its weights. Scaling them by c divides it by c² for equal rates.
     """
     length = norm(weights)
-    along = jnp.vdot(weights / length, update)
+    along = inner(weights / length, update)
     return jnp.arctan2(norm(tangent(update, weights)), length + along)
 
 
 def tangent_cosine(x: Array, y: Array, weights: Array) -> Array:
     """Cosine of the angle between the parts of x and y that turn the weights."""
     x, y = tangent(x, weights), tangent(y, weights)
-    return jnp.vdot(x / norm(x), y / norm(y))
+    return inner(x / norm(x), y / norm(y))
 
 
 def geometric_steps(limit: int) -> list[int]:

@@ -19,6 +19,7 @@ from resnet_study.training.loop import keys_of, train
 from resnet_study.training.step import Batch, TrainState, initial_state, make_train_step
 
 SHAPE = DATASETS["synthetic"]
+UNDEFINED_IN_HEAD = ("inactive_fraction", "scale_rms", "shift_rms")
 EPSILON = 2.0**-8
 """Relative rounding error of bfloat16, which keeps 8 bits."""
 
@@ -79,10 +80,15 @@ def test_tf32_is_asked_for_in_convolutions_and_not_in_the_classifier() -> None:
 
 def test_bfloat16_is_in_the_convolutions_alone() -> None:
     spec = spec_of(**{"model.precision": "bfloat16", "model.shortcut": "C"})
+    counts = {"classifier": 0, "bfloat16": 0, "float32": 0}
     for product in products(spec):
         classifier = any(10 in v.aval.shape for v in (*product.invars, *product.outvars))
-        expected = "float32" if classifier else "bfloat16"
-        assert {v.aval.dtype.name for v in product.invars} == {expected}
+        (kind,) = {v.aval.dtype.name for v in product.invars}
+        counts["classifier" if classifier else kind] += 1
+        assert kind == "bfloat16" or product.params["precision"][0] == jax.lax.Precision.HIGHEST
+    # Each convolution is there twice: for accelerators, and between rounded ends for CPUs.
+    assert counts["bfloat16"] == counts["float32"] > 20
+    assert counts["classifier"] == 3
 
 
 @pytest.mark.parametrize(("side", "stride"), [(8, 1), (8, 2), (2, 1)])
@@ -136,7 +142,8 @@ def test_bfloat16_gradients_are_near_those_of_float32(activation: str, tolerance
         for leaf in (*jax.tree.leaves(following.parameters), *jax.tree.leaves(metrics)):
             assert leaf.dtype == jnp.float32
         for name, values in metrics.layers.items():
-            assert np.isfinite(values[: 7 if name == "inactive_fraction" else 8]).all(), name
+            if name != "gradient_velocity_cosine":  # undefined at step 0
+                assert np.isfinite(values[: 7 if name in UNDEFINED_IN_HEAD else 8]).all(), name
     (full, full_metrics), (low, low_metrics) = steps["float32"], steps["bfloat16"]
     for a, b in zip(full, low, strict=True):
         assert 0 < np.linalg.norm(a - b) < tolerance * np.linalg.norm(a)
@@ -155,7 +162,8 @@ def test_bfloat16_trains(tmp_path: Path) -> None:
     # The synthetic classes can be learnt; chance is 90 %.
     assert summary["train_clean_error_last"] < 20
     layers = read_run(tmp_path).layers
-    assert np.isfinite(layers.drop(columns=["name", "inactive_fraction"])).all(axis=None)
+    layers = layers[layers.step > 0].drop(columns=["name", *UNDEFINED_IN_HEAD])
+    assert np.isfinite(layers).all(axis=None)
 
 
 def test_the_precision_is_part_of_the_run_and_its_default_is_not() -> None:

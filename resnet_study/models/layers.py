@@ -8,6 +8,8 @@ otherwise, so every product here says which precision it has. On a CPU float32 i
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -75,11 +77,39 @@ def convolve(x: Array, kernel: Array, stride: int, precision: Precision = "float
         (N, ceil(H / stride), ceil(W / stride), outputs), float32.
     """
     if precision == "bfloat16":
-        # The hardware sums in float32; the result is rounded once. Differentiation follows
-        # the casts, so gradients reach the float32 weights and normalisation as float32.
-        y = _convolve(x.astype(jnp.bfloat16), kernel, stride, jax.lax.Precision.DEFAULT)
-        return y.astype(jnp.float32)
+        # Differentiation follows the casts, so gradients reach the float32 weights and
+        # normalisation as float32.
+        return jax.lax.platform_dependent(
+            x,
+            kernel,
+            cpu=functools.partial(_convolve_rounded, stride=stride),
+            default=functools.partial(_convolve_bfloat16, stride=stride),
+        )
     return _convolve(x, kernel, stride, PRECISIONS[precision])
+
+
+def _convolve_bfloat16(x: Array, kernel: Array, stride: int) -> Array:
+    """In bfloat16: accelerators sum in float32 and round the result once."""
+    y = _convolve(x.astype(jnp.bfloat16), kernel, stride, jax.lax.Precision.DEFAULT)
+    return y.astype(jnp.float32)
+
+
+def _convolve_rounded(x: Array, kernel: Array, stride: int) -> Array:
+    """What `_convolve_bfloat16` computes, in float32 between rounded ends.
+
+    What XLA:CPU sums a bfloat16 convolution in depends on the processor: with AVX512-BF16 it is
+    not float32 throughout.
+    """
+    y = _convolve(_rounded(x), _rounded(kernel), stride, jax.lax.Precision.HIGHEST)
+    return _rounded(y)
+
+
+def _rounded(x: Array) -> Array:
+    """To bfloat16, and so is its gradient.
+
+    Written as a reduction of precision, for XLA leaves out a cast there and back.
+    """
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
 
 
 def _convolve(x: Array, kernel: Array, stride: int, precision: jax.lax.Precision) -> Array:
