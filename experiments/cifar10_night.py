@@ -22,7 +22,14 @@ Known when this was written: one pilot of seed 0 with 1,000 iterations (training
 `results/reference/cifar10`.
 """
 
-from resnet_study.study import Study
+from resnet_study.phenomena.convergence import claims as convergence_claims
+from resnet_study.phenomena.degradation import claims as degradation_claims
+from resnet_study.phenomena.degradation import figures as degradation_figures
+from resnet_study.phenomena.gradients import claims as gradients_claims
+from resnet_study.phenomena.gradients import figures as gradients_figures
+from resnet_study.phenomena.responses import claims as responses_claims
+from resnet_study.phenomena.responses import figures as responses_figures
+from resnet_study.studies.study import Study
 
 STUDY = Study(
     name="cifar10_night",
@@ -40,21 +47,21 @@ STUDY = Study(
         "cifar10_night_undecayed.yaml",
     ),
     figures=(
-        "error_against_depth",
-        "training_curves",
-        "gradient_profile",
-        "gradient_ratio",
-        "gradient_heatmap",
-        "update_heatmap",
-        "response_std",
+        degradation_figures.error_against_depth,
+        degradation_figures.training_curves,
+        gradients_figures.gradient_profile,
+        gradients_figures.gradient_ratio,
+        gradients_figures.gradient_heatmap,
+        gradients_figures.update_heatmap,
+        responses_figures.response_std,
     ),
     claims=(
-        "deeper_plain_higher_training_error",
-        "residual_no_degradation",
-        "residual_converges_faster",
-        "residual_responses_smaller",
-        "responses_smaller_with_depth",
-        "gradients_explode_at_initialization_plain_bn",
+        degradation_claims.DEEPER_PLAIN_HIGHER_TRAINING_ERROR,
+        degradation_claims.RESIDUAL_NO_DEGRADATION,
+        convergence_claims.RESIDUAL_CONVERGES_FASTER,
+        responses_claims.RESIDUAL_RESPONSES_SMALLER,
+        responses_claims.RESPONSES_SMALLER_WITH_DEPTH,
+        gradients_claims.GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN,
     ),
     cost="36 runs of 4,000 iterations, about 29 hours of two cores; the first twelve seven hours",
     expected=(

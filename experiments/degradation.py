@@ -15,7 +15,14 @@ second pixel in option A (`--model.subsampling=average`), no Nesterov momentum
 Training errors are recorded both as trained (`train`) and on the clean images (`train_clean`).
 """
 
-from resnet_study.study import Study
+from resnet_study.phenomena.convergence import claims as convergence_claims
+from resnet_study.phenomena.degradation import claims as degradation_claims
+from resnet_study.phenomena.degradation import figures as degradation_figures
+from resnet_study.phenomena.gradients import claims as gradients_claims
+from resnet_study.phenomena.gradients import figures as gradients_figures
+from resnet_study.phenomena.responses import claims as responses_claims
+from resnet_study.phenomena.responses import figures as responses_figures
+from resnet_study.studies.study import Study
 
 STUDY = Study(
     name="degradation",
@@ -27,29 +34,29 @@ STUDY = Study(
     ),
     sweeps=("depth_curves.yaml", "depth_110.yaml"),
     figures=(
-        "error_against_depth",
-        "training_curves",
-        "gradient_profile",
-        "gradient_ratio",
-        "gradient_heatmap",
-        "update_heatmap",
-        "response_std",
+        degradation_figures.error_against_depth,
+        degradation_figures.training_curves,
+        gradients_figures.gradient_profile,
+        gradients_figures.gradient_ratio,
+        gradients_figures.gradient_heatmap,
+        gradients_figures.update_heatmap,
+        responses_figures.response_std,
     ),
     claims=(
-        "deeper_plain_higher_training_error",
-        "residual_no_degradation",
-        "residual_no_degradation_to_110",
-        "residual_gains_accuracy_to_110",
-        "residual_converges_faster",
-        "residual_responses_smaller",
-        "responses_smaller_with_depth",
-        "gradients_explode_at_initialization_plain_bn",
-        "gradients_healthy_at_initialization",
-        "gradients_healthy_after_1_step",
-        "gradients_healthy_after_10_steps",
-        "gradients_healthy_after_100_steps",
-        "gradients_healthy_at_end",
-        "convergence_exponentially_slow",
+        degradation_claims.DEEPER_PLAIN_HIGHER_TRAINING_ERROR,
+        degradation_claims.RESIDUAL_NO_DEGRADATION,
+        degradation_claims.RESIDUAL_NO_DEGRADATION_TO_110,
+        degradation_claims.RESIDUAL_GAINS_ACCURACY_TO_110,
+        convergence_claims.RESIDUAL_CONVERGES_FASTER,
+        responses_claims.RESIDUAL_RESPONSES_SMALLER,
+        responses_claims.RESPONSES_SMALLER_WITH_DEPTH,
+        gradients_claims.GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN,
+        gradients_claims.GRADIENTS_HEALTHY_AT_INITIALIZATION,
+        gradients_claims.GRADIENTS_HEALTHY_AFTER_1_STEP,
+        gradients_claims.GRADIENTS_HEALTHY_AFTER_10_STEPS,
+        gradients_claims.GRADIENTS_HEALTHY_AFTER_100_STEPS,
+        gradients_claims.GRADIENTS_HEALTHY_AT_END,
+        convergence_claims.CONVERGENCE_EXPONENTIALLY_SLOW,
     ),
     cost="80 runs of 64,000 iterations: a GPU, or several; --dry_run of its sweeps estimates it",
     expected=(

@@ -8,10 +8,12 @@ explain why such networks learn so slowly (He et al. 2015, arXiv 1512.03385, sec
     resnet-study reproduce frozen_layers
 
 What counts as frozen, the predictions and how censored layers enter were fixed before any run:
-`resnet_study.analysis.frozen`. On CIFAR-10: `sweeps/frozen_layers_cifar10.yaml`.
+`resnet_study.phenomena.frozen_layers.thaw`. On CIFAR-10: `sweeps/frozen_layers_cifar10.yaml`.
 """
 
-from resnet_study.study import Study
+from resnet_study.phenomena.frozen_layers import claims as frozen_layers_claims
+from resnet_study.phenomena.frozen_layers import figures as frozen_layers_figures
+from resnet_study.studies.study import Study
 
 STUDY = Study(
     name="frozen_layers",
@@ -32,18 +34,12 @@ STUDY = Study(
         "frozen_layers_depth.yaml",
         "frozen_layers_slow.yaml",
     ),
-    figures=("weight_growth", "thaw_times", "thaw_curves"),
-    claims=(
-        "frozen_layers_thaw_as_weights_shrink",
-        "frozen_layers_thaw_as_steps_grow",
-        "training_error_falls_with_thaw",
-        "training_error_falls_later_without_thaw",
-        "layers_stay_frozen_without_weight_decay",
-        "warmup_reduces_weight_growth",
-        "warmup_lowers_training_error",
-        "low_rate_reduces_weight_growth",
-        "low_rate_lowers_training_error",
+    figures=(
+        frozen_layers_figures.weight_growth,
+        frozen_layers_figures.thaw_times,
+        frozen_layers_figures.thaw_curves,
     ),
+    claims=frozen_layers_claims.CLAIMS,
     cost="26 runs; --dry_run of its sweeps estimates 12 minutes on two cores",
     expected=(
         "plain-44 with weight decay 0.005, five seeds: all 91 frozen and inflated layers thaw, at "

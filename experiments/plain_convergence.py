@@ -7,7 +7,11 @@ degradation, and that gradients have healthy norms. On digits, in minutes:
     resnet-study reproduce plain_convergence
 """
 
-from resnet_study.study import Study
+from resnet_study.phenomena.convergence import claims as convergence_claims
+from resnet_study.phenomena.degradation import figures as degradation_figures
+from resnet_study.phenomena.gradients import claims as gradients_claims
+from resnet_study.phenomena.gradients import figures as gradients_figures
+from resnet_study.studies.study import Study
 
 STUDY = Study(
     name="plain_convergence",
@@ -21,15 +25,20 @@ STUDY = Study(
         "constant rate at six depths."
     ),
     sweeps=("longer_schedule.yaml", "convergence.yaml"),
-    figures=("error_against_depth", "training_curves", "gradient_ratio", "update_heatmap"),
+    figures=(
+        degradation_figures.error_against_depth,
+        degradation_figures.training_curves,
+        gradients_figures.gradient_ratio,
+        gradients_figures.update_heatmap,
+    ),
     claims=(
-        "longer_schedule_no_cure",
-        "convergence_exponentially_slow",
-        "gradients_healthy_at_initialization",
-        "gradients_healthy_after_1_step",
-        "gradients_healthy_after_10_steps",
-        "gradients_healthy_after_100_steps",
-        "gradients_healthy_at_end",
+        convergence_claims.LONGER_SCHEDULE_NO_CURE,
+        convergence_claims.CONVERGENCE_EXPONENTIALLY_SLOW,
+        gradients_claims.GRADIENTS_HEALTHY_AT_INITIALIZATION,
+        gradients_claims.GRADIENTS_HEALTHY_AFTER_1_STEP,
+        gradients_claims.GRADIENTS_HEALTHY_AFTER_10_STEPS,
+        gradients_claims.GRADIENTS_HEALTHY_AFTER_100_STEPS,
+        gradients_claims.GRADIENTS_HEALTHY_AT_END,
     ),
     cost="50 runs; --dry_run of its sweeps estimates 14 minutes on two cores",
     expected=(

@@ -9,7 +9,14 @@ what do the gradients do meanwhile?
 The networks are the paper's; what differs from its recipe is in `Study.question`.
 """
 
-from resnet_study.study import Study
+from resnet_study.phenomena.convergence import claims as convergence_claims
+from resnet_study.phenomena.degradation import claims as degradation_claims
+from resnet_study.phenomena.degradation import figures as degradation_figures
+from resnet_study.phenomena.gradients import claims as gradients_claims
+from resnet_study.phenomena.gradients import figures as gradients_figures
+from resnet_study.phenomena.responses import claims as responses_claims
+from resnet_study.phenomena.responses import figures as responses_figures
+from resnet_study.studies.study import Study
 
 STUDY = Study(
     name="quick",
@@ -24,24 +31,24 @@ STUDY = Study(
     ),
     sweeps=("quick.yaml", "quick_seeds.yaml"),
     figures=(
-        "error_against_depth",
-        "training_curves",
-        "gradient_profile",
-        "gradient_ratio",
-        "gradient_heatmap",
-        "update_heatmap",
-        "response_std",
+        degradation_figures.error_against_depth,
+        degradation_figures.training_curves,
+        gradients_figures.gradient_profile,
+        gradients_figures.gradient_ratio,
+        gradients_figures.gradient_heatmap,
+        gradients_figures.update_heatmap,
+        responses_figures.response_std,
     ),
     claims=(
-        "deeper_plain_higher_training_error",
-        "residual_no_degradation",
-        "residual_converges_faster",
-        "residual_responses_smaller",
-        "gradients_explode_at_initialization_plain_bn",
-        "gradients_at_initialization_residual_mild",
-        "gradients_vanish_after_1_step",
-        "gradients_vanish_after_10_steps",
-        "gradients_vanish_after_100_steps",
+        degradation_claims.DEEPER_PLAIN_HIGHER_TRAINING_ERROR,
+        degradation_claims.RESIDUAL_NO_DEGRADATION,
+        convergence_claims.RESIDUAL_CONVERGES_FASTER,
+        responses_claims.RESIDUAL_RESPONSES_SMALLER,
+        gradients_claims.GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN,
+        gradients_claims.GRADIENTS_AT_INITIALIZATION_RESIDUAL_MILD,
+        gradients_claims.GRADIENTS_VANISH_AFTER_1_STEP,
+        gradients_claims.GRADIENTS_VANISH_AFTER_10_STEPS,
+        gradients_claims.GRADIENTS_VANISH_AFTER_100_STEPS,
     ),
     cost="32 runs, about ten minutes on two cores",
     expected=(

@@ -6,7 +6,7 @@ Combinations that make no sense are refused with the reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from resnet_study.errors import UserError, require
@@ -60,6 +60,20 @@ class ModelSpec:
     """Of the convolutions: float32 everywhere; tf32, the matrix units of an NVIDIA GPU (10 bits
     of the fraction); bfloat16 inputs, weights and outputs. Sums, normalisation, classifier,
     state and probes are float32."""
+
+
+CHOSEN_OR_OPEN = ("depth", "residual", "subsampling", "batch_norm_images", "precision")
+"""Fields that the paper varies or does not tell; in all others its networks have the defaults."""
+
+
+def is_the_papers(model: ModelSpec) -> bool:
+    """Whether a network is one of He et al. 2015, section 4.2, as far as the paper tells."""
+    own = ModelSpec()
+    return all(
+        getattr(model, field.name) == getattr(own, field.name)
+        for field in fields(ModelSpec)
+        if field.name not in CHOSEN_OR_OPEN
+    )
 
 
 def check_model(model: ModelSpec) -> None:

@@ -1,184 +1,214 @@
-"""Per-layer statistics as pure functions: what the gradient and the signal do in every layer.
+"""What is recorded of every layer: each probe is one entry here, or in a study of one's own.
 
 Definitions. L is the mean cross-entropy over the mini-batch; layer l has the output z_l
-(convolution or classifier, before normalisation) and the response y_l (after
-normalisation, before the nonlinearity and the addition; He et al. 2015, section 4.2,
-"Analysis of layer responses"; y_l = z_l where there is no normalisation). Norms are
-Euclidean, over all entries of the tensor and the whole mini-batch.
+(convolution or classifier, before normalisation) and the response y_l (after normalisation, before
+the nonlinearity and the addition; He et al. 2015, section 4.2, "Analysis of layer responses";
+y_l = z_l where there is no normalisation). Norms are Euclidean, over all entries of the tensor and
+the whole mini-batch. What is undefined (a direction of zero length, γ without a normalisation) is
+NaN.
 
-=========================== ====================================================
-activation_gradient_norm    ‖∂L/∂z_l‖ (Yang et al. 2019, arXiv 1902.08129)
-response_gradient_norm      ‖∂L/∂y_l‖
-weight_gradient_norm        ‖∂L/∂w_l‖ of the loss alone, weight decay not mixed in
-weight_norm                 ‖w_l‖ before the update
-update_norm                 ‖Δw_l‖ of this step, learning rate included
-angular_step                angle in radians between w_l before and after this step
-gradient_velocity_cosine    cosine of the angle between ∂L/∂w_l and the velocity before this
-                            step, both projected orthogonally to w_l (weight decay, which only
-                            shrinks w_l, is thereby left out); undefined at step 0
-scale_rms, shift_rms        root mean square of γ_l and β_l of the layer's normalisation
-response_mean, response_std over all entries of y_l
-inactive_fraction           zeros after the nonlinearity that follows the layer
-                            (for the last layer of a residual block: after the addition)
-=========================== ====================================================
+Three gradients answer three questions, for a layer followed by batch normalisation:
 
-What is undefined (a direction of zero length, γ without a normalisation) is NaN.
+- the raw ‖∂L/∂z_l‖ is what theory at initialisation speaks of. ∂L/∂z = (γ/σ_l) P ∂L/∂y with P a
+  projection and σ_l in proportion to ‖w_l‖, so it changes with the scale of the weights;
+- ‖w_l‖·‖∂L/∂w_l‖, the sensitivity of the loss to a relative change, says whether the signal
+  arrives; no scale of pixels, weights or γ changes it;
+- `angular_step` says whether the layer learns. ‖Δw‖/‖w‖ does not: where gradients are small,
+  weight decay alone gives ηλ/(1−μ), which shrinks the weights and turns nothing.
 
-With batch normalisation ∂L/∂z_l = (γ/σ_l) P ∂L/∂y_l, with P a projection and σ_l in
-proportion to ‖w_l‖. So ∂L/∂z shrinks whenever weights grow, while ∂L/∂y does not depend
-on their scale; both are recorded because "the gradient vanishes" can mean either.
+The columns of ``layers.parquet``, what a step computes and the table in docs/records.md follow from
+`BUILT_IN`. Imports no jax, for what reads records has none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import Array
+from resnet_study.errors import UserError
+from resnet_study.names import nearest_hint
+
+if TYPE_CHECKING:
+    from jax import Array
 
 
-@jax.custom_vjp
-def tap(x: Array, probe: Array) -> Array:
-    """Identity on x whose "gradient" with respect to the scalar probe is ‖∂L/∂x‖.
+class Observed(NamedTuple):
+    """What a training step knows of the network before its update, layer by layer.
 
-    Costs two reductions in the backward pass and keeps nothing from the forward pass. The
-    norm itself is reported, not its square, which float32 cannot hold below 1e-19.
+    Sequences have one entry for each of the depth weighted layers, in forward order.
+    """
+
+    weights: Sequence[Array]
+    gradients: Sequence[Array]
+    """∂L/∂w_l of the loss alone, weight decay not mixed in."""
+    velocity: Sequence[Array]
+    """Of the optimiser, before this step."""
+    updates: Sequence[Array]
+    """Δw_l of this step, learning rate included."""
+    scales: Sequence[Array | None]
+    """γ_l, (channels,)."""
+    shifts: Sequence[Array | None]
+    """β_l, (channels,)."""
+    output_gradient_norms: Array
+    """‖∂L/∂z_l‖, (depth,)."""
+    response_gradient_norms: Array
+    """‖∂L/∂y_l‖, (depth,)."""
+    response_means: Array
+    response_stds: Array
+    inactive: Array
+    norms: Callable[[Sequence[Array]], Array]
+    """Euclidean norm of each tensor, by the kernels that compute the step."""
+    by_layer: Callable[..., Any]
+    """`resnet_study.tensors.by_layer`: a function of one layer's tensors for all layers."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A number per layer and recorded step.
+
+    Attributes:
+        name: the column of ``layers.parquet``.
+        definition: formula or sentence.
+        unit: of the number; empty for none.
+        function: computes it, (depth,), inside the jitted step.
+        of_response: instead, a function of one layer's response, (N, H, W, C) or (N, classes), to
+            a scalar. The native kernels never write a response, so a step with such a probe is
+            computed by XLA.
+
+    Raises:
+        UserError: unless there is exactly one of the two functions and a name that can be a column.
+    """
+
+    name: str
+    definition: str
+    unit: str = ""
+    function: Callable[[Observed], Array] | None = None
+    of_response: Callable[[Array], Array] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise UserError(f"probe {self.name!r}: a name is made of letters, digits and _")
+        if (self.function is None) == (self.of_response is None):
+            raise UserError(f"probe {self.name}: give one of function and of_response")
+
+
+def _angular_step(o: Observed) -> Array:
+    from resnet_study.tensors import angular_step
+
+    return o.by_layer(angular_step, o.weights, o.updates)
+
+
+def _gradient_velocity_cosine(o: Observed) -> Array:
+    from resnet_study.tensors import tangent_cosine
+
+    return o.by_layer(tangent_cosine, o.gradients, o.velocity, o.weights)
+
+
+def _rms(tensors: Sequence[Array | None]) -> Array:
+    from resnet_study.tensors import rms
+
+    return rms(tensors)
+
+
+BUILT_IN: tuple[Probe, ...] = (
+    Probe(
+        "activation_gradient_norm",
+        "‖∂L/∂z_l‖ (Yang et al. 2019, arXiv 1902.08129)",
+        function=lambda o: o.output_gradient_norms,
+    ),
+    Probe("response_gradient_norm", "‖∂L/∂y_l‖", function=lambda o: o.response_gradient_norms),
+    Probe(
+        "weight_gradient_norm",
+        "‖∂L/∂w_l‖ of the loss alone, weight decay not mixed in",
+        function=lambda o: o.norms(o.gradients),
+    ),
+    Probe("weight_norm", "‖w_l‖ before the update", function=lambda o: o.norms(o.weights)),
+    Probe(
+        "update_norm",
+        "‖Δw_l‖ of this step, learning rate included",
+        function=lambda o: o.norms(o.updates),
+    ),
+    Probe(
+        "angular_step",
+        "angle between w_l before and after this step",
+        "rad",
+        function=_angular_step,
+    ),
+    Probe(
+        "gradient_velocity_cosine",
+        "cosine of the angle between ∂L/∂w_l and the velocity before this step, both projected "
+        "orthogonally to w_l, which leaves weight decay out; undefined at step 0",
+        function=_gradient_velocity_cosine,
+    ),
+    Probe(
+        "scale_rms",
+        "root mean square of γ_l of the layer's normalisation",
+        function=lambda o: _rms(o.scales),
+    ),
+    Probe("shift_rms", "root mean square of β_l", function=lambda o: _rms(o.shifts)),
+    Probe("response_mean", "mean over all entries of y_l", function=lambda o: o.response_means),
+    Probe("response_std", "standard deviation, likewise", function=lambda o: o.response_stds),
+    Probe(
+        "inactive_fraction",
+        "zeros after the nonlinearity that follows the layer (for the last layer of a residual "
+        "block: after the addition); undefined for the classifier",
+        function=lambda o: o.inactive,
+    ),
+)
+
+_extra: dict[str, Probe] = {}
+
+
+def register(probes: Iterable[Probe]) -> None:
+    """Make probes of one's own known to this process; the same name again replaces.
+
+    Raises:
+        UserError: for the name of a built-in probe.
+    """
+    built_in = {probe.name for probe in BUILT_IN}
+    for probe in probes:
+        if probe.name in built_in:
+            raise UserError(f"probe {probe.name}: is built in; give it another name")
+        _extra[probe.name] = probe
+
+
+def chosen(extra: str) -> tuple[Probe, ...]:
+    """The built-in probes and those that a spec names.
 
     Args:
-        x: any array.
-        probe: scalar; its value is ignored.
+        extra: names, comma-separated, of `ProbeSpec.extra`.
+
+    Raises:
+        UserError: for a name that this process does not know.
     """
-    return x
+    names = [name for name in extra.split(",") if name]
+    for name in names:
+        if name not in _extra:
+            known = f"; {nearest_hint(name, _extra)}" if _extra else ""
+            raise UserError(
+                f"probes.extra={extra}: no probe {name} is known{known}; it is defined by a study: "
+                "run that with `resnet-study reproduce FILE`"
+            )
+    return (*BUILT_IN, *(_extra[name] for name in names))
 
 
-def _tap_forward(x: Array, probe: Array) -> tuple[Array, None]:
-    return x, None
+def table(probes: Iterable[Probe] = BUILT_IN) -> str:
+    """The probes as a Markdown table, for the documentation."""
+    rows = ("| column | unit | definition |", "|---|---|---|")
+    return "\n".join((*rows, *(f"| `{p.name}` | {p.unit} | {p.definition} |" for p in probes)))
 
 
-def _tap_backward(_: None, gradient: Array) -> tuple[Array, Array]:
-    gradient = _materialized(gradient)
-    return gradient, norm(gradient)
+def check_shapes(values: Mapping[str, Array], depth: int) -> None:
+    """Refuse a probe that does not give a number per layer.
 
-
-def _materialized(x: Array) -> Array:
-    """x as an array in memory.
-
-    XLA:CPU otherwise computes x again inside each reduction, in a loop that it does not
-    vectorise, which takes far longer than writing x once and reading it.
+    Raises:
+        UserError: naming it.
     """
-    return jax.lax.optimization_barrier(x)
-
-
-tap.defvjp(_tap_forward, _tap_backward)
-
-
-@jax.custom_vjp
-def unstack(taps: Array) -> list[list[Array]]:
-    """The scalars of an array of shape (depth, kinds), one list per layer.
-
-    Differentiating a slice makes an array of zeros and an addition for every layer, which
-    takes longest to compile of all a deep network's step; here gradients are stacked once.
-    """
-    return [list(layer) for layer in taps]
-
-
-def _unstack_forward(taps: Array) -> tuple[list[list[Array]], None]:
-    return unstack(taps), None
-
-
-def _unstack_backward(_: None, gradients: list[list[Array]]) -> tuple[Array]:
-    return (jnp.stack([jnp.stack(layer) for layer in gradients]),)
-
-
-unstack.defvjp(_unstack_forward, _unstack_backward)
-
-
-def response_moments(response: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation over all entries, as float32 scalars."""
-    values = _materialized(jax.lax.stop_gradient(response)).astype(jnp.float32)
-    mean = jnp.mean(values)
-    return mean, jnp.sqrt(jnp.maximum(jnp.mean(jnp.square(values)) - jnp.square(mean), 0.0))
-
-
-def inactive_fraction(activation: Array) -> Array:
-    """Fraction of entries that the nonlinearity set to zero."""
-    values = _materialized(jax.lax.stop_gradient(activation))
-    return jnp.mean((values == 0).astype(jnp.float32))
-
-
-def norm(x: Array) -> Array:
-    """Euclidean norm over all entries, float32, without overflow or underflow of squares."""
-    x = x.astype(jnp.float32)
-    largest = jnp.max(jnp.abs(x))
-    scale = jnp.where(jnp.isfinite(largest) & (largest > 0), largest, 1.0)
-    return scale * jnp.sqrt(jnp.sum(jnp.square(x / scale)))
-
-
-def norms(tensors: Sequence[Array]) -> Array:
-    """Euclidean norm of each tensor, shape (len(tensors),), float32."""
-    return jnp.stack([norm(tensor) for tensor in tensors])
-
-
-def rms(tensors: Sequence[Array | None]) -> Array:
-    """Root mean square of each tensor, shape (len(tensors),); NaN where there is none."""
-    undefined = jnp.full((), jnp.nan)
-    return jnp.stack(
-        [undefined if x is None else jnp.sqrt(jnp.mean(jnp.square(x))) for x in tensors]
-    )
-
-
-def by_layer(statistic: Callable[..., Any], *tensors: Sequence[Array]) -> Any:
-    """A statistic of one layer, for all layers at once.
-
-    Layers of equal shape are computed together: a network has seven shapes, whatever its depth.
-
-    Args:
-        statistic: function of one tensor per argument; returns a pytree of scalars.
-        tensors: for each argument of it one tensor per layer.
-
-    Returns:
-        The pytree, each leaf of shape (layers,).
-    """
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, tensor in enumerate(tensors[0]):
-        groups.setdefault(tensor.shape, []).append(index)
-    parts = [
-        jax.vmap(statistic)(*(jnp.stack([argument[i] for i in members]) for argument in tensors))
-        for members in groups.values()
-    ]
-    forward = np.argsort(np.concatenate(list(groups.values())))
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[forward], *parts)
-
-
-def inner(x: Array, y: Array) -> Array:
-    """Inner product over all entries, in float32 also where products are TF32 by default."""
-    return jnp.sum(x * y)
-
-
-def tangent(x: Array, weights: Array) -> Array:
-    """The part of x orthogonal to the weights: what turns them. NaN where the weights are 0."""
-    direction = weights / norm(weights)
-    return x - inner(direction, x) * direction
-
-
-def angular_step(weights: Array, update: Array) -> Array:
-    """Angle in radians between weights and weights + update, accurate also where it is tiny.
-
-    It is what a layer followed by a normalisation learns in a step: the loss does not depend on
-    the length of its weights. Scaling them by c divides it by c² for equal rates.
-    """
-    length = norm(weights)
-    along = inner(weights / length, update)
-    return jnp.arctan2(norm(tangent(update, weights)), length + along)
-
-
-def tangent_cosine(x: Array, y: Array, weights: Array) -> Array:
-    """Cosine of the angle between the parts of x and y that turn the weights."""
-    x, y = tangent(x, weights), tangent(y, weights)
-    return inner(x / norm(x), y / norm(y))
+    for name, value in values.items():
+        if getattr(value, "shape", None) != (depth,):
+            shape = getattr(value, "shape", type(value).__name__)
+            raise UserError(f"probe {name}: gives {shape}, not one number per layer ({depth},)")
 
 
 def geometric_steps(limit: int) -> list[int]:

@@ -11,8 +11,9 @@ One folder per run, ``results/<study>/runs/<run_id>/``:
 ``checkpoints/``      for exact resumption
 ===================== ======================================================================
 
-What is measured at initialisation, without training, lies in ``results/<study>/signals/``: one
-parquet file per piece of work with the columns `SIGNAL_COLUMNS`, and ``environment.json``.
+What is measured at initialisation, without training, lies in
+``results/<study>/initialization/`` (``signals/`` in earlier versions): one parquet file per piece
+of work with the columns `INITIALIZATION_COLUMNS`, and ``environment.json``.
 
 ``step`` counts the optimiser steps taken: a row at step k describes the network after k
 updates, so step 0 is initialisation. Every file is replaced atomically, so that what was
@@ -37,6 +38,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_study.errors import UserError
+from resnet_study.probes import BUILT_IN
 from resnet_study.spec import RunSpec, from_json, to_json
 
 METRIC_COLUMNS = ("step", "epoch", "split", "loss", "error", "learning_rate")
@@ -52,23 +54,10 @@ LAYER_COLUMNS = ("step", "layer", "name", "stage", "block")
 """``layer`` = 1..depth in forward order; ``name`` such as stem, stage2.block1.conv2, head;
 ``stage`` 0 (stem), 1-3, 4 (head); ``block`` = 1..n within the stage, 0 for stem and head."""
 
-PROBES = (
-    "activation_gradient_norm",
-    "response_gradient_norm",
-    "weight_gradient_norm",
-    "weight_norm",
-    "update_norm",
-    "angular_step",
-    "gradient_velocity_cosine",
-    "scale_rms",
-    "shift_rms",
-    "response_mean",
-    "response_std",
-    "inactive_fraction",
-)
-"""Per-layer statistics; definitions and units in `resnet_study.probes`."""
+PROBES = tuple(probe.name for probe in BUILT_IN)
+"""Columns of ``layers.parquet`` that every run has; a study may add its own."""
 
-SIGNAL_COLUMNS = (
+INITIALIZATION_COLUMNS = (
     "quantity",
     "family",
     "depth",
@@ -81,7 +70,8 @@ SIGNAL_COLUMNS = (
     "stage",
     "value",
 )
-"""``quantity`` as in `resnet_study.signals`, which says what ``index`` counts for each;
+"""``quantity`` as in `resnet_study.phenomena.initialization.arms`, which says what
+``index`` counts for each;
 ``stage`` 0 where it has no meaning."""
 
 STATUSES = ("running", "finished", "diverged", "failed", "stopped")
@@ -100,13 +90,13 @@ class Frames(NamedTuple):
         metrics: rows of every ``metrics.parquet`` with ``run_id``, ``family``, ``depth``,
             ``seed`` in front.
         layers: rows of every ``layers.parquet``, likewise.
-        signals: what was measured at initialisation without a run, columns `SIGNAL_COLUMNS`.
+        initialization: what was measured without a run, columns `INITIALIZATION_COLUMNS`.
     """
 
     runs: pd.DataFrame
     metrics: pd.DataFrame
     layers: pd.DataFrame
-    signals: pd.DataFrame = pd.DataFrame(columns=list(SIGNAL_COLUMNS))
+    initialization: pd.DataFrame = pd.DataFrame(columns=list(INITIALIZATION_COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -288,29 +278,30 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_frames(paths: Iterable[Path]) -> Frames:
-    """Read every run and every signal at or below the given paths: the one call for analysis.
+    """Read every run, and what was measured at initialisation, at or below the given paths.
 
     Raises:
-        UserError: as `find_runs` and `read_run`; signals without any run are enough.
+        UserError: as `find_runs` and `read_run`; what was measured at initialisation is enough.
     """
     paths = list(paths)
-    files = {file.resolve(): file for path in paths for file in _signal_files(path)}
-    signals = [_read_table(file, SIGNAL_COLUMNS) for file in files.values()]
-    if not signals:
+    files = {file.resolve(): file for path in paths for file in _initialization_files(path)}
+    tables = [_read_table(file, INITIALIZATION_COLUMNS) for file in files.values()]
+    if not tables:
         return frames_of([read_run(folder) for folder in find_runs(paths)])
     has_runs = any(next(path.rglob("spec.json"), None) for path in paths)
     runs = [read_run(folder) for folder in find_runs(paths)] if has_runs else []
-    return frames_of(runs)._replace(signals=pd.concat(signals, ignore_index=True))
+    return frames_of(runs)._replace(initialization=pd.concat(tables, ignore_index=True))
 
 
-def _signal_files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*.parquet") if file.parent.name == "signals")
+def _initialization_files(path: Path) -> list[Path]:
+    names = ("initialization", "signals")
+    return sorted(file for file in path.rglob("*.parquet") if file.parent.name in names)
 
 
-def write_signals(file: Path, signals: pd.DataFrame) -> None:
+def write_initialization(file: Path, table: pd.DataFrame) -> None:
     """Write one piece of what was measured at initialisation, atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    _write_table(file, signals[list(SIGNAL_COLUMNS)])
+    _write_table(file, table[list(INITIALIZATION_COLUMNS)])
 
 
 def frames_of(runs: Sequence[Run]) -> Frames:

@@ -14,7 +14,6 @@ the shape of the paper's (He et al. 2015, section 4.2: the learning rate is divi
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -26,6 +25,7 @@ from typing import Any, Literal, NamedTuple
 
 from resnet_study.architecture import ModelSpec, check_model
 from resnet_study.errors import UserError, require
+from resnet_study.names import nearest_hint
 
 SCHEMA_VERSION = 1
 
@@ -123,6 +123,8 @@ class ProbeSpec:
     """Between evaluations on the training, validation and test images."""
     layers_every: Duration = "2%"
     """Between rows of per-layer statistics, beside the geometric ones; 0 records no layers."""
+    extra: str = ""
+    """Names of a study's own probes, comma-separated; a study fills it in."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +156,11 @@ class RunSpec:
         require(0 <= self.seed < 2**32, "seed", self.seed, f"valid are 0 to {2**32 - 1}")
         schedule = _resolve_schedule(self.schedule, data)
         total = typing.cast(int, schedule.iterations)
-        probes = replace(
-            self.probes,
-            **{
-                f.name: to_iterations(getattr(self.probes, f.name), data, total, f"probes.{f.name}")
-                for f in fields(ProbeSpec)
-            },
-        )
+        cadences: dict[str, typing.Any] = {
+            name: to_iterations(getattr(self.probes, name), data, total, f"probes.{name}")
+            for name in ("log_every", "evaluate_every", "layers_every")
+        }
+        probes = replace(self.probes, **cadences)
         for name in ("log_every", "evaluate_every"):
             every = getattr(probes, name)
             require(every >= 1, f"probes.{name}", every, "at least one iteration")
@@ -290,9 +290,7 @@ def from_flat(values: Mapping[str, Any], where: str = "spec") -> RunSpec:
     top: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-            raise UserError(f"{where}: unknown parameter {name}{hint}")
+            raise UserError(f"{where}: unknown parameter {name}; {nearest_hint(name, known)}")
         section, _, key = name.partition(".")
         if key:
             parts.setdefault(section, {})[key] = value

@@ -18,26 +18,18 @@ import pandas as pd
 import pytest
 
 from resnet_study.records import find_runs, read_run, read_summary
-from resnet_study.reproduce import load_study, specs_of
-
-PROGRAM = """
-import sys
-from pathlib import Path
-root = Path(sys.argv.pop(1))
-sys.path.insert(0, str(root))
-from resnet_study import reproduce
-reproduce.ROOT = root
-from resnet_study.cli import main
-main()
-"""
+from resnet_study.studies.find import load_study, specs_of
 
 SHORT = """
-from experiments.tiny import Study
+from resnet_study.phenomena.convergence.claims import RESIDUAL_CONVERGES_FASTER
+from resnet_study.phenomena.degradation import figures as degradation
+from resnet_study.phenomena.gradients import claims, figures
+from resnet_study.studies.study import Study
 STUDY = Study(
     name="short", title="A short study", question="Does the path hold?",
-    sweeps=("short.yaml",), cost="seconds", expected="nothing", order="seed",
-    figures=("error_against_depth", "training_curves", "gradient_ratio"),
-    claims=("residual_converges_faster", "gradients_explode_at_initialization_plain_bn"),
+    sweeps=("short.yaml",), order="seed",
+    figures=(degradation.error_against_depth, degradation.training_curves, figures.gradient_ratio),
+    claims=(RESIDUAL_CONVERGES_FASTER, claims.GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN),
 )
 """
 
@@ -59,20 +51,16 @@ SWEEP = {
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of the project with nothing but the short study."""
-    folder = tmp_path_factory.mktemp("clone")
-    (folder / "experiments").mkdir()
-    (folder / "sweeps").mkdir()
-    (folder / "experiments" / "__init__.py").touch()
-    (folder / "experiments" / "tiny.py").write_text("from resnet_study.study import Study\n")
-    (folder / "experiments" / "short.py").write_text(SHORT)
-    (folder / "sweeps" / "short.yaml").write_text(json.dumps(SWEEP))  # JSON is YAML
-    return folder
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of one's own, outside of the project, with its sweep beside it."""
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "short.py").write_text(SHORT)
+    (folder / "short.yaml").write_text(json.dumps(SWEEP))  # JSON is YAML
+    return folder / "short.py"
 
 
-def command(root: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-c", PROGRAM, str(root), *map(str, words)]
+def command(*words: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "resnet_study", *map(str, words)]
     # One core, so that every process of the test computes the same bits.
     core = min(os.sched_getaffinity(0))
     return subprocess.run(
@@ -95,8 +83,8 @@ def check_same_bits(one: Path, other: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
-def test_pieces_on_bare_machines_give_the_bits_of_one_long_run(root: Path, tmp_path: Path) -> None:
-    whole = command(root, "reproduce", "short", f"--results={tmp_path / 'whole'}", "--workers=2")
+def test_pieces_on_bare_machines_give_the_bits_of_one_long_run(short: Path, tmp_path: Path) -> None:
+    whole = command("reproduce", short, f"--results={tmp_path / 'whole'}", "--workers=2")
     assert whole.returncode == 0, whole.stderr
     state, said, pieces, cut = tmp_path / "state.tar", "continues", 0, False
     while "continues" in said:
@@ -107,8 +95,7 @@ def test_pieces_on_bare_machines_give_the_bits_of_one_long_run(root: Path, tmp_p
         results = tmp_path / f"machine{pieces}"
         began = time.monotonic()
         piece = command(
-            root,
-            *("piece", "short", f"--minutes={minutes}", "--workers=2"),
+            *("slice", short, f"--minutes={minutes}", "--workers=2"),
             *(f"--results={results}", f"--state={state}"),
         )
         took = time.monotonic() - began
@@ -118,7 +105,7 @@ def test_pieces_on_bare_machines_give_the_bits_of_one_long_run(root: Path, tmp_p
         assert took < 60 * minutes + 51, piece.stderr
         if not cut and least_step(results) >= COMPARED:
             cut = True
-            check_unfinished(root, results / "short", tmp_path)
+            check_unfinished(short, results / "short", tmp_path)
     assert cut, "no piece was cut where it could be looked at"
     assert pieces > 1, "the first piece did everything: nothing was joined"
     assert "2 of 2 runs are done" in said
@@ -134,19 +121,19 @@ def least_step(results: Path) -> int:
     return min(int(read_run(folder).metrics["step"].max()) for folder in find_runs([results]))
 
 
-def check_unfinished(root: Path, study: Path, tmp_path: Path) -> None:
+def check_unfinished(short: Path, study: Path, tmp_path: Path) -> None:
     """What a cut study leaves is labelled, reported, and used for no claim about the end."""
     ids = [folder.name for folder in find_runs([study])]
     unfinished = [n for n in ids if read_summary(study / "runs" / n)["status"] == "stopped"]
     assert len(unfinished) == 2, "two workers share the core, so both runs are cut"
     thinned = tmp_path / "thinned"
-    done = command(root, "thin", study, thinned)
+    done = command("publish", study, thinned)
     assert done.returncode == 0, done.stderr
     readme = (thinned / "README.md").read_text()
     for name in unfinished:
         assert re.search(rf"`{name}`: [\d,]+ of 800 iterations", readme)
     assert not list(thinned.rglob("checkpoints"))
-    done = command(root, "report", "short", thinned)
+    done = command("report", short, thinned)
     assert done.returncode == 0, done.stderr
     findings = (thinned / "findings.md").read_text()
     assert "2 of 2 runs did not finish" in findings
@@ -159,15 +146,15 @@ def check_unfinished(root: Path, study: Path, tmp_path: Path) -> None:
     for name in ("gradient_ratio", "training_curves"):
         assert (thinned / "figures" / f"{name}.png").exists()
     for words in (("claims", thinned), ("figures", thinned), ("compare", "error", thinned)):
-        done = command(root, *words, *((f"--at_step={COMPARED}",) if words[0] == "compare" else ()))
+        done = command(*words, *((f"--at_step={COMPARED}",) if words[0] == "compare" else ()))
         assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
-def test_reproduce_stops_in_time_and_reports_what_there_is(root: Path, tmp_path: Path) -> None:
+def test_reproduce_stops_in_time_and_reports_what_there_is(short: Path, tmp_path: Path) -> None:
     """Also where the time is over before anything was recorded."""
     results = f"--results={tmp_path}"
-    done = command(root, "reproduce", "short", results, "--workers=1", "--minutes=0.001")
+    done = command("reproduce", short, results, "--workers=1", "--minutes=0.001")
     assert done.returncode == 0, done.stderr
     assert "Time is up: 0 of 2 runs are done; the same command continues." in done.stdout
 

@@ -12,19 +12,20 @@ from hypothesis import strategies as st
 from planted import join, planted_frames
 from scipy import optimize
 
-from resnet_study.analysis.claims import CLAIMS, Finding
-from resnet_study.analysis.convergence import (
+from resnet_study import phenomena
+from resnet_study.judging.judge import Finding
+from resnet_study.judging.measurement import Measurement
+from resnet_study.phenomena.convergence.measures import (
     LAWS,
     exponential_law,
     iterations_against_depth,
     linear_law,
 )
-from resnet_study.analysis.evidence import Measurement
 from resnet_study.records import Frames
 
-RATES = CLAIMS["convergence_exponentially_slow"]
-LONGER = CLAIMS["longer_schedule_no_cure"]
-DEGRADATION = CLAIMS["deeper_plain_higher_training_error"]
+RATES = phenomena.claims()["convergence_exponentially_slow"]
+LONGER = phenomena.claims()["longer_schedule_no_cure"]
+DEGRADATION = phenomena.claims()["deeper_plain_higher_training_error"]
 
 DEPTHS = (8, 14, 20, 32, 44)
 FAR = np.full(len(DEPTHS), 1e9)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from resnet_study.analysis.claims import CLAIMS, judge
+from resnet_study import phenomena
+from resnet_study.judging.judge import judge
 from resnet_study.records import read_frames
-from resnet_study.reproduce import load_study, specs_of
+from resnet_study.studies.find import load_study, specs_of
 
 SMOKE = load_study("smoke")
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,7 +57,7 @@ def test_claims_as_json_and_as_table(study: Path) -> None:
     process = command("claims", study, "--json")
     assert process.returncode == 0, process.stderr
     findings = json.loads(process.stdout)
-    assert [finding["claim"] for finding in findings] == list(CLAIMS)
+    assert [finding["claim"] for finding in findings] == list(phenomena.claims())
     # One seed per arm never decides.
     assert {finding["verdict"] for finding in findings} <= {"indicated", "undecided"}
     process = command("claims", study)

@@ -24,8 +24,8 @@ from resnet_study.kernels.operations import Options, Signal, convolve, layer, no
 from resnet_study.models import Network
 from resnet_study.models.fused import fusable
 from resnet_study.models.layers import convolve as xla_convolve
-from resnet_study.probes import norms as xla_norms
 from resnet_study.spec import DATASETS, RunSpec, from_flat
+from resnet_study.tensors import norms as xla_norms
 from resnet_study.training.step import Batch, initial_state, make_train_step
 
 missing = kernels.why_not()

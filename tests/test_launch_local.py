@@ -22,7 +22,7 @@ from resnet_study.launch import display, local, run_local
 from resnet_study.launch.worker import WorkerOptions, run_one
 from resnet_study.records import read_run, read_summary
 from resnet_study.spec import RunSpec, from_flat, to_json
-from resnet_study.tracking import Tracker
+from resnet_study.tracking.tracker import Tracker
 from resnet_study.training import loop
 from resnet_study.training.execution import Execution
 from resnet_study.training.loop import Report, StopFlag

@@ -10,42 +10,57 @@ from pathlib import Path
 
 import pytest
 
-from resnet_study.analysis.claims import CLAIMS
-from resnet_study.figures import FIGURES
-from resnet_study.reproduce import load_study, specs_of, studies
+from resnet_study import phenomena
+from resnet_study.studies.find import home, load_study, specs_of, studies
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "resnet_study"
 
 FLOORS = (
-    {"errors", "reference"},
-    {"architecture"},
+    {"errors", "names", "reference", "runtime"},
+    {"architecture", "probes"},
     {"spec"},
-    {"study", "records", "lease", "runtime"},
-    {"environment", "data", "probes", "optimizers", "kernels"},
+    {"records", "lease", "environment"},
+    {"data", "kernels", "tensors"},
     {"models"},
     {"tracking"},
     {"training"},
-    {"signals"},
-    {"launch", "progress"},
-    {"analysis"},
-    {"figures"},
-    {"report", "wandb_mirror"},
-    {"reproduce", "pieces", "thin"},
+    {"progress"},
+    {"launch"},
+    {"judging"},
+    {"drawing"},
+    {"phenomena"},
+    {"report", "studies"},
     {"cli"},
     {"__main__", "__init__"},
 )
+STANDING_ALONE = {
+    "block_orders.yaml",
+    "block_orders_cifar10.yaml",
+    "depth_1202.yaml",
+    "frozen_layers_cifar10.yaml",
+    "frozen_layers_cifar10_gentle.yaml",
+    "gradient_flow.yaml",
+    "learning_rate.yaml",
+}
+"""Sweeps that no study uses yet."""
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 NO_JAX = (
-    "analysis",
-    "figures",
-    "report",
     "records",
+    "probes",
     "spec",
     "architecture",
     "reference",
     "lease",
     "launch",
+    "judging.judge",
+    "judging.compare",
+    "drawing.render",
+    "drawing.comparison",
+    "phenomena",
+    "studies.find",
+    "studies.publish",
+    "report",
     "cli",
 )
 
@@ -109,9 +124,35 @@ def test_training_needs_no_optional_package(optional: str) -> None:
 def test_a_study_names_sweeps_figures_and_claims_that_exist(name: str) -> None:
     study = load_study(name)
     assert study.name == name
-    assert set(study.figures) <= set(FIGURES)
-    assert set(study.claims) <= set(CLAIMS)
-    assert specs_of(study) or study.signals
+    assert {figure.name for figure in study.figures} <= set(phenomena.figures())
+    assert {claim.name for claim in study.claims} <= set(phenomena.claims())
+    assert specs_of(study) or study.initialization
+
+
+def test_every_sweep_belongs_to_a_study() -> None:
+    used = {str(sweep) for name in studies() for sweep in load_study(name).sweeps}
+    alone = {file.name for file in (home() / "sweeps").glob("*.yaml")} - used
+    assert alone == STANDING_ALONE
+
+
+def test_engines_know_no_phenomenon() -> None:
+    for engine in ("judging", "drawing", "training", "records.py", "launch"):
+        files = [*(PACKAGE / engine).rglob("*.py"), PACKAGE / engine]
+        for file in (file for file in files if file.suffix == ".py"):
+            assert "phenomena" not in imports_of(file), file
+
+
+def test_claims_and_figures_load_no_jax() -> None:
+    code = (
+        "import sys; from resnet_study import phenomena; phenomena.claims(); phenomena.figures()\n"
+        "sys.exit('jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_no_file_is_too_long_to_be_read() -> None:
+    long = {f.name for f in PACKAGE.rglob("*.py") if len(f.read_text().splitlines()) > 420}
+    assert not long
 
 
 def test_quick_study_has_the_depths_and_families_it_promises() -> None:

@@ -13,19 +13,18 @@ from hypothesis import strategies as st
 from resnet_study.architecture import ModelSpec
 from resnet_study.kernels import Kernels
 from resnet_study.models import Network, layers_of
-from resnet_study.probes import (
+from resnet_study.probes import geometric_steps, recorded_steps
+from resnet_study.spec import DATASETS
+from resnet_study.tensors import (
     angular_step,
     by_layer,
-    geometric_steps,
     inactive_fraction,
     norm,
     norms,
-    recorded_steps,
     response_moments,
     tangent_cosine,
     tap,
 )
-from resnet_study.spec import DATASETS
 
 
 def test_tap_is_the_identity_and_reports_the_gradient_norm() -> None:

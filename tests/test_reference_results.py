@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from resnet_study.analysis.claims import judge
-from resnet_study.figures import render
+from resnet_study.drawing.render import render
+from resnet_study.judging.judge import judge
 from resnet_study.records import read_frames
-from resnet_study.reproduce import ROOT, load_study
+from resnet_study.studies.find import home, load_study
 
-REFERENCE = ROOT / "results" / "reference"
+REFERENCE = home() / "results" / "reference"
 STUDIES = sorted(folder.name for folder in REFERENCE.iterdir())
 
 

@@ -11,11 +11,12 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from resnet_study.analysis.claims import CLAIMS, Finding, judge
-from resnet_study.figures import RenderedFigure, render
+from resnet_study import phenomena
+from resnet_study.drawing.render import RenderedFigure, render
+from resnet_study.judging.judge import Finding, judge
 from resnet_study.records import Frames
 from resnet_study.report import content, write_report
-from resnet_study.study import Study
+from resnet_study.studies.study import Study
 from tests.planted import join, planted_frames
 
 STUDY = Study(
@@ -23,8 +24,8 @@ STUDY = Study(
     title="Why do deep plain networks fail?",
     question="Do they? (He et al. 2015, arXiv 1512.03385)",
     sweeps=("quick.yaml",),
-    figures=("error_against_depth", "gradient_ratio"),
-    claims=tuple(CLAIMS),
+    figures=tuple(phenomena.figures()[n] for n in ("error_against_depth", "gradient_ratio")),
+    claims=tuple(phenomena.claims().values()),
     cost="a minute",
     expected="plain-56 fails",
 )
@@ -112,8 +113,12 @@ def with_environment(folder: Path, *environments: dict[str, object]) -> Frames:
 
 def test_every_finding_and_figure_of_a_whole_study_is_there(tmp_path: Path) -> None:
     frames = planted_frames((8, 20, 56), 2, 60)
-    findings = judge(list(CLAIMS), frames)
-    figures = render(["error_against_depth", "gradient_ratio"], frames, tmp_path / "figures")
+    findings = judge(list(phenomena.claims().values()), frames)
+    figures = render(
+        phenomena.chosen("figure", phenomena.figures(), ["error_against_depth", "gradient_ratio"]),
+        frames,
+        tmp_path / "figures",
+    )
     markdown, html = report(tmp_path, frames, findings, figures)
     page = Page(html)
     for finding in findings:
@@ -137,7 +142,9 @@ def content_of(markdown: str, text: str) -> bool:
 
 
 def test_page_loads_nothing_and_links_only_inside_and_to_citations(tmp_path: Path) -> None:
-    figures = render(["error_against_depth"], FRAMES, tmp_path)
+    figures = render(
+        phenomena.chosen("figure", phenomena.figures(), ["error_against_depth"]), FRAMES, tmp_path
+    )
     _, html = report(tmp_path, findings=[FINDING], figures=figures)
     page = Page(html)
     assert page.loads
@@ -259,7 +266,11 @@ def test_runs_that_did_not_finish_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_figures_that_were_not_drawn_are_given_with_the_reason(tmp_path: Path) -> None:
-    figures = render(["gradient_ratio", "training_curves"], FRAMES, tmp_path)
+    figures = render(
+        phenomena.chosen("figure", phenomena.figures(), ["gradient_ratio", "training_curves"]),
+        FRAMES,
+        tmp_path,
+    )
     markdown, html = report(tmp_path, figures=figures)
     problem = "no run recorded activation_gradient_norm"
     assert problem in Page(html).text
@@ -301,7 +312,11 @@ def test_how_to_reproduce_is_there(tmp_path: Path) -> None:
 def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     results = []
     for name in ("a", "b"):
-        figures = render(["error_against_depth"], FRAMES, tmp_path / name / "figures")
+        figures = render(
+            phenomena.chosen("figure", phenomena.figures(), ["error_against_depth"]),
+            FRAMES,
+            tmp_path / name / "figures",
+        )
         results.append(report(tmp_path / name, findings=[FINDING], figures=figures))
     assert results[0] == results[1]
 

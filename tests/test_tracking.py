@@ -18,12 +18,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resnet_study import wandb_mirror
 from resnet_study.data import load_dataset
 from resnet_study.errors import UserError
 from resnet_study.records import read_run
 from resnet_study.spec import RunSpec, from_flat
-from resnet_study.tracking import Tracker, Tracking, WandbTracker, make_tracker, tracking_mode
+from resnet_study.tracking.tracker import (
+    Tracker,
+    Tracking,
+    WandbTracker,
+    make_tracker,
+    tracking_mode,
+)
+from resnet_study.tracking.tracker import mirror as wandb_mirror
 from resnet_study.training.loop import Options, train
 
 TINY = {
@@ -246,7 +252,7 @@ def test_when_training_is_killed_the_last_rows_still_arrive(tmp_path: Path, fake
     code = (
         "import os, pathlib, sys, time\n"
         "from resnet_study.spec import RunSpec\n"
-        "from resnet_study.tracking import Tracking, WandbTracker\n"
+        "from resnet_study.tracking.tracker import Tracking, WandbTracker\n"
         "tracker = WandbTracker(Tracking('offline'), print)\n"
         "tracker.start(RunSpec(), pathlib.Path(sys.argv[1]))\n"
         "tracker.log_metrics(4, 1.0, 'train', loss=1.0, error=90.0)\n"

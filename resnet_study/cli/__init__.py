@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from resnet_study.cli import commands, pieces, sweeps
+from resnet_study.cli import commands, studies, sweeps
 from resnet_study.errors import UserError
 
 PROGRAM = "resnet-study"
@@ -28,9 +28,9 @@ SUBCOMMANDS: dict[str, Any] = {
     "sweep": sweeps.sweep,
     "status": sweeps.status,
     "reproduce": commands.reproduce,
-    "piece": pieces.piece,
-    "thin": pieces.thin,
-    "report": pieces.report,
+    "slice": studies.slice_study,
+    "publish": studies.publish,
+    "report": studies.report,
     "figures": commands.figures,
     "claims": commands.claims,
     "compare": commands.compare,

@@ -24,7 +24,7 @@ from resnet_study import records
 from resnet_study.errors import UserError
 from resnet_study.kernels import Choice
 from resnet_study.spec import RunSpec
-from resnet_study.tracking import Mode, Tracking, make_tracker, tracking_mode, under_agent
+from resnet_study.tracking.tracker import Mode, Tracking, make_tracker, tracking_mode, under_agent
 from resnet_study.training.execution import Execution, join_processes
 
 if TYPE_CHECKING:
@@ -119,13 +119,13 @@ def reproduce(
     kernels: Choice = "auto",
     devices: int | None = None,
 ) -> int:
-    """Run a study of experiments/ from its sweeps to its report.
+    """Run a study from its sweeps to its report: one of experiments/, or a file of your own.
 
     Interrupted, it continues where it was when the same command is given again. Ends with
     figures, findings.md and report.html in RESULTS/<study>/, and prints the verdicts.
 
     Args:
-        study: Name of a module in experiments/, such as quick.
+        study: Name of a module in experiments/, such as quick, or a file, such as ./mine.py.
         results: Folder of all studies.
         workers: Processes; by default one per core, or one per accelerator.
         minutes: Stop training after so many, with checkpoints, and report on what there is; the
@@ -135,12 +135,14 @@ def reproduce(
         devices: Devices of each run, which share its batches; by default one.
     """
     stop_at = stop_after(minutes)
-    from resnet_study.reproduce import load_study, run_study
+    from resnet_study.studies.find import load_study
+    from resnet_study.studies.run import run_study
 
     check_count("--workers", workers)
+    chosen = load_study(study)
     return run_study(
-        load_study(study),
-        results / study,
+        chosen,
+        results / chosen.name,
         command_line(),
         workers=workers,
         cifar10=cifar10,
@@ -161,11 +163,13 @@ def figures(
         only: Names of figures; by default every one. An unknown name lists those that exist.
         output: Folder for the files; by default figures/ in the first study folder.
     """
-    from resnet_study.figures import FIGURES, render
+    from resnet_study import phenomena
+    from resnet_study.drawing.render import render
 
     frames = _frames(runs)
     folder = output or runs[0] / "figures"
-    drawn = render(only or list(FIGURES), frames, folder, strict=only is not None)
+    chosen = phenomena.chosen("figure", phenomena.figures(), only)
+    drawn = render(chosen, frames, folder, strict=only is not None)
     for figure in drawn:
         print(f"{figure.name}: {figure.png or f'not drawn ({figure.problem})'}")
     return 0
@@ -189,15 +193,17 @@ def claims(
         details: Print the quote, the runs it takes and the numbers behind each verdict too.
         json: Print JSON for machines instead of a table.
     """
-    from resnet_study.analysis.claims import CLAIMS, findings_json, judge
+    from resnet_study import phenomena
+    from resnet_study.judging.judge import findings_json, judge
 
     if not 0.5 <= confidence < 1:
         raise UserError(f"--confidence={confidence}: valid are 0.5 to below 1")
-    findings = judge(only or list(CLAIMS), _frames(runs), confidence)
+    chosen = phenomena.chosen("claim", phenomena.claims(), only)
+    findings = judge(chosen, _frames(runs), confidence)
     if json:
         print(findings_json(findings), end="")
     else:
-        from resnet_study.reproduce import print_findings
+        from resnet_study.studies.run import print_findings
 
         print_findings(findings, details)
     return 0
@@ -231,7 +237,7 @@ def compare(
         split: Of error and loss.
         plot: File for the figure, .png or .svg.
     """
-    from resnet_study.analysis.compare import compare as make_table
+    from resnet_study.judging.compare import compare as make_table
 
     selections = {}
     for text in where or []:
@@ -249,7 +255,7 @@ def compare(
         shown.add_row(*(f"{v:.5g}" if isinstance(v, float) else str(v) for v in row))
     console_for_tables().print(shown)
     if plot is not None:
-        from resnet_study.figures import comparison_figure
+        from resnet_study.drawing.comparison import comparison_figure
 
         plot.parent.mkdir(parents=True, exist_ok=True)
         comparison_figure(table, quantity, against).savefig(plot, dpi=200)

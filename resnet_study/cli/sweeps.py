@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,9 +27,10 @@ from resnet_study.launch.placement import default_workers
 from resnet_study.launch.slurm import SlurmOptions, submit
 from resnet_study.launch.slurm import minutes as slurm_minutes
 from resnet_study.launch.status import STATES, how_far, run_states
-from resnet_study.launch.worker import WorkerOptions
+from resnet_study.launch.worker import WorkerOptions, packed
+from resnet_study.probes import Probe
 from resnet_study.spec import RunSpec
-from resnet_study.tracking import Mode, Tracking, tracking_mode
+from resnet_study.tracking.tracker import Mode, Tracking, tracking_mode
 from resnet_study.training.execution import Execution
 
 
@@ -64,7 +66,8 @@ def sweep(
     --parallel=8 --sbatch account=vision qos=low.
 
     Args:
-        file: A grid or random search in wandb's sweep schema, such as sweeps/quick.yaml.
+        file: A grid or random search in wandb's sweep schema, such as sweeps/quick.yaml; or a
+            study of your own, such as ./mine.py.
         results: Folder of the study; by default the one in the file's command, else
             results/<name of the file>.
         workers: Processes on this machine; by default one per core, or one per accelerator.
@@ -103,11 +106,15 @@ def sweep(
         raise UserError(f"--{given[0]} is for --on=slurm")
     if on == "slurm" and minutes is not None:
         raise UserError("--minutes is for --on=local; --time limits a SLURM task")
-    definition = load_sweep(file)
-    specs = expand(definition, seed=seed, runs=runs)
-    results = results or definition.results or Path("results") / file.stem
-    if definition.early_terminate:
-        print("early_terminate is left to wandb's server: every run goes to its end here.")
+    own: Sequence[Probe] = ()
+    if file.suffix == ".py":
+        specs, results, own = _runs_of_study(file, results, runs)
+    else:
+        definition = load_sweep(file)
+        specs = expand(definition, seed=seed, runs=runs)
+        results = results or definition.results or Path("results") / file.stem
+        if definition.early_terminate:
+            print("early_terminate is left to wandb's server: every run goes to its end here.")
     execution = Execution(kernels, devices)
     tracking = Tracking(tracking_mode(wandb), wandb_artifact)
     if dry_run:
@@ -122,7 +129,7 @@ def sweep(
             parallel or 256,
             _pairs("--sbatch", sbatch or []),
         )
-        _submit(specs, results, cifar10, tracking, execution, array, retry)
+        _submit(specs, results, cifar10, tracking, execution, array, retry, own)
         print(f"Follow them with: resnet-study status {results} --sweep={file}")
         return 0
     outcome = run_local(
@@ -135,6 +142,7 @@ def sweep(
         retry=retry,
         execution=execution,
         stop_at=stop_at,
+        probes=own,
     )
     if outcome.expired:
         far = how_far(results / "runs", [spec.run_id for spec in specs])
@@ -148,6 +156,19 @@ def sweep(
     return _exit_code(outcome.failures, outcome.interrupted)
 
 
+def _runs_of_study(
+    file: Path, results: Path | None, runs: int | None
+) -> tuple[list[RunSpec], Path, Sequence[Probe]]:
+    """The runs of a study's own file, their folder, and its probes."""
+    from resnet_study.studies.find import load_study, specs_of
+
+    study = load_study(str(file))
+    specs = specs_of(study)[:runs]
+    if not specs:
+        raise UserError(f"{file}: the study has no sweeps")
+    return specs, results or Path("results") / study.name, study.probes
+
+
 def _submit(
     specs: list[RunSpec],
     results: Path,
@@ -156,6 +177,7 @@ def _submit(
     execution: Execution,
     array: SlurmOptions,
     retry: bool,
+    own: Sequence[Probe],
 ) -> None:
     runs = results.resolve() / "runs"
     states = run_states(runs, [spec.run_id for spec in specs])
@@ -170,6 +192,7 @@ def _submit(
         command_line(),
         tracking=tracking,
         execution=execution,
+        probes=packed(own),
     )
     job = submit(todo, options, array, results / "slurm")
     print(f"Queued as job {job}: {len(todo)} of {len(specs)} runs, output in {results}/slurm")

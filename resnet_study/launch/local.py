@@ -22,9 +22,10 @@ from resnet_study import lease, records
 from resnet_study.launch.display import Display
 from resnet_study.launch.estimate import cost
 from resnet_study.launch.placement import default_workers, placements
-from resnet_study.launch.worker import Message, WorkerOptions, work
+from resnet_study.launch.worker import Message, WorkerOptions, packed, work
+from resnet_study.probes import Probe
 from resnet_study.spec import RunSpec
-from resnet_study.tracking import Tracking, tracking_mode
+from resnet_study.tracking.tracker import Tracking, tracking_mode
 from resnet_study.training.execution import Execution
 
 POLL_SECONDS = 0.25
@@ -67,6 +68,7 @@ def run_local(
     execution: Execution | None = None,
     stop_at: float | None = None,
     in_order: bool = False,
+    probes: Sequence[Probe] = (),
 ) -> Outcome:
     """Train every spec that is not done yet, with a live display.
 
@@ -82,6 +84,7 @@ def run_local(
         execution: kernels, and devices of each run.
         stop_at: when the workers write their checkpoints and end, as of ``time.monotonic``.
         in_order: whether runs are begun in the order of `specs` and not the longest first.
+        probes: that the specs name beside the built-in ones.
     """
     outcome, execution = Outcome(), execution or Execution()
     todo: list[RunSpec] = []
@@ -104,7 +107,13 @@ def run_local(
     count = min(workers or default_workers(execution.devices or 1), len(todo))
     tracking = tracking or Tracking(tracking_mode(None))
     options = WorkerOptions(
-        runs, cifar10, command, checkpoint_seconds, tracking, execution=execution
+        runs,
+        cifar10,
+        command,
+        checkpoint_seconds,
+        tracking,
+        execution=execution,
+        probes=packed(probes),
     )
     shown = [spec for spec in specs if spec.run_id not in outcome.failures]
     costs = {spec.run_id: cost(spec) for spec in shown}

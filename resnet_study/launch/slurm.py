@@ -24,7 +24,7 @@ from resnet_study import lease, records, runtime
 from resnet_study.errors import UserError
 from resnet_study.launch.worker import Message, WorkerOptions, run_one
 from resnet_study.spec import RunSpec
-from resnet_study.tracking import make_tracker
+from resnet_study.tracking.tracker import make_tracker
 from resnet_study.training.options import StopFlag
 
 MOST_REQUEUES = 1000

@@ -7,10 +7,9 @@ asks for and this machine cannot do is refused here in one line that names file 
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 
 from resnet_study.errors import UserError
+from resnet_study.names import nearest_hint
 from resnet_study.spec import parameter_types
 
 SWEEP_KEYS = (
@@ -106,7 +106,20 @@ def load_sweep(path: Path) -> Sweep:
         UserError: naming file and key, if the file is missing, is no sweep, needs wandb's
             server, or holds a parameter that no run has.
     """
-    content = _read(path)
+    return sweep_of(_read(path), path)
+
+
+def sweep_of(content: Mapping[str, Any], path: Path | str) -> Sweep:
+    """Check what stands in a sweep file.
+
+    Args:
+        content: the mapping.
+        path: the file, or what the mapping is, for messages.
+
+    Raises:
+        UserError: as `load_sweep`.
+    """
+    path = Path(path)
     for key in content:
         _known(path, key, SWEEP_KEYS, "key")
     method = content.get("method")
@@ -174,9 +187,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _known(path: Path, name: Any, known: Iterable[str], what: str) -> None:
     known = list(known)
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-        raise UserError(f"{path}: unknown {what} {name}{hint}")
+        raise UserError(f"{path}: unknown {what} {name}; {nearest_hint(str(name), known)}")
 
 
 def _parameter(path: Path, name: str, kind: Any, definition: Any) -> Parameter:

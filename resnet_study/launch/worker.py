@@ -7,17 +7,20 @@ import ctypes
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from resnet_study import lease, records, runtime
+import cloudpickle
+
+from resnet_study import lease, probes, records, runtime
 from resnet_study.errors import UserError
 from resnet_study.launch.placement import Placement
+from resnet_study.probes import Probe
 from resnet_study.spec import RunSpec
-from resnet_study.tracking import Tracker, Tracking, make_tracker
+from resnet_study.tracking.tracker import Tracker, Tracking, make_tracker
 from resnet_study.training.execution import Execution
 from resnet_study.training.options import Report, StopFlag
 
@@ -36,6 +39,7 @@ class WorkerOptions:
         tracking: what is mirrored to wandb.
         placement: where the process computes.
         execution: kernels, and devices of each run.
+        probes: of `packed`.
     """
 
     runs: Path
@@ -45,6 +49,25 @@ class WorkerOptions:
     tracking: Tracking = field(default_factory=Tracking)
     placement: Placement = field(default_factory=Placement)
     execution: Execution = field(default_factory=Execution)
+    probes: bytes = b""
+
+
+def packed(own: Sequence[Probe]) -> bytes:
+    """Probes of a study, for another process; functions defined in a file or notebook go along."""
+    if not own:
+        return b""
+    for probe in own:
+        for function in (probe.function, probe.of_response):
+            module = sys.modules.get(getattr(function, "__module__", ""))
+            if module is not None and module.__name__.startswith("resnet_study_study_"):
+                cloudpickle.register_pickle_by_value(module)
+    return cloudpickle.dumps(tuple(own))
+
+
+def unpack(own: bytes) -> None:
+    """Make the probes known to this process."""
+    if own:
+        probes.register(cloudpickle.loads(own))
 
 
 class Message(NamedTuple):
@@ -62,6 +85,7 @@ def work(connection: Connection, options: WorkerOptions) -> None:
     _die_with_parent()
     options.placement.apply()
     runtime.prepare()
+    unpack(options.probes)
 
     def warn(line: str) -> None:
         connection.send(Message("note", "", line))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from resnet_study.kernels import Kernels
 from resnet_study.models.initialization import Initializer, initializer, scaled
 from resnet_study.models.layers import Convolution
 from resnet_study.models.normalization import Moments, normalization
-from resnet_study.probes import inactive_fraction, response_moments, tap, unstack
+from resnet_study.tensors import inactive_fraction, response_moments, tap, unstack
 
 
 class Responses(NamedTuple):
@@ -24,6 +24,8 @@ class Responses(NamedTuple):
     mean: Array
     std: Array
     inactive: Array
+    extra: dict[str, Array]
+    """A study's own statistics of the responses, by name."""
 
 
 class Recorder:
@@ -32,19 +34,36 @@ class Recorder:
     Args:
         taps: zeros of shape (depth, 2), or None to collect nothing.
         kernels: what computes the 3x3 convolutions of this pass.
+        of_response: further statistics of each response, by name.
     """
 
-    def __init__(self, taps: Array | None = None, kernels: Kernels = "xla") -> None:
+    def __init__(
+        self,
+        taps: Array | None = None,
+        kernels: Kernels = "xla",
+        of_response: Mapping[str, Callable[[Array], Array]] | None = None,
+    ) -> None:
         self.taps = None if taps is None else unstack(taps)
         self.kernels = kernels
         self.moments: list[Moments] = []
         self.inactive: list[Array] = []
+        self.of_response = of_response or {}
+        self.extra: dict[str, list[Array]] = {name: [] for name in self.of_response}
 
     def tap(self, x: Array, kind: int) -> Array:
         return x if self.taps is None else tap(x, self.taps[len(self.moments)][kind])
 
-    def response(self, moments: Moments) -> None:
+    def response(self, moments: Moments, response: Array | None = None) -> None:
+        """Take note of a layer's response.
+
+        Args:
+            moments: of it.
+            response: itself, where there is one in memory.
+        """
         self.moments.append(moments)
+        if self.taps is not None and response is not None:
+            for name, statistic in self.of_response.items():
+                self.extra[name].append(statistic(jax.lax.stop_gradient(response)))
 
     def activation(self, x: Array) -> Array:
         if self.taps is not None:
@@ -57,7 +76,8 @@ class Recorder:
         means, stds = zip(*self.moments, strict=True)
         # The head has no nonlinearity.
         inactive = jnp.stack([*self.inactive, jnp.array(jnp.nan)])
-        return Responses(jnp.stack(means), jnp.stack(stds), inactive)
+        extra = {name: jnp.stack(values) for name, values in self.extra.items()}
+        return Responses(jnp.stack(means), jnp.stack(stds), inactive, extra)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -131,7 +151,7 @@ class WeightedLayer(nnx.Module):
         if self.bias is not None:
             response, moments = response + self.bias[...], None
         response = recorder.tap(response, 1)
-        recorder.response(response_moments(response) if moments is None else moments)
+        recorder.response(response_moments(response) if moments is None else moments, response)
         return response
 
 

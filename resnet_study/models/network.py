@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +24,8 @@ from resnet_study.models.blocks import (
 from resnet_study.models.initialization import initializer, scaled
 from resnet_study.models.layers import Classifier
 from resnet_study.models.normalization import normalization
-from resnet_study.probes import response_moments
 from resnet_study.spec import DatasetShape
+from resnet_study.tensors import response_moments
 
 
 class Layer(NamedTuple):
@@ -92,6 +93,7 @@ class Network(nnx.Module):
         *,
         train: bool,
         kernels: Kernels = "xla",
+        of_response: Mapping[str, Callable[[Array], Array]] | None = None,
     ) -> tuple[Array, Responses | None]:
         """Logits, and with `taps` the statistics of every layer's response.
 
@@ -102,11 +104,12 @@ class Network(nnx.Module):
                 (column 0) and response (column 1). None computes no statistics.
             train: normalise with batch statistics and update the running ones.
             kernels: what computes it; native kernels agree with XLA to float32 rounding.
+            of_response: further statistics of each response, by name; needs the kernels of XLA.
 
         Returns:
             Logits (N, classes), and `Responses` or None.
         """
-        recorder = Recorder(taps, kernels)
+        recorder = Recorder(taps, kernels, of_response or {})
         if kernels == "native" and self.fusable:
             pooled = fused.forward(self, images, recorder, train=train)
             return self.classify(pooled, recorder), recorder.result()
@@ -133,7 +136,7 @@ class Network(nnx.Module):
             pooled = pooled + self.head_shift[...]
         logits = self.head(pooled)
         logits = recorder.tap(recorder.tap(logits, 0), 1)
-        recorder.response(response_moments(logits))
+        recorder.response(response_moments(logits), logits)
         return logits
 
 

@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 
 from resnet_study.architecture import GROUPS, ModelSpec
-from resnet_study.probes import response_moments
+from resnet_study.tensors import response_moments
 
 BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-5

@@ -12,16 +12,17 @@ from typing import Any
 
 import pandas as pd
 
-from resnet_study.analysis.claims import Finding
-from resnet_study.analysis.frames import (
+from resnet_study.drawing import panels
+from resnet_study.drawing.render import RenderedFigure
+from resnet_study.judging.judge import Finding
+from resnet_study.judging.selections import (
     final_error,
     mean_over_seeds,
     select,
     varying_fields,
 )
-from resnet_study.figures import RenderedFigure, material
 from resnet_study.records import Frames
-from resnet_study.study import Study
+from resnet_study.studies.study import Study
 
 VERDICTS = ("reproduced", "indicated", "not reproduced", "undecided")
 """In the order of every summary."""
@@ -104,10 +105,10 @@ def collect(
     folder: Path,
 ) -> Content:
     """Gather the content of a report; `folder` is that of the study."""
-    frames = material.with_status(select(frames, frames.runs.index))
+    frames = panels.with_status(select(frames, frames.runs.index))
     runs = run_table(frames)
     environments = [_environment(Path(folder)) for folder in frames.runs["folder"]]
-    if len(frames.signals):
+    if len(frames.initialization):
         environments.append(_environment(folder / "signals"))
     return Content(
         study=study,
@@ -116,7 +117,7 @@ def collect(
         open_findings=tuple(f for f in findings if f.verdict in ("not reproduced", "undecided")),
         error_tables=tuple(
             error_table(label, group)
-            for label, group in material.labelled_groups(frames)
+            for label, group in panels.labelled_groups(frames)
             if len(group.runs)
         ),
         drawn=tuple(f for f in figures if f.png is not None),
@@ -135,8 +136,8 @@ def subject(frames: Frames) -> str:
     if count := len(frames.runs):
         data = ", ".join(sorted(frames.runs["data.name"].unique()))
         parts.append(f"{count} run{'' if count == 1 else 's'} on {data}")
-    if len(frames.signals):
-        networks = frames.signals.drop(columns=["quantity", "index", "stage", "value"])
+    if len(frames.initialization):
+        networks = frames.initialization.drop(columns=["quantity", "index", "stage", "value"])
         parts.append(f"{len(networks.drop_duplicates())} networks at initialisation")
     return ", ".join(parts)
 
@@ -147,7 +148,7 @@ def error_table(label: str, frames: Frames) -> ErrorTable:
     Training error is that of the mini-batches as trained; a diverged run counts with its last
     error (`final_error`).
     """
-    families = material.families_in(frames.runs)
+    families = panels.families_in(frames.runs)
     columns = tuple((family, split) for family in families for split in ("train", "test"))
     means = {
         split: mean_over_seeds(final_error(frames, split), "error", ["family", "depth"]).set_index(
@@ -155,7 +156,7 @@ def error_table(label: str, frames: Frames) -> ErrorTable:
         )
         for split in ("train", "test")
     }
-    published = material.published_errors() if material.is_cifar10(frames) else pd.DataFrame()
+    published = panels.published_errors() if panels.beside_the_paper(frames) else pd.DataFrame()
     rows = []
     for depth in sorted(int(d) for d in frames.runs["depth"].unique()):
         cells = []

@@ -16,11 +16,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from resnet_study.analysis.claims import Finding
-from resnet_study.figures import RenderedFigure
+from resnet_study.drawing.render import RenderedFigure
+from resnet_study.judging.judge import Finding
 from resnet_study.records import Frames, write_atomically
 from resnet_study.report import content
-from resnet_study.study import Study
+from resnet_study.studies.study import Study
 
 TEMPLATES = Path(__file__).parent
 

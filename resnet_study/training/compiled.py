@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from resnet_study.data.batches import epochs_touched, order_of_epochs
-from resnet_study.spec import DatasetShape, OptimizerSpec, RunSpec, ScheduleSpec
+from resnet_study.spec import DatasetShape, OptimizerSpec, ProbeSpec, RunSpec, ScheduleSpec
 from resnet_study.training.chunks import CAPACITY
 from resnet_study.training.devices import Devices
 from resnet_study.training.step import (
@@ -218,7 +218,9 @@ def _program_spec(spec: RunSpec) -> RunSpec:
     error = spec.schedule.warmup_error
     rate = spec.schedule.warmup_learning_rate if error else ScheduleSpec.warmup_learning_rate
     schedule = ScheduleSpec(warmup_error=error, warmup_learning_rate=rate)
-    return RunSpec(spec.model, spec.data, optimizer, schedule)
+    # Which layers are recorded when is not theirs; what is recorded is.
+    probes = ProbeSpec(extra=spec.probes.extra)
+    return RunSpec(spec.model, spec.data, optimizer, schedule, probes)
 
 
 def multiple(size: int, devices: int) -> int:

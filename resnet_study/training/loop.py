@@ -19,13 +19,13 @@ from resnet_study.data import Dataset
 from resnet_study.environment import describe
 from resnet_study.errors import UserError
 from resnet_study.models import layers_of, parameter_count
-from resnet_study.optimizers import learning_rate, start_warmup, warmed_rate
 from resnet_study.records import RunWriter, summarize_errors, write_json
 from resnet_study.spec import RunSpec
 from resnet_study.training import checkpoints, devices
 from resnet_study.training.chunks import CAPACITY, Chunk, next_chunk, plan_of
 from resnet_study.training.devices import Devices
 from resnet_study.training.execution import Execution, save_memory
+from resnet_study.training.optimizer import learning_rate, start_warmup, warmed_rate
 from resnet_study.training.options import Options, Report, StopFlag
 from resnet_study.training.programs import SplitName, keys_of, program_of, shape_of
 from resnet_study.training.step import StepMetrics, TrainState, initial_state

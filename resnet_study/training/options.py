@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from resnet_study.tracking import Tracker
+from resnet_study.tracking.tracker import Tracker
 from resnet_study.training.execution import Execution
 
 

@@ -16,7 +16,6 @@ from jax import Array
 
 from resnet_study.data import Dataset, Split
 from resnet_study.data.batches import BatchOrder, evaluation_batches
-from resnet_study.optimizers import learning_rate
 from resnet_study.spec import DatasetShape, RunSpec
 from resnet_study.training.chunks import CAPACITY, Chunk
 from resnet_study.training.compiled import (
@@ -27,6 +26,7 @@ from resnet_study.training.compiled import (
     multiple,
 )
 from resnet_study.training.devices import Devices
+from resnet_study.training.optimizer import learning_rate
 from resnet_study.training.step import Batch, StepMetrics, TrainState
 
 SplitName = Literal["train", "val", "test"]

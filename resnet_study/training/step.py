@@ -15,10 +15,11 @@ from jax.sharding import Sharding
 from resnet_study.data.augment import augmenter, normalize
 from resnet_study.kernels import Kernels, operations
 from resnet_study.models import Network, normalizations_of, weights_of
-from resnet_study.optimizers import Warmup, continue_warmup, sgd, start_warmup, warmed_rate
-from resnet_study.probes import angular_step, by_layer, rms, tangent_cosine
-from resnet_study.probes import norms as xla_norms
+from resnet_study.probes import Observed, check_shapes, chosen
 from resnet_study.spec import DatasetShape, RunSpec
+from resnet_study.tensors import by_layer
+from resnet_study.tensors import norms as xla_norms
+from resnet_study.training.optimizer import Warmup, continue_warmup, sgd, start_warmup, warmed_rate
 
 
 class TrainState(NamedTuple):
@@ -61,7 +62,7 @@ class StepMetrics(NamedTuple):
     learning_rate: Array
     """Of this update, scalar."""
     layers: dict[str, Array]
-    """One vector of shape (depth,) per name in `resnet_study.records.PROBES`; empty
+    """One vector of shape (depth,) per name in `resnet_study.probes.chosen`; empty
     without probes."""
 
 
@@ -119,6 +120,10 @@ def make_train_step(
     """
     graph, optimizer, augment = _graph(spec, shape), sgd(spec.optimizer), augmenter(spec.data)
     taps = jnp.zeros((spec.model.depth, 2)) if probes else None
+    recorded = chosen(spec.probes.extra) if probes else ()
+    of_response = {p.name: p.of_response for p in recorded if p.of_response is not None}
+    if of_response:
+        kernels = "xla"  # the native ones never write a response
     norms = operations.norms if kernels == "native" else xla_norms
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
@@ -129,7 +134,9 @@ def make_train_step(
 
         def loss_of(parameters: dict[str, Any], taps: Array | None) -> tuple[Array, Any]:
             model = nnx.merge(graph, parameters, state.statistics)
-            logits, responses = model(images, taps, train=True, kernels=kernels)
+            logits, responses = model(
+                images, taps, train=True, kernels=kernels, of_response=of_response
+            )
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
             return jnp.mean(losses), (logits, responses, _split(model)[2])
 
@@ -141,25 +148,24 @@ def make_train_step(
         updates = jax.tree.map(lambda v: -rate * v, direction)
         layers = {}
         if responses is not None:
-            before = optax.tree_utils.tree_get(state.optimizer, "trace")
-            weights, gradient = weights_of(state.parameters), weights_of(gradients)
-            change = weights_of(updates)
-            layers = {
-                "activation_gradient_norm": tapped[:, 0],
-                "response_gradient_norm": tapped[:, 1],
-                "weight_gradient_norm": norms(gradient),
-                "weight_norm": norms(weights),
-                "update_norm": norms(change),
-                "angular_step": by_layer(angular_step, weights, change),
-                "gradient_velocity_cosine": by_layer(
-                    tangent_cosine, gradient, weights_of(before), weights
-                ),
-                "scale_rms": rms(normalizations_of(state.parameters, "scale")),
-                "shift_rms": rms(normalizations_of(state.parameters, "bias")),
-                "response_mean": responses.mean,
-                "response_std": responses.std,
-                "inactive_fraction": responses.inactive,
-            }
+            observed = Observed(
+                weights=weights_of(state.parameters),
+                gradients=weights_of(gradients),
+                velocity=weights_of(optax.tree_utils.tree_get(state.optimizer, "trace")),
+                updates=weights_of(updates),
+                scales=normalizations_of(state.parameters, "scale"),
+                shifts=normalizations_of(state.parameters, "bias"),
+                output_gradient_norms=tapped[:, 0],
+                response_gradient_norms=tapped[:, 1],
+                response_means=responses.mean,
+                response_stds=responses.std,
+                inactive=responses.inactive,
+                norms=norms,
+                by_layer=by_layer,
+            )
+            layers = {p.name: p.function(observed) for p in recorded if p.function is not None}
+            layers |= responses.extra
+            check_shapes(layers, spec.model.depth)
         error = 100 * jnp.mean(jnp.argmax(logits, axis=-1) != batch.labels)
         following = TrainState(
             step=state.step + 1,

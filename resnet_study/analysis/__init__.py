@@ -1,1 +1,0 @@
-"""From records to evidence: selections, statistics, theory lines, claims. Imports no jax."""

@@ -1,0 +1,104 @@
+"""The subcommands ``slice``, ``publish`` and ``report``: long studies, cut up and put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from resnet_study.cli.commands import Positional, check_count, command_line, stop_after
+from resnet_study.errors import UserError
+from resnet_study.kernels import Choice
+from resnet_study.training.execution import Execution
+
+
+def slice_study(
+    study: Annotated[str, Positional],
+    minutes: float = 9.0,
+    state: Path | None = None,
+    results: Path = Path("results"),
+    workers: int | None = None,
+    cifar10: Path | None = None,
+    kernels: Choice = "auto",
+    devices: int | None = None,
+) -> int:
+    """Do the next minutes of a study, and leave one archive that any machine can go on from.
+
+    Takes from the archive what is there, trains until the time is up, and writes it again: the
+    records, and the newest checkpoint of each run that is not done. Draws and judges nothing;
+    resnet-study report does, on any machine.
+
+    Example: resnet-study slice cifar10 --minutes=9 --workers=4 --cifar10=PATH --state=cifar10.tar.
+
+    Args:
+        study: Name of a module in experiments/, such as cifar10, or a file, such as ./mine.py.
+        minutes: When training stops; checkpoints and the archive take some seconds more.
+        state: The archive; by default RESULTS/<study>.tar.
+        results: Folder of all studies.
+        workers: Processes; by default one per core, or one per accelerator.
+        cifar10: CIFAR-10 archive or folder (see resnet-study data --help).
+        kernels: What computes the convolutions on a CPU; auto: the native ones if they are there.
+        devices: Devices of each run, which share its batches; by default one.
+    """
+    stop_at = stop_after(minutes)
+    assert stop_at is not None
+    from resnet_study.studies.find import load_study
+    from resnet_study.studies.slices import run_slice
+
+    check_count("--workers", workers)
+    chosen = load_study(study)
+    return run_slice(
+        chosen,
+        results / chosen.name,
+        state or results / f"{chosen.name}.tar",
+        command_line(),
+        stop_at,
+        workers=workers,
+        cifar10=cifar10,
+        execution=Execution(kernels, devices),
+    )
+
+
+def publish(
+    source: Annotated[Path, Positional],
+    target: Annotated[Path, Positional],
+    megabytes: float = 25.0,
+) -> int:
+    """Copy the records of a study, small enough to commit.
+
+    Leaves out the checkpoints and, if it must, some of the steps at which layers were recorded;
+    README.md in the copy says which, and which runs are not finished.
+
+    Args:
+        source: Study folder, such as results/cifar10.
+        target: Folder for the copy, such as results/reference/cifar10; its runs/ is replaced.
+        megabytes: Limit of the copy.
+    """
+    from resnet_study.studies.publish import publish as publish_records
+
+    print(publish_records(source, target, megabytes))
+    return 0
+
+
+def report(
+    study: Annotated[str, Positional],
+    folder: Annotated[Path | None, Positional] = None,
+) -> int:
+    """Write figures, findings, report and tables of a study again, from its records alone.
+
+    Needs no accelerator and trains nothing; runs that are not finished are named as such.
+
+    Args:
+        study: Name of a module in experiments/, such as cifar10, or a file, such as ./mine.py.
+        folder: Folder with the records, by default results/<study>.
+    """
+    from resnet_study.studies.find import load_study, specs_of
+    from resnet_study.studies.run import print_findings, write_study
+
+    chosen = load_study(study)
+    folder = folder or Path("results") / chosen.name
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a study such as results/quick")
+    runs = [folder / "runs" / spec.run_id for spec in specs_of(chosen)]
+    print_findings(write_study(chosen, folder, runs))
+    print(folder / "report.html")
+    return 0

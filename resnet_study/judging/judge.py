@@ -1,0 +1,76 @@
+"""The judgement of several claims together; what is claimed is in `resnet_study.phenomena`.
+
+*Several claims together.* `judge` makes their intervals simultaneous: with m claims that have
+two seeds per arm, each is formed at level 1 − (1 − confidence)/m (Bonferroni), so that the
+probability of any wrong verdict among them is at most 1 − confidence. That holds however the
+claims depend on each other, and they do: the same runs serve several, and "healthy" and
+"vanished" ask about one ratio. m counts what could be decided, which depends on the runs there
+are and never on their numbers. The price is width, above all with two seeds; a study that asks
+fewer claims pays less, and names them beforehand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from resnet_study.errors import UserError
+from resnet_study.judging.claim import Claim, Finding, Verdict, smaller_arm
+from resnet_study.judging.measurement import Measurement
+from resnet_study.records import Frames
+
+__all__ = ["Claim", "Finding", "Verdict", "findings_json", "findings_table", "judge"]
+
+
+def judge(claims: Sequence[Claim], frames: Frames, confidence: float = 0.95) -> list[Finding]:
+    """Judge several claims with simultaneous intervals (see the module).
+
+    Args:
+        claims: in the order wanted; repetitions are ignored.
+        frames: the records.
+        confidence: joint level of all intervals together.
+
+    Raises:
+        UserError: for a confidence that is none.
+    """
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence={confidence:g}: a level lies between 0 and 1, such as 0.95")
+    by_name = {claim.name: claim for claim in claims}
+    measured = {name: claim.best(frames) for name, claim in by_name.items()}
+    # Counted by what could be decided, which depends on the runs and not on their numbers.
+    together = sum(isinstance(m, Measurement) and smaller_arm(m) >= 2 for m in measured.values())
+    level = 1 - (1 - confidence) / max(1, together)
+    note = (
+        f" The interval is at {100 * level:.2f} %, for {100 * confidence:g} % over all "
+        f"{together} claims together (Bonferroni)."
+    )
+    findings = [by_name[name].conclude(m, level) for name, m in measured.items()]
+    return [
+        replace(f, detail=f.detail + note) if together > 1 and f.interval is not None else f
+        for f in findings
+    ]
+
+
+def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
+    """One row per finding; the intervals in ``low``, ``high``, ``bootstrap_low`` and so on."""
+    limits = {"interval": ["low", "high"], "bootstrap": ["bootstrap_low", "bootstrap_high"]}
+    names = [f.name for f in dataclasses.fields(Finding)]
+    columns = [column for name in names for column in limits.get(name, [name])]
+    rows = []
+    for finding in findings:
+        row = dataclasses.asdict(finding)
+        for name, pair in limits.items():
+            row |= dict(zip(pair, getattr(finding, name) or (math.nan, math.nan), strict=True))
+        rows.append(row)
+    return pd.DataFrame(rows, columns=columns)
+
+
+def findings_json(findings: Sequence[Finding]) -> str:
+    """Strict JSON: a list with one object per finding; what does not exist is null."""
+    rows = [dataclasses.asdict(finding) for finding in findings]
+    return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,278 @@
+"""Selections from `records.Frames` that claims, comparisons and figures share.
+
+Each takes frames and returns a tidy table with one row per run (index ``run_id``), or per
+run and step or layer, and always the columns ``family``, ``depth`` and ``seed``. The
+*3x3 layers* are layers 1 to depth − 1: all weighted layers but the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+
+from resnet_study.architecture import ModelSpec, is_the_papers
+from resnet_study.judging.statistics import log_slope
+from resnet_study.records import Frames
+from resnet_study.spec import DATASETS, RunSpec
+
+KEYS = ["run_id", "family", "depth", "seed"]
+
+ENDED = ("finished", "diverged")
+"""Statuses of runs that count at the end of training."""
+
+ARM_FIELDS = ("model.depth", "model.residual", "seed")
+"""Spec fields in which the runs of one comparison may differ."""
+
+
+def select(frames: Frames, run_ids: Iterable[str]) -> Frames:
+    """The records of some runs, each run, step, split and layer once.
+
+    The same run may lie in two folders that were read together; its first copy counts. What was
+    measured at initialisation belongs to no run and stays.
+    """
+    wanted = set(run_ids)
+    runs = frames.runs[frames.runs.index.isin(wanted)]
+    metrics = frames.metrics[frames.metrics["run_id"].isin(wanted)]
+    layers = frames.layers[frames.layers["run_id"].isin(wanted)]
+    return Frames(
+        runs=runs[~runs.index.duplicated()],
+        metrics=metrics.drop_duplicates(["run_id", "step", "split"]),
+        layers=layers.drop_duplicates(["run_id", "step", "layer"]),
+        initialization=frames.initialization,
+    )
+
+
+def ended(frames: Frames) -> Frames:
+    """Only the runs that finished or diverged."""
+    runs = frames.runs
+    return select(frames, runs.index[runs["status"].isin(ENDED)])
+
+
+def varying_fields(runs: pd.DataFrame) -> list[str]:
+    """Spec fields, other than depth, family and seed, that differ among these runs."""
+    fields = [f for f in RunSpec().flat() if f not in ARM_FIELDS and f in runs]
+    return [field for field in fields if runs[field].nunique(dropna=False) > 1]
+
+
+def comparable_groups(frames: Frames, may_differ: Sequence[str] = ()) -> list[Frames]:
+    """Split into groups that differ in depth, family and seed only; the largest first.
+
+    Args:
+        frames: the records.
+        may_differ: further spec fields in which the runs of a group may differ.
+    """
+    fields = [field for field in varying_fields(frames.runs) if field not in may_differ]
+    if not fields:
+        return [select(frames, frames.runs.index)]
+    ids = [list(group.index) for _, group in frames.runs.groupby(fields, dropna=False)]
+    return [select(frames, group) for group in sorted(ids, key=len, reverse=True)]
+
+
+def models_of(runs: pd.DataFrame) -> list[ModelSpec]:
+    """The network of each run."""
+    names = [field.name for field in fields(ModelSpec)]
+    columns = runs[[f"model.{name}" for name in names]].astype(object)
+    return [ModelSpec(**dict(zip(names, row, strict=True))) for row in columns.to_numpy()]
+
+
+def papers_networks(runs: pd.DataFrame) -> pd.Series:
+    """Which runs are of the paper's networks on its data, so that its numbers may stand beside."""
+    own = [is_the_papers(model) for model in models_of(runs)]
+    return (runs["data.name"] == "cifar10") & pd.Series(own, index=runs.index, dtype=bool)
+
+
+def step_nearest(steps: Iterable[int], wanted: int) -> int | None:
+    """The recorded step nearest to a wanted one, on a logarithmic scale.
+
+    Distance is |ln((s+1)/(wanted+1))|, so that step 0 has its place; the earlier one wins a
+    tie. Steps a factor of 2 or more away are no answer: None is returned if nothing is
+    nearer, and only step 0 itself stands for step 0.
+    """
+    distance = {s: abs(float(np.log((s + 1) / (wanted + 1)))) for s in sorted(set(steps))}
+    best = min(distance, key=lambda s: distance[s], default=None)
+    return int(best) if best is not None and distance[best] < np.log(2) - 1e-12 else None
+
+
+def rows_at(table: pd.DataFrame, step: int | None) -> pd.DataFrame:
+    """The rows of each run at its recorded step nearest to ``step``; None: its last step.
+
+    Runs without a recorded step within a factor of 2 are left out (`step_nearest`).
+    """
+    if not len(table):
+        return table
+    steps = table.groupby("run_id")["step"]
+    chosen = {
+        run: int(of_run.max()) if step is None else step_nearest(of_run, step)
+        for run, of_run in steps
+    }
+    return table[table["step"] == table["run_id"].map(chosen)]
+
+
+def conv_layers(layers: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the 3x3 layers."""
+    return layers[layers["layer"] < layers["depth"]]
+
+
+def chance_error(frames: Frames) -> pd.Series:
+    """Error of guessing, in percent, per run."""
+    names = frames.runs["data.name"]
+    chance = [100.0 * (1 - 1 / DATASETS[name].classes) for name in names]
+    return pd.Series(chance, index=frames.runs.index, dtype=float)
+
+
+def final_error(frames: Frames, split: str = "test") -> pd.DataFrame:
+    """Last recorded error of every run that finished or diverged.
+
+    A diverged run counts with its last recorded (finite) error, and with that of guessing if
+    it has none: leaving it out would flatter the configuration that diverges.
+
+    Args:
+        frames: the records.
+        split: train (mean over the mini-batches since the row before, as trained),
+            train_clean, val or test.
+
+    Returns:
+        Indexed by run: ``family, depth, seed, status, error`` (percent). Finished runs
+        without this split are left out.
+    """
+    frames = ended(frames)
+    rows = frames.metrics[(frames.metrics["split"] == split) & frames.metrics["error"].notna()]
+    last = rows.sort_values("step").groupby("run_id")["error"].last()
+    table = frames.runs[["family", "depth", "seed", "status"]].copy()
+    table["error"] = last.reindex(table.index).astype(float)
+    diverged = table["status"] == "diverged"
+    table["error"] = table["error"].where(table["error"].notna() | ~diverged, chance_error(frames))
+    return table.dropna(subset=["error"])
+
+
+def early_error(frames: Frames, fraction: float = 0.25) -> pd.DataFrame:
+    """Training error averaged over the first part of the run: area under the curve.
+
+    The mean over mini-batches of the error as trained, from iteration 0 to ``fraction`` of
+    the scheduled iterations. Each ``train`` row is itself a mean over the mini-batches since
+    the row before and is weighted by their number. A run that diverged in that time holds
+    its last error to the end of it, that of guessing if it has none.
+
+    Returns:
+        Indexed by run that finished or diverged: ``family, depth, seed, error`` (percent).
+    """
+    frames = ended(frames)
+    rows = frames.metrics[(frames.metrics["split"] == "train") & frames.metrics["error"].notna()]
+    curves = {run: curve.sort_values("step") for run, curve in rows.groupby("run_id")}
+    table = frames.runs[["family", "depth", "seed"]].copy()
+    errors = []
+    for run, iterations, status, guessing in zip(
+        frames.runs.index,
+        frames.runs["schedule.iterations"],
+        frames.runs["status"],
+        chance_error(frames),
+        strict=True,
+    ):
+        end = fraction * float(iterations)
+        curve = curves.get(run)
+        if curve is None:
+            errors.append(float(guessing) if status == "diverged" else np.nan)
+            continue
+        edges = np.minimum(np.append(curve["step"].to_numpy(float), np.inf), end)
+        weights = np.diff(edges, prepend=0.0)
+        values = curve["error"].to_numpy(float)
+        errors.append(float(weights @ np.append(values, values[-1]) / end))
+    table["error"] = errors
+    return table.dropna(subset=["error"])
+
+
+def iterations_to_error(frames: Frames, error: float, split: str = "train") -> pd.DataFrame:
+    """Recorded iteration from which on the error stays at or below a level.
+
+    Args:
+        frames: the records; runs of any status.
+        error: the level, in percent.
+        split: as in `final_error`.
+
+    Returns:
+        Indexed by run: ``family, depth, seed, iterations`` (NaN: not reached by the last row).
+    """
+    rows = frames.metrics[frames.metrics["split"] == split].sort_values("step")
+    table = frames.runs[["family", "depth", "seed"]].copy()
+    reached = {}
+    for run, curve in rows.groupby("run_id"):
+        # Not "error > level": NaN, a diverged loss, is above every level.
+        above = np.flatnonzero(~(curve["error"].to_numpy(float) <= error))
+        start = 0 if not len(above) else int(above[-1]) + 1
+        reached[run] = float(curve["step"].iloc[start]) if start < len(curve) else np.nan
+    table["iterations"] = pd.Series(reached, dtype=float).reindex(table.index)
+    return table
+
+
+def gradient_ratio(frames: Frames, probe: str = "activation_gradient_norm") -> pd.DataFrame:
+    """A probe at the first 3x3 layer over the same at the last one, per run and step.
+
+    Returns:
+        ``run_id, family, depth, seed, step, ratio``: above 1 the gradient grows toward the
+        input. NaN or 0 where a norm is.
+    """
+    layers = frames.layers
+    columns = [*KEYS, "step", probe]
+    first = layers.loc[layers["layer"] == 1, columns]
+    last = layers.loc[layers["layer"] == layers["depth"] - 1, columns]
+    both = first.merge(last, on=[*KEYS, "step"], suffixes=("", "_last"))
+    return both[[*KEYS, "step"]].assign(ratio=both[probe] / both[f"{probe}_last"])
+
+
+def growth_per_layer(
+    frames: Frames,
+    probe: str = "activation_gradient_norm",
+    step: int | None = 0,
+    within_stages: bool = False,
+) -> pd.DataFrame:
+    """Factor per layer by which a norm grows toward the input.
+
+    exp(−slope) of the least-squares line of ln(norm) against layer over the 3x3 layers.
+
+    Args:
+        frames: the records; runs of any status.
+        probe: column of ``layers``.
+        step: the recorded step nearest to it (`step_nearest`); None for each run's last.
+        within_stages: one common slope with an intercept per stage, which leaves out the
+            jumps where map size and channel count change (the stem is then on its own).
+
+    Returns:
+        Indexed by run: ``family, depth, seed, step, growth``; comparable with the factors of
+        `resnet_study.phenomena.gradients.theory`.
+    """
+    rows = conv_layers(rows_at(frames.layers, step))
+    table = rows.drop_duplicates("run_id").set_index("run_id")[["family", "depth", "seed", "step"]]
+    slopes = {
+        run: log_slope(
+            part["layer"].to_numpy(float),
+            part[probe].to_numpy(float),
+            part["stage"].tolist() if within_stages else None,
+        )
+        for run, part in rows.groupby("run_id")
+    }
+    table["growth"] = np.exp(-pd.Series(slopes, dtype=float).reindex(table.index))
+    return table
+
+
+def relative_update(layers: pd.DataFrame) -> pd.Series:
+    """‖Δw‖ / ‖w‖ of every row: how far one step moves a layer relative to its size."""
+    return layers["update_norm"] / layers["weight_norm"]
+
+
+def mean_over_seeds(table: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
+    """Mean, standard deviation and number of runs.
+
+    Args:
+        table: one row per run and whatever else is in ``by``.
+        value: column to average; missing values are not counted.
+        by: columns that tell apart what is not averaged over.
+
+    Returns:
+        ``by``, ``mean``, ``sd`` (n − 1 in the denominator; NaN for one run) and ``n``.
+    """
+    groups = table.groupby(list(by), dropna=False)[value]
+    result = groups.agg(mean="mean", sd="std", n="count").reset_index()
+    return result[result["n"] > 0].reset_index(drop=True)

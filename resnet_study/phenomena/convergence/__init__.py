@@ -1,0 +1,1 @@
+"""How fast networks of different depth learn."""

@@ -1,0 +1,364 @@
+"""What the claims about slow convergence of plain networks measure.
+
+*Exponentially low convergence rates* (He et al. 2015, section 4.1): the iterations T until the
+training error stays at or below `LEVEL`, against depth d, under two laws with two parameters
+each, neither falling with depth:
+
+- linear: T = a + b·d, with a + b·d > 0 at the shallowest depth;
+- exponential: ln T = a + b·d.
+
+Both are fitted to ln T by least squares, so that they are compared on one scale, under the same
+noise (a constant relative spread of T) and with equally many parameters: for normal noise in
+ln T the fit is maximum likelihood, and the law with the smaller misfit has the larger
+likelihood. The effect is the misfit of the linear law minus that of the exponential one, in
+natural logarithms of iterations: one number per seed, from its networks of all depths.
+
+A run that never reaches the level is *censored*: T is known to lie beyond the end of its
+schedule. Its depth is not left out, which would hide the very slowness that is asked about. It
+enters as that bound: a law that predicts an earlier T misses by the difference, one that
+predicts a later T does not miss. The detail gives the misfits without those depths too.
+Where T lies beyond the first drop of the learning rate it is what it is: nothing is corrected.
+
+*Three times longer* (footnote of section 4.1): plain networks of both depths at two lengths of
+schedule, equal in everything else and in shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import optimize
+
+from resnet_study import reference
+from resnet_study.judging.measurement import (
+    FAMILIES,
+    Arm,
+    Measurement,
+    Missing,
+    arms_by_depth,
+    ended_note,
+    geometric_mean,
+    listed,
+    other_depths,
+)
+from resnet_study.judging.selections import (
+    ENDED,
+    comparable_groups,
+    early_error,
+    ended,
+    final_error,
+    iterations_to_error,
+)
+from resnet_study.phenomena.depths import common_depth, depth_pair
+from resnet_study.records import Frames
+
+LEVEL = 20.0
+"""Training error in percent that ends the count of iterations: the upper edge of the paper's
+Figure 6, so that the same can be read off it."""
+
+LEAST_DEPTHS = 4
+"""Depths that a comparison of two laws with two parameters takes."""
+
+LEAST_REACHED = 3
+"""Depths that at least one seed must have brought to `LEVEL`: two points are on any law."""
+
+LENGTH_FIELDS = (
+    "schedule.iterations",
+    "schedule.first_drop",
+    "schedule.second_drop",
+    "probes.log_every",
+    "probes.evaluate_every",
+    "probes.layers_every",
+)
+"""Spec fields in which a longer schedule of the same shape may differ."""
+
+LONGER = 3
+"""How many times longer the long schedule is at least."""
+
+_LARGEST_GROWTH = 20.0
+"""ln(T at the deepest / T at the shallowest) up to which laws are searched: a factor of 5e8."""
+
+
+class Law(NamedTuple):
+    """A fitted law.
+
+    Attributes:
+        misfit: root mean square over the depths of the miss in ln(iterations).
+        growth: ln of iterations at the deepest over those at the shallowest, by the law.
+    """
+
+    misfit: float
+    growth: float
+
+
+def iterations_against_depth(group: Frames) -> Measurement | Missing:
+    """Misfit of the linear law minus that of the exponential one, per seed, to lie above 0."""
+    table = iterations_to_error(ended(group), LEVEL)
+    table = table[table["family"] == "plain"]
+    horizon = group.runs["schedule.iterations"].astype(float).reindex(table.index)
+    times = table.pivot(index="seed", columns="depth", values="iterations")
+    ends = table.assign(horizon=horizon).pivot(index="seed", columns="depth", values="horizon")
+    seeds, depths = _rectangle(ends)
+    times, ends = times.loc[seeds, depths], ends.loc[seeds, depths]
+    if len(depths) < LEAST_DEPTHS:
+        return Missing()
+    reached = times.notna()
+    if reached.sum(axis=1).max() < LEAST_REACHED:
+        return Missing(
+            f"plain runs that reach {LEVEL:g} % training error at {LEAST_REACHED} depths or more"
+        )
+    linear, exponential = (_fits(law, depths, times, ends) for law in LAWS)
+    misfits = [np.array([fit.misfit for fit in fits]) for fits in (linear, exponential)]
+    growth = float(np.mean([fit.growth for fit in exponential]))
+    per_layer = np.exp(growth / (depths[-1] - depths[0]))
+    left_out = ", ".join(map(str, sorted(set(table["depth"]) - set(depths))))
+    detail = (
+        f"Iterations until the training error of plain networks stays at or below {LEVEL:g} %, "
+        f"geometric mean over the runs that reach it: {_times_text(times)}. "
+        f"{_censored_text(reached)}"
+        f"Root mean square miss in ln(iterations): {_miss_text(*misfits)} (a factor "
+        f"{per_layer:.4g} per layer).{_reached_text(times)}"
+        f"{f' Depths without all {len(seeds)} seeds, left out: {left_out}.' if left_out else ''}"
+        f"{_published_text()}{_status_text(group)}"
+    )
+    return Measurement((misfits[0] - misfits[1],), 0.0, "above", "ln(iterations)", detail)
+
+
+def linear_law(depths: Sequence[int], times: np.ndarray, horizon: np.ndarray) -> Law:
+    """Least squares of ln T to ln(a + b·d), b ≥ 0; see the module for censored runs.
+
+    Args:
+        depths: ascending, shape (D,).
+        times: iterations, NaN where the level was never reached, shape (D,).
+        horizon: iterations until which those were trained, shape (D,).
+    """
+    x = _unit(depths)
+    # T rises from 1 to exp(u) times its value at the shallowest depth, along a line.
+    return _fit(lambda u: np.log1p(np.expm1(u) * x), times, horizon)
+
+
+def exponential_law(depths: Sequence[int], times: np.ndarray, horizon: np.ndarray) -> Law:
+    """Least squares of ln T to a + b·d, b ≥ 0; arguments as in `linear_law`."""
+    x = _unit(depths)
+    return _fit(lambda u: u * x, times, horizon)
+
+
+LAWS = (linear_law, exponential_law)
+
+
+def early_error_difference(group: Frames) -> Measurement | Missing:
+    """Training error over the first quarter of the run, plain minus residual."""
+    arms = {family: arms_by_depth(early_error(group), family, "error") for family in FAMILIES}
+    depth = common_depth(arms)
+    if depth is None:
+        return Missing()
+    plain, residual = arms["plain"][depth], arms["residual"][depth]
+    detail = (
+        f"Mean training error over the first quarter of the run at depth {depth}: "
+        f"plain {plain.mean():.3g} %, residual {residual.mean():.3g} %."
+        f"{other_depths('Plain minus residual', arms['plain'], arms['residual'], depth)}"
+        f"{ended_note(group)}"
+    )
+    return Measurement((plain, residual), 0.0, "above", "percentage points", detail)
+
+
+def longer_schedule_training_error(group: Frames) -> Measurement | Missing:
+    """Final training error, deep minus shallow plain network, after the long schedule.
+
+    Args:
+        group: runs that differ in depth, family, seed and `LENGTH_FIELDS` only.
+    """
+    lengths = [(part, _plain_errors(part)) for part in comparable_groups(group)]
+    best: tuple[tuple[int, int, int], Measurement] | None = None
+    for long, after in lengths:
+        for short, before in lengths:
+            pair = depth_pair(dict.fromkeys(set(after) & set(before), np.empty(0)))
+            if pair is None or not _same_shape_longer(long.runs, short.runs):
+                continue
+            smaller = min(len(after[depth]) for depth in pair)
+            # Most seeds, then the longest schedule against the longest that it is thrice of.
+            rank = (smaller, _length(long.runs), _length(short.runs))
+            if best is None or rank > best[0]:
+                best = rank, _longer_measurement(long, short, after, before, pair)
+    if best is not None:
+        return best[1]
+    return Missing()
+
+
+def _longer_measurement(
+    long: Frames,
+    short: Frames,
+    after: dict[int, Arm],
+    before: dict[int, Arm],
+    pair: tuple[int, int],
+) -> Measurement:
+    shallow, deep = pair
+    gap_before = before[deep].mean() - before[shallow].mean()
+    gap_after = after[deep].mean() - after[shallow].mean()
+    detail = (
+        f"After {_length(short.runs):,} iterations plain-{deep} ends at "
+        f"{before[deep].mean():.3g} % training error as trained and plain-{shallow} at "
+        f"{before[shallow].mean():.3g} % (difference {gap_before:+.3g}; {len(before[deep])} and "
+        f"{len(before[shallow])} runs); after {_length(long.runs):,} iterations, judged, at "
+        f"{after[deep].mean():.3g} and {after[shallow].mean():.3g} % (difference "
+        f"{gap_after:+.3g}). The paper's statement is of plain-34 on ImageNet."
+        f"{ended_note(long)}"
+    )
+    return Measurement((after[deep], after[shallow]), 0.0, "above", "percentage points", detail)
+
+
+def _plain_errors(part: Frames) -> dict[int, Arm]:
+    return arms_by_depth(final_error(part, "train"), "plain", "error")
+
+
+def _length(runs: pd.DataFrame) -> int:
+    return int(runs["schedule.iterations"].iloc[0])
+
+
+def _same_shape_longer(long: pd.DataFrame, short: pd.DataFrame) -> bool:
+    """Whether one schedule is the other stretched at least `LONGER` times.
+
+    Durations in epochs or percent are rounded to iterations, so each may be off by half of one.
+    """
+    lengths = _length(long), _length(short)
+    rounding = (LONGER + 1) / 2
+    if lengths[0] < LONGER * lengths[1] - rounding:
+        return False
+    drops = ("schedule.first_drop", "schedule.second_drop")
+    fractions = [
+        [float(runs[drop].iloc[0]) / length for drop in drops]
+        for runs, length in zip((long, short), lengths, strict=True)
+    ]
+    return all(abs(a - b) <= 1 / lengths[1] for a, b in zip(*fractions, strict=True))
+
+
+def _rectangle(recorded: pd.DataFrame) -> tuple[list[int], list[int]]:
+    """Seeds and depths of which every pair was run: most seeds, then most depths.
+
+    Args:
+        recorded: not NaN where a run ended, seeds by depths.
+    """
+    have = {
+        seed: frozenset(recorded.columns[recorded.loc[seed].notna()]) for seed in recorded.index
+    }
+    sets = {a & b for a in have.values() for b in have.values()}
+    shared = {
+        depths: [seed for seed, own in have.items() if depths <= own]
+        for depths in sets
+        if len(depths) >= LEAST_DEPTHS
+    }
+    if not shared:
+        return [], []
+    chosen = max(shared, key=lambda d: (len(shared[d]), len(d), sorted(d)))
+    return sorted(shared[chosen]), sorted(int(d) for d in chosen)
+
+
+def _unit(depths: Sequence[int]) -> np.ndarray:
+    """Depths from 0 (shallowest) to 1 (deepest)."""
+    x = np.asarray(depths, dtype=float)
+    return (x - x[0]) / (x[-1] - x[0])
+
+
+def _fit(shape: Callable[[float], np.ndarray], times: np.ndarray, horizon: np.ndarray) -> Law:
+    """Least squares of ln T to c + shape(u), over c and over u from 0 to `_LARGEST_GROWTH`.
+
+    ``shape(u)`` is 0 at the shallowest depth and u at the deepest. For every u the best c is
+    exact (`_squares`), so that a grid over u with a refinement around its best point finds the
+    minimum even where it has several.
+    """
+    censored = np.isnan(times)
+    y = np.log(np.maximum(np.where(censored, horizon, times), 1.0))
+
+    def squares(u: float) -> float:
+        return _squares(y - shape(u), censored)
+
+    grid = np.linspace(0.0, _LARGEST_GROWTH, 201)
+    best = int(np.argmin([squares(u) for u in grid]))
+    around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    refined = optimize.minimize_scalar(squares, around, bounds=around, method="bounded")
+    least, growth = min((squares(grid[best]), grid[best]), (float(refined.fun), float(refined.x)))
+    return Law(float(np.sqrt(least / len(y))), float(growth))
+
+
+def _squares(z: np.ndarray, censored: np.ndarray) -> float:
+    """Least sum of squares of z − c over c, where a censored z counts only if it exceeds c."""
+    counted = list(z[~censored])
+    if not counted:
+        return 0.0
+    for bound in sorted(z[censored], reverse=True):
+        # Every bound that counts raises c, so the next smaller one is the next to be asked.
+        if bound <= np.mean(counted):
+            break
+        counted.append(bound)
+    return float(np.sum((np.asarray(counted) - np.mean(counted)) ** 2))
+
+
+def _times_text(times: pd.DataFrame) -> str:
+    reached = {int(str(d)): times[d].dropna().to_numpy(float) for d in times}
+    return listed(
+        {d: f"{geometric_mean(t):,.0f}" if len(t) else "none" for d, t in reached.items()}
+    )
+
+
+def _censored_text(reached: pd.DataFrame) -> str:
+    never = {int(str(d)): int((~reached[d]).sum()) for d in reached}
+    counts = {d: f"{n} of {len(reached)} runs" for d, n in never.items() if n}
+    if not counts:
+        return ""
+    return (
+        f"Never reached by {listed(counts)}: these count as later than the end of the schedule, "
+        "wherever that is. "
+    )
+
+
+def _status_text(group: Frames) -> str:
+    status = group.runs["status"][group.runs["family"] == "plain"]
+    diverged, left = int((status == "diverged").sum()), int((~status.isin(ENDED)).sum())
+    note = f" Diverged runs ({diverged}) never reach it." if diverged else ""
+    return note + (f" Runs that have not ended ({left}) are left out." if left else "")
+
+
+def _reached_text(times: pd.DataFrame) -> str:
+    """The misfits of the depths that every seed brought to the level, if not all did."""
+    all_reached = times.dropna(axis=1)
+    depths = [int(str(d)) for d in all_reached]
+    if len(depths) == times.shape[1] or len(depths) < LEAST_REACHED:
+        return ""
+    fits = ([f.misfit for f in _fits(law, depths, all_reached, all_reached)] for law in LAWS)
+    return f" At the {len(depths)} depths that every run reached: {_miss_text(*fits)}."
+
+
+def _fits(
+    law: Callable[[Sequence[int], np.ndarray, np.ndarray], Law],
+    depths: Sequence[int],
+    times: pd.DataFrame,
+    ends: pd.DataFrame,
+) -> list[Law]:
+    """One fit per seed; tables of seeds by depths."""
+    rows = zip(times.to_numpy(float), ends.to_numpy(float), strict=True)
+    return [law(depths, time, end) for time, end in rows]
+
+
+def _miss_text(linear: Sequence[float] | Arm, exponential: Sequence[float] | Arm) -> str:
+    """Root mean squares over seeds."""
+    values = (float(np.sqrt(np.mean(np.square(law)))) for law in (linear, exponential))
+    return "linear {:.3g}, exponential {:.3g}".format(*values)
+
+
+def _published_text() -> str:
+    """The same measure on the paper's Figure 6, a single run per depth."""
+    ends = reference.fig6_ends()
+    plain = ends[ends["family"] == "plain"].sort_values("depth")
+    times = plain["iterations_until_train_20_percent"].to_numpy(float)
+    depths, horizon = plain["depth"].tolist(), np.full(len(plain), 64_000.0)
+    with_and_without = ((depths, times, horizon), (depths[:-1], times[:-1], horizon[:-1]))
+    fits = [_miss_text(*([law(*data).misfit] for law in LAWS)) for data in with_and_without]
+    shown = listed({d: f"{t:,.0f}" for d, t in zip(depths, times, strict=True) if np.isfinite(t)})
+    return (
+        f" In the paper (CIFAR-10, one run each, Figure 6): {shown}; 110 is not displayed, above "
+        f"60 % at the end, and counts as not reached in 64,000. By the same measure {fits[0]}; "
+        f"without 110, {fits[1]}."
+    )

@@ -1,0 +1,1 @@
+"""Errors against depth: deeper plain networks train worse, residual ones do not."""

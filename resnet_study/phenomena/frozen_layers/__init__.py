@@ -1,0 +1,1 @@
+"""Layers whose weights the first steps inflate, and when they move again."""

@@ -1,0 +1,372 @@
+"""What the claims about frozen layers measure; the definitions are those of `frozen`.
+
+All are about plain networks of at least 44 layers: residual ones explode little, shallow ones not
+enough. Judged are the depth and the weight decay with most seeds; of equals the deeper network,
+then the smaller decay. What the other arms gave is in the detail.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from resnet_study.judging.measurement import Arm, Measurement, Missing, ended_note, geometric_mean
+from resnet_study.judging.selections import final_error, select
+from resnet_study.phenomena.depths import MINIMUM_DEEP
+from resnet_study.phenomena.frozen_layers.thaw import (
+    BAND,
+    DECAY,
+    EARLY,
+    FROZEN,
+    INFLATED,
+    MOMENTUM,
+    RATE,
+    last_thaw,
+    late_motion,
+    peak_growth,
+    thaw_ratios,
+    thaw_table,
+    time_constant,
+)
+from resnet_study.records import Frames
+
+HALF = 50.0
+"""Training error in percent below which a network has begun to learn."""
+
+DECAY_FIELDS = (
+    "optimizer.weight_decay",
+    "schedule.iterations",
+    "schedule.first_drop",
+    "schedule.second_drop",
+    "probes.log_every",
+    "probes.evaluate_every",
+    "probes.layers_every",
+)
+"""Spec fields in which runs with different weight decays may differ: a thaw takes longer."""
+
+_WARMUP = (
+    "schedule.warmup_learning_rate",
+    "schedule.warmup_iterations",
+    "schedule.warmup_error",
+)
+GENTLE_FIELDS = (RATE, *_WARMUP)
+"""Spec fields in which runs that begin at the full rate or more gently may differ."""
+
+
+Gentle = Literal["warm-up", "low rate"]
+
+
+class Chosen(NamedTuple):
+    """The arm that is judged."""
+
+    depth: int
+    weight_decay: float
+
+    def __str__(self) -> str:
+        return f"plain-{self.depth} with weight decay {self.weight_decay:g}"
+
+
+def thaw_time(group: Frames, predicted: str) -> Measurement | Missing:
+    """log₂ of measured over predicted iterations until layers thaw, one median per run.
+
+    Args:
+        group: runs that differ in depth, family, seed and `DECAY_FIELDS`.
+        predicted: ``from_growth`` or ``from_step`` (`frozen.thaw_table`).
+    """
+    table = thaw_table(_deep_plain(group))
+    ratios = thaw_ratios(table, predicted)
+    chosen = _most_seeds(table)
+    if chosen is None or not len(own := _of_arm(ratios, chosen)):
+        return Missing("runs with weight decay and a layer that froze")
+    judged = table[table["judged"].astype(bool) & table["run_id"].isin(own.index)]
+    seen = judged["thaw"].dropna()
+    when = f"at iteration {seen.median():.0f} (median of those seen)" if len(seen) else "not seen"
+    by_weights = 2 * np.log(judged["growth"].to_numpy(float)) / judged["fall"].to_numpy(float)
+    censored = int((own["low"] != own["high"]).sum())
+    bounds = (
+        f" In {censored} runs layers that have not thawed leave the median open, between "
+        f"{own['low'].mean():.2f} and {own['high'].mean():.2f} (means over runs)."
+        if censored
+        else ""
+    )
+    detail = (
+        f"{chosen}, {len(own)} runs: {len(judged)} frozen and inflated layers, of which "
+        f"{len(seen)} were seen to thaw. Thaw {when}, predicted "
+        f"{judged[predicted].astype(float).median():.0f} (median of all); rank correlation over "
+        f"the layers of a run {own['rank'].mean():.2f}. "
+        f"Weight growth accounts for {100 * np.median(by_weights):.0f} % of the fall of the "
+        "effective step since initialisation (median over layers, in logarithms), a smaller "
+        f"gradient at equal norm for the rest.{bounds}{_other_arms(ratios, chosen)}"
+    )
+    return _within_band(own, "layers have not thawed by the end of the runs", detail)
+
+
+def error_at_thaw(group: Frames) -> Measurement | Missing:
+    """log₂ of the iteration of the first training error below `HALF` over that of the last thaw.
+
+    The last thaw is that of the slowest judged layer of a run.
+
+    Args:
+        group: runs that differ in depth, family, seed and `DECAY_FIELDS`.
+    """
+    plain = _deep_plain(group)
+    table = thaw_table(plain)
+    thaws = last_thaw(table)
+    chosen = _most_seeds(table)
+    if chosen is None or not len(own := _of_arm(thaws, chosen)):
+        return Missing("runs with weight decay and a layer that froze")
+    errors = first_below(plain, HALF).reindex(own.index)
+    ratio = np.log2((errors["iteration"] / own["iteration"]).to_numpy(float))
+    bounds = pd.DataFrame(
+        {
+            "low": np.where(own["seen"], ratio, -np.inf),
+            "high": np.where(errors["seen"], ratio, np.inf),
+        }
+    )
+    late = [int((~table["seen"]).sum()) for table in (errors, own)]
+    detail = (
+        f"{chosen}, {len(own)} runs: the training error first falls below {HALF:g} % at iteration "
+        f"{errors['iteration'].median():.0f}, the slowest frozen layer thaws at "
+        f"{own['iteration'].median():.0f} (medians over runs; the end of the run where it was not "
+        f"seen, the error in {late[0]} runs, the thaw in {late[1]}). Below 0 the network learns "
+        f"before its frozen layers move.{_without_thaw(plain, chosen)}"
+    )
+    return _within_band(bounds, "one of the two has not happened by the end of a run", detail)
+
+
+def error_without_thaw(group: Frames) -> Measurement | Missing:
+    """log₂ of the iteration of the first error below `HALF`: without weight decay minus with it.
+
+    If the frozen layers keep the network from learning, it learns later where nothing thaws
+    them, or never. What is not seen by the end counts with the end of the run, which is less than
+    the truth, and decides only what the truth would decide too.
+
+    Args:
+        group: runs that differ in depth, family, seed and `DECAY_FIELDS`.
+    """
+    plain = _deep_plain(group)
+    chosen = _most_seeds(thaw_table(plain))
+    if chosen is None:
+        return Missing("runs with weight decay")
+    runs = plain.runs[plain.runs["depth"] == chosen.depth]
+    without, with_decay = (
+        first_below(select(plain, runs.index[runs[DECAY] == decay]), HALF)
+        for decay in (0.0, chosen.weight_decay)
+    )
+    if not len(without) or not len(with_decay):
+        return Missing("runs of equal depth with and without weight decay")
+    arms = tuple(np.log2(table["iteration"].to_numpy(float)) for table in (without, with_decay))
+    detail = (
+        f"{chosen} and without: the training error first falls below {HALF:g} % at iteration "
+        f"{with_decay['iteration'].median():.0f} with weight decay and "
+        f"{without['iteration'].median():.0f} without (medians over runs; the end of the run where "
+        f"it does not, in {int((~with_decay['seen']).sum())} of {len(with_decay)} and "
+        f"{int((~without['seen']).sum())} of {len(without)} runs)."
+    )
+    effect = arms[0].mean() - arms[1].mean()
+    # The arm that is open is even later: that must not be what the verdict would turn on.
+    if (effect <= 0 and not without["seen"].all()) or (
+        effect >= 0 and not with_decay["seen"].all()
+    ):
+        return Missing(f"longer runs, because the error has not fallen ({detail.rstrip('.')})")
+    return Measurement(arms, 0.0, "above", "log2 of the ratio", detail)
+
+
+def frozen_without_decay(group: Frames) -> Measurement | Missing:
+    """Share of inflated layers that are still frozen: without weight decay minus with it.
+
+    Args:
+        group: runs that differ in depth, family, seed and `DECAY_FIELDS`.
+    """
+    plain = _deep_plain(group)
+    runs = plain.runs.assign(weight_decay=plain.runs[DECAY]).reset_index()
+    chosen = _most_seeds(runs[runs["weight_decay"] > 0])
+    if chosen is None:
+        return Missing("runs with weight decay")
+    arms, ends = [], []
+    for decay in (0.0, chosen.weight_decay):
+        of_arm = runs["run_id"][(runs["depth"] == chosen.depth) & (runs["weight_decay"] == decay)]
+        arms.append(select(plain, of_arm))
+        ends.append(arms[-1].layers.groupby("run_id")["step"].max().min())
+    if not np.isfinite(ends).all():
+        return Missing("runs of equal depth with and without weight decay, with layer records")
+    step = int(min(ends))
+    without, with_decay = (late_motion(arm, step) for arm in arms)
+    if not len(without) or not len(with_decay):
+        return Missing("runs in which the weights of a layer grew")
+    run = arms[1].runs.iloc[0]
+    tau = time_constant(float(run[RATE]), float(run[MOMENTUM]), chosen.weight_decay)
+    detail = (
+        f"{chosen} and without, at iteration {step}, {step / tau:.3g} time constants of the decay: "
+        f"of the layers whose weights had grown by a factor of {INFLATED:.3g} or more by iteration "
+        f"{EARLY}, {100 * without['frozen'].mean():.0f} % are frozen without weight decay and "
+        f"{100 * with_decay['frozen'].mean():.0f} % with it (an effective step below {FROZEN:g} of "
+        "that of the last quarter of the layers). They turn by "
+        f"{geometric_mean(without['effective'].to_numpy()):.2g} and "
+        f"{geometric_mean(with_decay['effective'].to_numpy()):.2g} radians per iteration."
+    )
+    shares = tuple(table["frozen"].to_numpy(float) for table in (without, with_decay))
+    return Measurement(shares, 0.0, "above", "share of layers", detail)
+
+
+def growth_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
+    """ln of the largest weight growth: at the full rate from the start minus the gentler arm.
+
+    Args:
+        group: runs that differ in depth, family, seed and `GENTLE_FIELDS`.
+        gentle: the gentler arm warms up, or keeps to the lowest rate there is.
+    """
+    found = _gentler(group, gentle, np.log(peak_growth(_deep_plain(group))))
+    if isinstance(found, Missing):
+        return found
+    detail = (
+        f"{found.names}: the weights of the layer that grew most grew by a factor of "
+        f"{math.exp(found.full.mean()):.3g} and {math.exp(found.gentle.mean()):.3g} (geometric "
+        "means over runs, at any recorded iteration)."
+    )
+    return Measurement((found.full, found.gentle), 0.0, "above", "ln G", detail)
+
+
+def error_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
+    """Final training error at the full rate from the start minus that of the gentler arm.
+
+    Args:
+        group, gentle: as of `growth_difference`.
+    """
+    found = _gentler(group, gentle, final_error(_deep_plain(group), "train")["error"])
+    if isinstance(found, Missing):
+        return found
+    detail = (
+        f"{found.names}: training error at the end {found.full.mean():.3g} and "
+        f"{found.gentle.mean():.3g} %, after equally many iterations.{ended_note(group)}"
+    )
+    return Measurement((found.full, found.gentle), 0.0, "above", "percentage points", detail)
+
+
+thaw_from_growth = partial(thaw_time, predicted="from_growth")
+thaw_from_step = partial(thaw_time, predicted="from_step")
+growth_without_warmup = partial(growth_difference, gentle="warm-up")
+growth_at_full_rate = partial(growth_difference, gentle="low rate")
+error_without_warmup = partial(error_difference, gentle="warm-up")
+error_at_full_rate = partial(error_difference, gentle="low rate")
+
+
+def first_below(frames: Frames, level: float) -> pd.DataFrame:
+    """First recorded iteration with a training error below a level.
+
+    Returns:
+        Indexed by run: ``iteration`` (the last one recorded if there is none), ``seen`` and
+        ``last`` (recorded).
+    """
+    rows = frames.metrics[frames.metrics["split"] == "train"]
+    last = rows.groupby("run_id")["step"].max()
+    first = rows[rows["error"] < level].groupby("run_id")["step"].min().reindex(last.index)
+    table = {"iteration": first.fillna(last).astype(float), "seen": first.notna(), "last": last}
+    return pd.DataFrame(table)
+
+
+class _Pair(NamedTuple):
+    """Values of the arm at the full rate from the start and of the gentler one."""
+
+    full: Arm
+    gentle: Arm
+    names: str
+
+
+def _deep_plain(group: Frames) -> Frames:
+    runs = group.runs
+    return select(group, runs.index[(runs["family"] == "plain") & (runs["depth"] >= MINIMUM_DEEP)])
+
+
+def _most_seeds(table: pd.DataFrame) -> Chosen | None:
+    """See the module; ``table`` has a row or more per run."""
+    if not len(table):
+        return None
+    counts = table.groupby(["depth", "weight_decay"])["seed"].nunique()
+    arms = [Chosen(int(depth), float(decay)) for depth, decay in counts.index.tolist()]
+    return max(arms, key=lambda arm: (counts[tuple(arm)], arm.depth, -arm.weight_decay))
+
+
+def _of_arm(table: pd.DataFrame, arm: Chosen) -> pd.DataFrame:
+    own = (table["depth"] == arm.depth) & (table["weight_decay"] == arm.weight_decay)
+    return table[own]
+
+
+def _within_band(bounds: pd.DataFrame, why: str, detail: str) -> Measurement | Missing:
+    """Judge what lies between ``low`` and ``high`` of each run, as far as these decide it.
+
+    Where they differ: outside of the band if the nearer bound is, inside of it by the farther one.
+    """
+    low, high = (bounds[side].to_numpy(float) for side in ("low", "high"))
+    nearer, farther = (low, high) if low.mean() > -high.mean() else (high, low)
+    for values, decides in (
+        (low, (low == high).all()),
+        (nearer, abs(nearer.mean()) > BAND),
+        (farther, abs(farther.mean()) <= BAND),
+    ):
+        if decides and np.isfinite(values).all():
+            return Measurement((values,), BAND, "within", "log2 of the ratio", detail)
+    return Missing(f"longer runs, because {why} ({detail.rstrip('.')})")
+
+
+def _other_arms(ratios: pd.DataFrame, judged: Chosen) -> str:
+    """The means of the arms that are not judged, lower bounds marked."""
+    pairs = zip(ratios["depth"], ratios["weight_decay"], strict=True)
+    arms = {Chosen(int(depth), float(decay)) for depth, decay in pairs}
+    parts = []
+    for arm in sorted(arms - {judged}):
+        own = _of_arm(ratios, arm)
+        sign = "≥ " if (own["low"] != own["high"]).any() else ""
+        parts.append(f"{sign}{own['low'].mean():.2f} for {arm} (n = {len(own)})")
+    return f" log2(measured/predicted) of other arms: {', '.join(parts)}." if parts else ""
+
+
+def _without_thaw(plain: Frames, chosen: Chosen) -> str:
+    """When the training error fell without weight decay, where nothing is predicted to thaw."""
+    runs = plain.runs
+    own = runs.index[(runs["depth"] == chosen.depth) & (runs[DECAY] == 0)]
+    errors = first_below(select(plain, own), HALF)
+    if not len(errors):
+        return ""
+    early = errors["iteration"][errors["seen"]]
+    when = f" at iteration {early.median():.0f} (median)" if len(early) else ""
+    return (
+        f" Without weight decay it falls below in {len(early)} of {len(errors)} runs{when}, by "
+        f"iteration {errors['last'].min():.0f}."
+    )
+
+
+def _gentler(group: Frames, gentle: Gentle, values: pd.Series) -> _Pair | Missing:
+    """The two arms at the depth with most seeds in the smaller one; of equals the deeper.
+
+    A warm-up at the rate of the run itself is none.
+    """
+    runs = group.runs[group.runs.index.isin(values.index[np.isfinite(values)])]
+    warms = (runs["schedule.warmup_iterations"] > 0) | (runs["schedule.warmup_error"] > 0)
+    warms &= runs["schedule.warmup_learning_rate"] != runs[RATE]
+    best = (0, 0)
+    result: _Pair | Missing = Missing("both arms at one depth")
+    for depth in sorted(runs["depth"].unique()):
+        part, warm = runs[runs["depth"] == depth], warms[runs["depth"] == depth]
+        high, low = part[RATE].max(), part[RATE].min()
+        full = part[~warm & (part[RATE] == high)]
+        if gentle == "low rate":
+            other = part[~warm & (part[RATE] == low) & (low < high)]
+            names = f"plain-{depth} at a rate of {high:g} and {low:g}"
+        else:
+            other = part[warm & (part[RATE] == high)]
+            names = f"plain-{depth} at a rate of {high:g} without and with warm-up"
+            if len(other):
+                # Of several warm-ups the one with most seeds.
+                settings = other[list(_WARMUP)].apply(tuple, axis=1)
+                other = other[settings == settings.value_counts().idxmax()]
+        size = (min(full["seed"].nunique(), other["seed"].nunique()), int(depth))
+        if size[0] and size > best:
+            best = size
+            first, second = (values[arm.index].to_numpy(float) for arm in (full, other))
+            result = _Pair(first, second, names)
+    return result

@@ -1,0 +1,1 @@
+"""Gradients through the layers, at initialisation and in training."""

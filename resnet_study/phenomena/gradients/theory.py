@@ -1,0 +1,100 @@
+"""What theory says about gradients at initialisation.
+
+A *factor* is the growth of ‖∂L/∂z_l‖ per layer *toward the input* of a plain network: above 1
+the gradient explodes, below 1 it vanishes. Everything here is for wide layers; factors are for
+layers of equal width on maps of equal size, and leave out zero padding (`padding_factor`) and the
+stage transitions of a real network.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from resnet_study.architecture import ModelSpec
+
+BN_RELU_GROWTH = math.sqrt(math.pi / (math.pi - 1))
+"""Batch normalisation and ReLU, infinite width, batch size to infinity: the squared norm
+grows by π/(π−1) per layer. BN undoes any scale of the weights, so the initialisation does
+not matter. Yang et al. 2019, arXiv 1902.08129."""
+
+LECUN_RELU_FACTOR = 1 / math.sqrt(2)
+"""ReLU without normalisation, weight variance 1/fan_in: the ReLU passes half of the squared
+gradient and the weights do not make up for it. He et al. 2015, arXiv 1502.01852, section 2.2
+with variance 1/n in place of 2/n."""
+
+HE_RELU_FACTOR = 1.0
+"""ReLU without normalisation, weight variance 2/fan_in, chosen so that the squared gradient
+keeps its mean. He et al. 2015, arXiv 1502.01852, section 2.2."""
+
+GAINS = {"he": 2.0, "lecun": 1.0, "glorot": 1.0, "uniform": 1 / 3}
+"""Weight variance times the number of inputs; for Glorot's where inputs and outputs are equally
+many. Uniform within ±1/√fan_in is the default that Glorot & Bengio 2010 found too small."""
+
+PASSED = {"relu": 1 / 2, "linear": 1.0, "sigmoid": 1 / 16}
+"""E[φ′(z)²], the part of the squared gradient that a nonlinearity passes: of ReLU for z symmetric
+about 0; of the sigmoid at most, its slope being 1/4 at 0 and smaller elsewhere."""
+
+
+def growth_of(model: ModelSpec) -> float | None:
+    """The factor per layer that theory predicts for a network; None where there is no theory.
+
+    That is for plain networks with batch normalisation and ReLU, or with neither normalisation nor
+    a saturating nonlinearity, under an initialisation of independent weights.
+    """
+    if model.residual or model.normalization not in ("batch", "none"):
+        return None
+    if model.normalization == "batch":
+        return BN_RELU_GROWTH if model.activation == "relu" else None
+    if model.initialization not in GAINS or model.activation not in ("relu", "linear"):
+        return None
+    return growth_toward_input("none", model.initialization, model.activation)
+
+
+def growth_toward_input(normalization: str, initialization: str, activation: str = "relu") -> float:
+    """Factor per layer for a plain network with these settings of `ModelSpec`.
+
+    Without normalisation √(n · Var w · E[φ′²]) with n inputs per unit: Glorot & Bengio 2010 (in
+    the linear regime, φ′ = 1) and He et al. 2015, arXiv 1502.01852, section 2.2 (ReLU).
+
+    Args:
+        normalization: ``batch`` (then the activation is ReLU) or ``none``.
+        initialization: a key of `GAINS`; without effect under batch normalisation.
+        activation: a key of `PASSED`; for the sigmoid the factor is an upper bound.
+    """
+    if normalization == "batch":
+        return BN_RELU_GROWTH
+    return math.sqrt(GAINS[initialization] * PASSED[activation])
+
+
+def padding_factor(side: int) -> float:
+    """Factor per 3x3 layer with which zero padding multiplies a norm, on maps of side x side.
+
+    The n of a unit at the border is smaller: it has 6 of 9 neighbours, 4 in a corner. Many layers
+    pass the squared norm of the pixels on by the mean over the 3x3 window, with zeros around the
+    map, whose largest eigenvalue is ((1 + 2 cos(π/(side + 1)))/3)²; the norm takes its root.
+
+    This is without normalisation. Batch normalisation divides by a standard deviation that
+    padding lowers alike, which cancels it (exactly where all pixels are corners).
+    """
+    return (1 + 2 * math.cos(math.pi / (side + 1))) / 3
+
+
+def theory_line(depth: int, growth: float) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient norm relative to that of the last 3x3 layer.
+
+    Args:
+        depth: weighted layers of the network.
+        growth: factor per layer toward the input.
+
+    Returns:
+        The 3x3 layers 1 to depth - 1, and the relative norm of each; 1 at the last of them.
+    """
+    layers = np.arange(1, depth)
+    return layers, growth ** (depth - 1.0 - layers)
+
+
+def first_last_ratio(depth: int, growth: float) -> float:
+    """Norm at the first 3x3 layer over that at the last one, growth^(depth − 2)."""
+    return float(growth ** (depth - 2))

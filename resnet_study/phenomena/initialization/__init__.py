@@ -1,0 +1,1 @@
+"""Networks before any training: what theory predicts, layer by layer and block by block."""

@@ -1,0 +1,334 @@
+"""What the claims about blocks, correlations and paths at initialisation measure.
+
+As in `gradient_measures`, one number per seed from `Frames.initialization`, and every measure picks
+its networks.
+What is judged where is fixed here, before any number is seen:
+
+- variances and paths: the deepest network; the variances in fully pre-activated blocks, which is
+  what the sources analyse, with those of original blocks in the detail;
+- correlations of input gradients: depth 56, or else the deepest that both families have; their
+  decay, and the preservation of norms: all depths that most seeds have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from resnet_study.judging.measurement import Measurement, Missing, geometric_mean
+from resnet_study.judging.statistics import log_slope
+from resnet_study.phenomena.initialization import theory
+from resnet_study.phenomena.initialization.fits import (
+    BN_PLAIN,
+    BN_RESIDUAL,
+    PREACTIVATED,
+    Network,
+    block_log_ratios,
+    blocks_per_stage,
+    carrying_path_share,
+    central_interval,
+    contribution,
+    depths_of,
+    exponent,
+    first_stage_exponent,
+    interval_text,
+    mean_deviation,
+    means_text,
+    misfit,
+    per_network,
+    positive_networks,
+    rectangle,
+    root_mean_square,
+    rows_of,
+    values_at,
+    within_stage_misfit,
+    within_stage_slope,
+)
+from resnet_study.phenomena.initialization.gradient_measures import PADDING, SIDES
+from resnet_study.records import Frames
+
+SLOPE_MARGIN = 0.25
+"""Around the 1 that a block adds to the ratio of variances."""
+
+SHORT_PATHS = 0.05
+"""Share of all paths below which those that carry the gradient are few; in the source 0.0045."""
+
+DETECTABLE = 0.01
+"""Correlations below count as this: along one line of finitely many images they are noise."""
+
+_FIRST, _SECOND, _THIRD = (theory.neighbour_share(side) for side in SIDES)
+
+BRANCHES = (_FIRST, _SECOND, _THIRD)
+"""Variance of a branch by stage in units of `theory.BRANCH_VARIANCE`, zero padding included."""
+
+LEAST_BLOCKS = 4
+"""Blocks per stage that a comparison of two laws within a stage takes."""
+
+LEAST_DEPTHS = 3
+"""Depths that a fit against depth takes."""
+
+
+def variance_ratio_slope(frames: Frames) -> Measurement | Missing:
+    """What a block adds to Var(skip)/Var(branch), minus the 1 of Var(branch)/Var(skip) = 1/l."""
+    rows = variance_ratios(frames, PREACTIVATED)
+    if not (rows["depth"] > 8).any():
+        return Missing(PREACTIVATED.needed("at least 14 layers, best 110; variances by block"))
+    depth = int(rows["depth"].max())
+    n = (depth - 2) // 6
+    slopes = values_at(per_network(rows, within_stage_slope), depth)
+    exponents = values_at(per_network(rows, first_stage_exponent), depth)
+    carried = theory.preactivation_variance(n)[:n]
+    expected = exponent(np.arange(1, n + 1), -np.log(carried))
+    own = per_network(variance_ratios(frames, BN_RESIDUAL), within_stage_slope)
+    deepest = max(depths_of(own), default=0)
+    other = (
+        f" Original blocks at depth {deepest}: {interval_text(values_at(own, deepest), 3)} per "
+        "block (there ReLU follows the addition, which the prediction is not for; a random walk "
+        f"that is reflected at 0 would keep 1 − 2/π = {1 - 2 / math.pi:.3f} of its variance)."
+        if deepest
+        else ""
+    )
+    detail = (
+        f"{PREACTIVATED.at_depth(depth)}: every block adds {interval_text(slopes, 3)} to "
+        "Var(skip)/Var(branch), within stages. In the first stage Var(branch)/Var(skip) falls as "
+        f"the block's number to the power {interval_text(exponents, 3)}; −1 predicted for many "
+        f"blocks, {expected:.3g} for these {n} with a rectified stem before them, 1/(l − 1/2)."
+        f"{other}"
+    )
+    predicted = ("1 per block, Var(branch)/Var(skip) = 1/l", 0.0)
+    return Measurement(
+        (slopes - 1,), SLOPE_MARGIN, "within", "per block, minus 1", detail, predicted
+    )
+
+
+def variance_law(
+    frames: Frames, networks: Sequence[Network], better: str, worse: str
+) -> Measurement | Missing:
+    """Misfit of a law of the channel variance against block, within stages, minus another's.
+
+    Args:
+        frames: the records.
+        networks: the first of them that was measured is judged.
+        better, worse: laws; the difference is positive if the first fits better.
+    """
+    for network in networks:
+        rows = positive_networks(rows_of(frames.initialization, "channel_variance", network))
+        deep = rows[(rows["depth"] - 2) // 6 >= LEAST_BLOCKS]
+        if len(deep):
+            break
+    else:
+        return Missing(networks[0].needed(f"at least {6 * LEAST_BLOCKS + 2} layers"))
+    depth = int(deep["depth"].max())
+    rows = deep[deep["depth"] == depth]
+    misses = [
+        values_at(per_network(rows, partial(within_stage_misfit, law=law)), depth)
+        for law in (better, worse)
+    ]
+    factors = values_at(per_network(rows[rows["index"] > 0], _factor_per_block), depth)
+    detail = (
+        f"{network.at_depth(depth)}, channel variance at the block outputs against the number of "
+        f"the block in its stage, each stage fitted apart: root mean square miss in ln(variance) "
+        f"{better} {root_mean_square(misses[0]):.3g}, {worse} {root_mean_square(misses[1]):.3g}."
+    )
+    detail += f" As an exponential a factor of {interval_text(factors)} per block."
+    if network.normalization == "none":
+        expected = [1 + factor**4 for factor in PADDING]
+        detail += (
+            " He initialisation gives a branch the second moment of its input, a factor of 2; "
+            f"{', '.join(f'{f:.3g}' for f in expected)} in the three stages with zero padding, "
+            f"geometric mean {geometric_mean(np.array(expected)):.4g}."
+        )
+    values = misses[1] - misses[0]
+    return Measurement((values,), 0.0, "above", "ln(variance)", detail)
+
+
+def variance_reset(frames: Frames) -> Measurement | Missing:
+    """ln of channel variance after over before the two transitions, to lie below 0."""
+    rows = positive_networks(rows_of(frames.initialization, "channel_variance", PREACTIVATED))
+    deep = rows[(rows["depth"] - 2) // 6 >= LEAST_BLOCKS]
+    if deep.empty:
+        return Missing(PREACTIVATED.needed(f"at least {6 * LEAST_BLOCKS + 2} layers"))
+    depth = int(deep["depth"].max())
+    values = values_at(per_network(deep, _fall_at_transitions), depth)
+    wide = theory.preactivation_variance((depth - 2) // 6, BRANCHES)
+    predicted = _fall_at_transitions(
+        pd.DataFrame({"depth": depth, "index": np.arange(len(wide)), "value": wide})
+    )
+    detail = (
+        f"{PREACTIVATED.at_depth(depth)}: channel variance at the output of the first block of "
+        f"stages 2 and 3 over that of the block before: {geometric_mean(np.exp(values)):.3g}, "
+        "geometric mean. The shortcut is option A, whose zero channels halve the mean over "
+        "channels; a projection of the normalised input would carry none of the growth on."
+    )
+    name = "ln((v/2 + u)/v), v and u being the variances of skip and branch"
+    return Measurement((values,), 0.0, "below", "ln(after/before)", detail, (name, predicted))
+
+
+def correlation_difference(frames: Frames) -> Measurement | Missing:
+    """Correlation of neighbouring input gradients, residual minus plain, at equal depth."""
+    tables = neighbour_correlations(frames)
+    shared = set(depths_of(tables["plain"])) & set(depths_of(tables["residual"]))
+    if not shared:
+        needed = "plain and residual networks of equal depth, with BN"
+        return Missing(f"gradient autocorrelation at initialisation of {needed}")
+    depth = 56 if 56 in shared else max(shared)
+    arms = values_at(tables["residual"], depth), values_at(tables["plain"], depth)
+    lists = "; ".join(f"{family} {means_text(tables[family])}" for family in ("plain", "residual"))
+    detail = (
+        "Autocorrelation of the input gradient at lag 1 along a line between two images, with BN, "
+        f"at initialisation: {lists}. Judged at depth {depth}."
+    )
+    return Measurement(arms, 0.0, "above", "correlation", detail)
+
+
+def correlation_decay(frames: Frames) -> Measurement | Missing:
+    """Exponent of that correlation as a power of depth, residual minus plain, to lie above 0."""
+    tables = neighbour_correlations(frames)
+    shared = sorted(set(depths_of(tables["plain"])) & set(depths_of(tables["residual"])))
+    tables = {f: rectangle(table[shared]) for f, table in tables.items()}
+    if min(table.shape[1] for table in tables.values()) < LEAST_DEPTHS:
+        needed = f"plain and residual networks with BN at {LEAST_DEPTHS} equal depths"
+        return Missing(f"gradient autocorrelation at initialisation of {needed}")
+    kept = {f: table.clip(lower=DETECTABLE) for f, table in tables.items()}
+    exponents = {f: _exponents(table) for f, table in kept.items()}
+    parts = [
+        f"{f} {interval_text(exponents[f], 3)} ({means_text(table)})" for f, table in tables.items()
+    ]
+    lost = [f for f, table in tables.items() if (table.to_numpy(float) < DETECTABLE).any()]
+    note = (
+        f" Correlations of {' and '.join(lost)} networks below {DETECTABLE:g} are noise and count "
+        "as this, so that their decay is at least this fast."
+        if lost
+        else ""
+    )
+    detail = (
+        f"Correlation of the input gradients at lag 1 as a power of depth, with BN, at "
+        f"initialisation: exponent {'; '.join(parts)}.{note} The predictions 1/2^L (plain) and "
+        "1/(β√L) (residual) are for two inputs far apart; neighbours start near 1 and come to "
+        "the former only when depth has driven them apart."
+    )
+    arms = exponents["residual"], exponents["plain"]
+    return Measurement(arms, 0.0, "above", "exponent of depth", detail)
+
+
+def path_gradient_law(frames: Frames) -> Measurement | Missing:
+    """Misfit of g(k) as a power of the path length k minus that as an exponential."""
+    rows = deepest_paths(frames)
+    if rows.empty:
+        return Missing(BN_RESIDUAL.needed("any depth, best 110; gradient by path length"))
+    depth = int(rows["depth"].iloc[0])
+    through = rows[rows["index"] > 0]
+    power, exponential = (
+        values_at(per_network(through, partial(_path_misfit, law=law)), depth)
+        for law in ("power", "exponential")
+    )
+    factors = values_at(per_network(through, path_factor), depth)
+    detail = (
+        f"{BN_RESIDUAL.at_depth(depth)}: gradient g of one path through k branches, k = 1 to "
+        f"{through['index'].max()}: root mean square miss in ln g of an exponential in k "
+        f"{root_mean_square(exponential):.3g}, of a power of k {root_mean_square(power):.3g}. "
+        f"Every branch multiplies g by {interval_text(factors)}. The source measured a trained "
+        "network."
+    )
+    return Measurement((power - exponential,), 0.0, "above", "ln g", detail)
+
+
+def gradient_path_share(frames: Frames) -> Measurement | Missing:
+    """log10 of the share of paths whose lengths carry 95 % of the gradient."""
+    rows = deepest_paths(frames)
+    if rows.empty:
+        return Missing(BN_RESIDUAL.needed("any depth, best 110; gradient by path length"))
+    depth = int(rows["depth"].iloc[0])
+    shares = values_at(per_network(rows, carrying_path_share), depth)
+    carried = np.mean([contribution(part) for _, part in rows.groupby("seed")], axis=0)
+    blocks = len(carried) - 1
+    first, last = (math.floor(border) for border in central_interval(carried))
+    detail = (
+        f"{BN_RESIDUAL.at_depth(depth)}: paths through {first} to {last} of the {blocks} branches "
+        f"carry 95 % of the gradient, the sum over k of C({blocks}, k)·g(k), with a mean length "
+        f"of {carried @ np.arange(blocks + 1):.3g}; they are {100 * geometric_mean(shares):.3g} % "
+        "of all paths. In the source (110 layers, trained): 5 to 17 of 54, 0.45 %. If g did not "
+        "fall with k, 95 % of the gradient would need 95 % of the paths."
+    )
+    theirs = ("0.45 % of a trained network", math.log10(0.0045)) if depth == 110 else None
+    border = math.log10(SHORT_PATHS)
+    return Measurement((np.log10(shares),), border, "below", "log10(share)", detail, theirs)
+
+
+def norm_preservation_slope(frames: Frames) -> Measurement | Missing:
+    """Exponent of mean |ln(‖∂L/∂x_b‖/‖∂L/∂x_{b+1}‖)| as a power of depth, to lie below 0."""
+    rows = positive_networks(rows_of(frames.initialization, "block_gradient_norm", BN_RESIDUAL))
+    table = rectangle(per_network(rows, mean_deviation))
+    if table.shape[1] < LEAST_DEPTHS:
+        return Missing(BN_RESIDUAL.needed(f"{LEAST_DEPTHS} depths or more, gradients by block"))
+    signed = per_network(rows, lambda part: float(np.exp(block_log_ratios(part).mean())))
+    detail = (
+        "Residual networks with BN at initialisation, ratio of the gradient norms at input and "
+        "output of a block, blocks that keep the shape: mean |ln ratio| "
+        f"{means_text(table, '{:.3g}')}; geometric mean ratio {means_text(signed, '{:.4g}')}."
+    )
+    values = _exponents(table)
+    return Measurement((values,), 0.0, "below", "exponent of depth", detail)
+
+
+def variance_ratios(frames: Frames, network: Network) -> pd.DataFrame:
+    """Rows of Var(skip)/Var(branch) by block."""
+    keys = ["depth", "seed", "index"]
+    skip, branch = (
+        positive_networks(rows_of(frames.initialization, quantity, network))
+        for quantity in ("skip_variance", "branch_variance")
+    )
+    both = skip.merge(branch[[*keys, "value"]], on=keys, suffixes=("", "_branch"))
+    return both.assign(value=both["value"] / both["value_branch"])
+
+
+def _factor_per_block(part: pd.DataFrame) -> float:
+    """Factor per block within stages, of the rows after the stem."""
+    n = blocks_per_stage(part)
+    stage = ((part["index"].to_numpy(int) - 1) // n).tolist()
+    return math.exp(log_slope(part["index"].to_numpy(float), part["value"].to_numpy(float), stage))
+
+
+def _fall_at_transitions(part: pd.DataFrame) -> float:
+    n = blocks_per_stage(part)
+    logs = np.log(part.set_index("index")["value"])
+    return float(np.mean([logs[end + 1] - logs[end] for end in (n, 2 * n)]))
+
+
+def neighbour_correlations(frames: Frames) -> dict[str, pd.DataFrame]:
+    """Autocorrelation at lag 1 by seed and depth, of both families with BN."""
+
+    def at_lag_1(part: pd.DataFrame) -> float:
+        return float(part.set_index("index")["value"].get(1, math.nan))
+
+    return {
+        network.family: per_network(
+            rows_of(frames.initialization, "gradient_autocorrelation", network), at_lag_1
+        )
+        for network in (BN_PLAIN, BN_RESIDUAL)
+    }
+
+
+def _exponents(table: pd.DataFrame) -> np.ndarray:
+    """Per seed, of the value as a power of depth."""
+    logs = np.log(table.to_numpy(float))
+    return np.array([exponent(depths_of(table), own) for own in logs])
+
+
+def deepest_paths(frames: Frames) -> pd.DataFrame:
+    """Gradient by path length, of the deepest network that it was measured in."""
+    rows = positive_networks(rows_of(frames.initialization, "path_gradient_norm", BN_RESIDUAL))
+    return rows[rows["depth"] == rows["depth"].max()]
+
+
+def path_factor(part: pd.DataFrame) -> float:
+    """By what one more branch multiplies the gradient of a path."""
+    return math.exp(log_slope(part["index"].to_numpy(float), part["value"].to_numpy(float)))
+
+
+def _path_misfit(part: pd.DataFrame, law: str) -> float:
+    return misfit(law, part["index"].to_numpy(float), np.log(part["value"].to_numpy(float)))

@@ -1,0 +1,240 @@
+"""Claims about networks at initialisation, each a prediction of theory with its formula.
+
+What each measures is in `signals` (gradients by layer) and `signal_blocks` (blocks and paths).
+Margins were fixed before anything was measured.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from resnet_study.judging.claim import Claim
+from resnet_study.phenomena.gradients import theory
+from resnet_study.phenomena.initialization import block_measures as signal_blocks
+from resnet_study.phenomena.initialization import gradient_measures as signals
+from resnet_study.phenomena.initialization.fits import BN_PLAIN, PREACTIVATED, UNNORMALIZED
+
+_YANG = "Yang et al. 2019, arXiv 1902.08129"
+_GLOROT = "Glorot & Bengio 2010, AISTATS, and He et al. 2015, arXiv 1502.01852, section 2.2"
+_DE_SMITH = "De & Smith 2020, arXiv 2002.10444"
+_BROCK = "Brock et al. 2021, arXiv 2101.08692"
+_BALDUZZI = "Balduzzi et al. 2017, arXiv 1702.08591"
+_VEIT = "Veit et al. 2016, arXiv 1605.06431, of a trained network"
+
+_AT_START = "networks at initialisation, no training, at least 2 seeds"
+
+
+def _plain_factor(initialization: str, activation: str, formula: str) -> Claim:
+    factor = theory.growth_toward_input("none", initialization, activation)
+    return Claim(
+        f"initial_factor_{initialization}_{activation}",
+        "At initialisation, without normalisation, the activation-gradient norm of a plain network "
+        f"of 56 layers is multiplied by √(n·Var w·E[φ′²]) = {formula} = {factor:.3f} per layer "
+        f"toward the input, times what zero padding takes on maps of {signals.SIDES[0]}, "
+        f"{signals.SIDES[1]} and {signals.SIDES[2]} pixels' side, within "
+        f"{signals.FACTOR_MARGIN:g} %.",
+        _GLOROT,
+        None,
+        partial(
+            signals.growth_deviation,
+            network=signals.without_normalization("plain", initialization, activation),
+            formula=formula,
+            predicted=factor,
+        ),
+        f"plain {_AT_START}",
+        of_initialization=True,
+    )
+
+
+CLAIMS = (
+    Claim(
+        "initial_factor_bn_plain",
+        "At initialisation the activation-gradient norm of a plain network of 56 layers with batch "
+        "normalisation and ReLU grows by √(π/(π−1)) = 1.211 per layer toward the input, within "
+        f"{signals.FACTOR_MARGIN:g} %.",
+        f"{_YANG}, for infinitely wide layers and large batches",
+        None,
+        partial(
+            signals.growth_deviation,
+            network=BN_PLAIN,
+            formula="√(π/(π−1))",
+            predicted=theory.BN_RELU_GROWTH,
+        ),
+        f"plain {_AT_START}",
+        of_initialization=True,
+    ),
+    Claim(
+        "initial_growth_plain_exponential",
+        "At initialisation the first/last activation-gradient ratio of plain networks with batch "
+        "normalisation follows an exponential in depth rather than a power of it.",
+        f"{_YANG}, abstract",
+        "gradient signals grow exponentially in depth",
+        partial(signals.ratio_law, family="plain", better="exponential", worse="power"),
+        f"plain {_AT_START}, {signals.LEAST_DEPTHS} depths or more",
+        of_initialization=True,
+    ),
+    Claim(
+        "initial_growth_residual_power",
+        "At initialisation the first/last activation-gradient ratio of residual networks with "
+        "batch normalisation follows a power of depth rather than an exponential in it.",
+        f"hypothesis of this project, the counterpart of {_YANG}",
+        None,
+        partial(signals.ratio_law, family="residual", better="power", worse="exponential"),
+        f"residual {_AT_START}, {signals.LEAST_DEPTHS} depths or more",
+        of_initialization=True,
+    ),
+    Claim(
+        "initial_growth_residual_linear",
+        "At initialisation the first/last activation-gradient ratio of residual networks with "
+        "batch normalisation grows in proportion to depth: the exponent of depth is 1, within "
+        f"{signals.EXPONENT_MARGIN:g}.",
+        f"hypothesis of this project, the counterpart of {_YANG}",
+        None,
+        signals.ratio_exponent,
+        f"residual {_AT_START}, {signals.LEAST_DEPTHS} depths or more",
+        of_initialization=True,
+    ),
+    _plain_factor("he", "relu", "√(2·½)"),
+    _plain_factor("lecun", "relu", "√(1·½)"),
+    _plain_factor("uniform", "linear", "√(⅓·1)"),
+    _plain_factor("uniform", "relu", "√(⅓·½)"),
+    Claim(
+        "sigmoid_vanishes_faster_than_relu",
+        "At initialisation, without normalisation and with weights uniform within ±1/√fan_in, the "
+        "activation gradient of a plain network falls faster per layer toward the input with "
+        "sigmoids, which pass at most 1/4 of it each, than with ReLU.",
+        _GLOROT,
+        None,
+        partial(
+            signals.slower_than,
+            network=signals.without_normalization("plain", "uniform", "sigmoid"),
+            other=signals.without_normalization("plain", "uniform"),
+        ),
+        f"plain {_AT_START}",
+        of_initialization=True,
+    ),
+    Claim(
+        "gradients_vanish_without_bn_plain",
+        "At initialisation, without normalisation and under LeCun initialisation, the activation "
+        "gradient of a plain network of 56 layers is less than a tenth at the first 3x3 layer of "
+        "what it is at the last one.",
+        _GLOROT,
+        None,
+        partial(signals.vanished_ratio, family="plain"),
+        f"plain {_AT_START}",
+        of_initialization=True,
+    ),
+    Claim(
+        "gradients_do_not_vanish_without_bn_residual",
+        "At initialisation, without normalisation and under LeCun initialisation, the activation "
+        "gradient of a residual network of 56 layers is more than a tenth at the first 3x3 layer "
+        "of what it is at the last one.",
+        "hypothesis of this project: the shortcut passes the gradient on",
+        None,
+        partial(signals.vanished_ratio, family="residual"),
+        f"residual {_AT_START}",
+        of_initialization=True,
+    ),
+    Claim(
+        "branch_variance_falls_as_one_over_block",
+        "At initialisation Var(branch)/Var(skip) of a fully pre-activated residual network with "
+        "batch normalisation falls as 1/l with block l: within a stage every block adds 1 to its "
+        f"inverse, within {signal_blocks.SLOPE_MARGIN:g}.",
+        _DE_SMITH,
+        None,
+        signal_blocks.variance_ratio_slope,
+        f"fully pre-activated residual {_AT_START}, best 110 layers",
+        of_initialization=True,
+    ),
+    Claim(
+        "variance_grows_linearly_with_bn",
+        "At initialisation the channel variance of a fully pre-activated residual network with "
+        "batch normalisation grows linearly rather than exponentially with the block, within a "
+        "stage.",
+        _BROCK,
+        None,
+        partial(
+            signal_blocks.variance_law,
+            networks=(PREACTIVATED,),
+            better="linear",
+            worse="exponential",
+        ),
+        f"fully pre-activated residual {_AT_START}, best 110 layers",
+        of_initialization=True,
+    ),
+    Claim(
+        "variance_grows_exponentially_without_bn",
+        "At initialisation the channel variance of a residual network without normalisation grows "
+        "exponentially rather than linearly with the block, within a stage.",
+        _BROCK,
+        None,
+        partial(
+            signal_blocks.variance_law,
+            networks=UNNORMALIZED,
+            better="exponential",
+            worse="linear",
+        ),
+        f"residual {_AT_START}, best 110 layers",
+        of_initialization=True,
+    ),
+    Claim(
+        "variance_reset_at_transitions",
+        "At initialisation the channel variance of a fully pre-activated residual network with "
+        "batch normalisation falls where a stage begins.",
+        _BROCK,
+        None,
+        signal_blocks.variance_reset,
+        f"fully pre-activated residual {_AT_START}, best 110 layers",
+        of_initialization=True,
+    ),
+    Claim(
+        "residual_gradients_less_shattered",
+        "At initialisation, at 56 layers with batch normalisation, input gradients at neighbouring "
+        "points between two images correlate more in the residual than in the plain network.",
+        _BALDUZZI,
+        None,
+        signal_blocks.correlation_difference,
+        f"plain and residual {_AT_START}",
+        of_initialization=True,
+    ),
+    Claim(
+        "residual_gradients_shatter_slower",
+        "At initialisation this correlation falls more slowly with depth in residual than in plain "
+        "networks with batch normalisation, as a power of depth.",
+        _BALDUZZI,
+        None,
+        signal_blocks.correlation_decay,
+        f"plain and residual {_AT_START}, {signal_blocks.LEAST_DEPTHS} depths or more",
+        of_initialization=True,
+    ),
+    Claim(
+        "path_gradient_exponential",
+        "At initialisation the gradient along a path through a residual network follows an "
+        "exponential in the number of branches on it rather than a power.",
+        _VEIT,
+        None,
+        signal_blocks.path_gradient_law,
+        f"residual {_AT_START}, best 110 layers",
+        of_initialization=True,
+    ),
+    Claim(
+        "few_short_paths_carry_gradient",
+        "At initialisation the path lengths that carry 95 % of the gradient of a residual network "
+        f"hold less than {100 * signal_blocks.SHORT_PATHS:g} % of its paths.",
+        _VEIT,
+        None,
+        signal_blocks.gradient_path_share,
+        f"residual {_AT_START}, best 110 layers",
+        of_initialization=True,
+    ),
+    Claim(
+        "norm_preserved_better_with_more_blocks",
+        "At initialisation the ratio of the gradient norms at input and output of a residual block "
+        "deviates less from 1 the more blocks there are: mean |ln ratio| falls with depth.",
+        "Zaeemzadeh et al. 2018, arXiv 1805.07477",
+        None,
+        signal_blocks.norm_preservation_slope,
+        f"residual {_AT_START}, {signal_blocks.LEAST_DEPTHS} depths or more",
+        of_initialization=True,
+    ),
+)

@@ -1,0 +1,324 @@
+"""Selections and fits of what is measured at initialisation, one number per network.
+
+A *network* is drawn once per seed and depth; everything measured in it (layers, blocks, lags,
+path lengths) is reduced to one number before seeds are compared, as everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import optimize
+
+from resnet_study.judging.measurement import geometric_mean, listed
+from resnet_study.judging.statistics import log_slope, mean_interval
+from resnet_study.phenomena.initialization.theory import path_shares
+
+LARGEST_GROWTH = 20.0
+"""ln(last / first) up to which a linear law is searched: a factor of 5e8."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Settings of `ModelSpec` that tell the measured networks apart, beside depth and seed."""
+
+    family: str
+    normalization: str = "batch"
+    initialization: str = "he"
+    activation: str = "relu"
+    block_order: str = "original"
+
+    @property
+    def setting(self) -> str:
+        """In words, without the family: ``no normalisation, LeCun, ReLU``."""
+        norm = "BN" if self.normalization == "batch" else f"{self.normalization} normalisation"
+        norm = "no normalisation" if self.normalization == "none" else norm
+        names = {"he": "He", "lecun": "LeCun", "relu": "ReLU"}
+        parts = [norm, *(names.get(x, x) for x in (self.initialization, self.activation))]
+        return ", ".join(parts if self.block_order == "original" else [*parts, self.block_order])
+
+    def at_depth(self, depth: int) -> str:
+        """Name of one depth at the beginning of a detail."""
+        return f"{self.family}-{depth} ({self.setting}) at initialisation"
+
+    def needed(self, what: str) -> str:
+        """Text of a `Missing`."""
+        return f"signals of {self.family} networks at initialisation ({self.setting}): {what}"
+
+
+BN_PLAIN, BN_RESIDUAL = Network("plain"), Network("residual")
+
+PREACTIVATED = Network("residual", block_order="full-preactivation")
+
+UNNORMALIZED = (
+    Network("residual", "none", block_order="full-preactivation"),
+    Network("residual", "none"),
+)
+"""Residual networks without normalisation; the first that was measured is judged."""
+
+
+def rows_of(signals: pd.DataFrame, quantity: str, network: Network) -> pd.DataFrame:
+    """What was measured of one quantity, in forward order.
+
+    Returns:
+        ``depth, seed, index, stage, value``, sorted, each index of a network once.
+    """
+    rows = signals
+    for column, value in {"quantity": quantity, **vars(network)}.items():
+        rows = rows[rows[column] == value]
+    rows = rows[["depth", "seed", "index", "stage", "value"]]
+    rows = rows.astype({"depth": int, "seed": int, "index": int, "stage": int, "value": float})
+    keys = ["depth", "seed", "index"]
+    return rows.drop_duplicates(keys).sort_values(keys, ignore_index=True)
+
+
+def positive_networks(rows: pd.DataFrame) -> pd.DataFrame:
+    """Only the networks all of whose values are positive and finite."""
+    good = np.isfinite(rows["value"]) & (rows["value"] > 0)
+    return rows[good.groupby([rows["depth"], rows["seed"]]).transform("all")]
+
+
+def per_network(rows: pd.DataFrame, reduce: Callable[[pd.DataFrame], float]) -> pd.DataFrame:
+    """One number per network: a table of seeds by depths, NaN where there is none.
+
+    Depths without any number are left out.
+
+    Args:
+        rows: of `rows_of`.
+        reduce: takes the rows of one network.
+    """
+    numbers = {key: reduce(part) for key, part in rows.groupby(["depth", "seed"])}
+    table = pd.Series(numbers, dtype=float).replace([np.inf, -np.inf], np.nan)
+    if not len(table):
+        return pd.DataFrame(dtype=float)
+    wide = table.unstack(level=0).sort_index().sort_index(axis=1)
+    return wide.dropna(axis=1, how="all")
+
+
+def values_at(table: pd.DataFrame, depth: int) -> np.ndarray:
+    """The numbers of one depth, one per seed."""
+    return np.asarray(table[depth].dropna(), dtype=float)
+
+
+def depths_of(table: pd.DataFrame) -> list[int]:
+    """The depths of a table of `per_network`, ascending."""
+    return [int(str(depth)) for depth in table.columns]
+
+
+def rectangle(table: pd.DataFrame) -> pd.DataFrame:
+    """Without holes: the seeds that have all depths, or else all of those that most seeds have."""
+    whole = table.dropna()
+    if len(whole) or not table.size:
+        return whole
+    counts = table.notna().sum()
+    return table.loc[:, counts == counts.max()].dropna()
+
+
+def blocks_per_stage(part: pd.DataFrame) -> int:
+    """The n of depth 6n + 2, of the rows of one network."""
+    return (int(part["depth"].iloc[0]) - 2) // 6
+
+
+def growth(part: pd.DataFrame, within_stages: bool = True) -> float:
+    """Factor per layer toward the input by which a norm grows.
+
+    exp(−slope) of the least-squares line of ln(norm) against layer; within stages with an
+    intercept for each, which leaves out the jumps between them (the stem is a stage of its own)
+    and weighs the stages equally.
+    """
+    norms = part["value"].to_numpy(float)
+    groups = part["stage"].tolist() if within_stages else None
+    return math.exp(-log_slope(part["index"].to_numpy(float), norms, groups))
+
+
+def growth_of_stage(part: pd.DataFrame, stage: int) -> float:
+    """The same in one stage alone."""
+    return growth(part[part["stage"] == stage])
+
+
+def first_over_last(part: pd.DataFrame) -> float:
+    """Norm at layer 1 over that at the last 3x3 layer; NaN unless both are positive."""
+    norms = part.set_index("index")["value"]
+    first, last = norms.get(1, math.nan), norms.get(int(part["depth"].iloc[0]) - 1, math.nan)
+    return float(first / last) if first > 0 and last > 0 else math.nan
+
+
+def first_over_last_block(part: pd.DataFrame) -> float:
+    """‖∂L/∂x‖ at the input of the first block over that at the output of the last one."""
+    norms = part.set_index("index")["value"]
+    first, last = norms.get(1, math.nan), norms.get(3 * blocks_per_stage(part) + 1, math.nan)
+    return float(first / last) if first > 0 and last > 0 else math.nan
+
+
+LAWS = ("linear", "power", "exponential")
+
+
+def misfit(law: str, x: Sequence[float] | np.ndarray, logs: Sequence[float] | np.ndarray) -> float:
+    """Root mean square miss in ln(y) of a law with two parameters, fitted to ln(y).
+
+    - linear: y = a + b·x, not falling;
+    - power: y = a·x^b;
+    - exponential: y = a·exp(b·x).
+
+    On one scale, with equally many parameters and a constant relative spread of y.
+
+    Args:
+        law: one of `LAWS`.
+        x: ascending, above 0, shape (N,).
+        logs: ln(y), shape (N,).
+    """
+    at, y = np.asarray(x, dtype=float), np.asarray(logs, dtype=float)
+    if not np.isfinite(y).all():
+        return math.nan
+    if law == "linear":
+        return _linear_misfit(at, y)
+    at = np.log(at) if law == "power" else at
+    slope, intercept = np.polyfit(at, y, 1)
+    return root_mean_square(y - intercept - slope * at)
+
+
+def rate(x: Sequence[float] | np.ndarray, logs: Sequence[float] | np.ndarray) -> float:
+    """Least-squares slope of ln(y) against x: the b of an exponential; NaN if a ln(y) is none."""
+    y = np.asarray(logs, dtype=float)
+    usable = np.isfinite(y).all() and len(y) > 1
+    return float(np.polyfit(np.asarray(x, dtype=float), y, 1)[0]) if usable else math.nan
+
+
+def exponent(x: Sequence[float] | np.ndarray, logs: Sequence[float] | np.ndarray) -> float:
+    """Least-squares slope of ln(y) against ln(x): the b of a power law; NaN likewise."""
+    return rate(np.log(np.asarray(x, dtype=float)), logs)
+
+
+def within_stage_misfit(part: pd.DataFrame, law: str) -> float:
+    """Misfit of a law against the number of the block in its stage, each stage fitted apart.
+
+    Args:
+        part: a positive quantity at block outputs, one row per index, of one network; the index
+            0 in front of the first block is left out.
+        law: one of `LAWS`.
+    """
+    n = blocks_per_stage(part)
+    logs = np.log(part.set_index("index")["value"])
+    inside = np.arange(1, n + 1)
+    misses = [misfit(law, inside, logs[stage * n + inside].to_numpy()) for stage in range(3)]
+    return root_mean_square(np.array(misses))
+
+
+def within_stage_slope(part: pd.DataFrame) -> float:
+    """Common slope of a quantity against block, with an intercept per stage."""
+    n = blocks_per_stage(part)
+    x, y = np.array(part["index"], dtype=float), np.array(part["value"], dtype=float)
+    stage = (part["index"].to_numpy(int) - 1) // n
+    for number in np.unique(stage):
+        inside = stage == number
+        x[inside] -= x[inside].mean()
+        y[inside] -= y[inside].mean()
+    return float(x @ y / (x @ x)) if x @ x > 0 else math.nan
+
+
+def first_stage_exponent(part: pd.DataFrame) -> float:
+    """Exponent of the inverse of a quantity as a power of the block's number in the first stage.
+
+    Args:
+        part: Var(skip)/Var(branch) of one network, index b = 1..3n.
+    """
+    n = blocks_per_stage(part)
+    return exponent(np.arange(1, n + 1), -np.log(part["value"].to_numpy(float)[:n]))
+
+
+def contribution(part: pd.DataFrame) -> np.ndarray:
+    """Share of the gradient that paths with k branches carry: C(B, k) · g(k), normalised.
+
+    Args:
+        part: path_gradient_norm of one network, index k = 0..B.
+
+    Returns:
+        Shape (B + 1,), sums to 1.
+    """
+    shares = path_shares(len(part) - 1) * part["value"].to_numpy(float)
+    return np.asarray(shares / shares.sum())
+
+
+def central_interval(shares: np.ndarray, content: float = 0.95) -> tuple[float, float]:
+    """Where the cumulated shares pass (1 − content)/2 and (1 + content)/2.
+
+    The share of index k is spread evenly from k to k + 1, so that the borders move smoothly; the
+    indices inside are floor(low) to floor(high).
+
+    Args:
+        shares: shape (K,), sum to 1.
+        content: of the interval.
+    """
+    cumulated = np.concatenate([[0.0], np.cumsum(shares)])
+    edges = np.arange(len(cumulated))
+    low, high = np.interp([(1 - content) / 2, (1 + content) / 2], cumulated, edges)
+    return float(low), float(high)
+
+
+def carrying_path_share(part: pd.DataFrame, content: float = 0.95) -> float:
+    """Share of all paths whose length lies in the interval that carries most of the gradient.
+
+    Args:
+        part: path_gradient_norm of one network, index k = 0..B.
+        content: part of the gradient.
+    """
+    carried = contribution(part)
+    cumulated = np.concatenate([[0.0], np.cumsum(path_shares(len(part) - 1))])
+    low, high = np.interp(central_interval(carried, content), np.arange(len(cumulated)), cumulated)
+    return float(high - low)
+
+
+def block_log_ratios(part: pd.DataFrame) -> pd.Series:
+    """ln(‖∂L/∂x_b‖/‖∂L/∂x_{b+1}‖) of the blocks that keep the shape, by block b.
+
+    Args:
+        part: block_gradient_norm of one network, index b = 1..3n + 1.
+    """
+    n = blocks_per_stage(part)
+    logs = np.log(part.set_index("index")["value"])
+    kept = [b for b in range(1, 3 * n + 1) if b not in (n + 1, 2 * n + 1)]
+    return pd.Series({b: float(logs[b] - logs[b + 1]) for b in kept}, dtype=float)
+
+
+def mean_deviation(part: pd.DataFrame) -> float:
+    """Mean of |ln ratio| over these blocks: 0 where every block preserves the norm."""
+    return float(block_log_ratios(part).abs().mean())
+
+
+def means_text(table: pd.DataFrame, form: str = "{:.3g}", geometric: bool = False) -> str:
+    """Mean over seeds at every depth: ``0.31 at 8, 0.12 at 20``."""
+    mean = geometric_mean if geometric else np.mean
+    return listed({d: form.format(mean(values_at(table, d))) for d in depths_of(table)})
+
+
+def interval_text(values: np.ndarray, digits: int = 4) -> str:
+    """``1.203 (95 % interval 1.198 to 1.208)``: the t interval of this mean alone."""
+    estimate, low, high = mean_interval(values)
+    shown = f"{estimate:.{digits}g}"
+    if not math.isfinite(low):
+        return shown
+    return f"{shown} (95 % interval {low:.{digits}g} to {high:.{digits}g})"
+
+
+def root_mean_square(values: np.ndarray) -> float:
+    """Root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def _linear_misfit(x: np.ndarray, y: np.ndarray) -> float:
+    """Of ln(a + b·x) to y: for every growth u over the range the best level is the mean."""
+    t = (x - x[0]) / (x[-1] - x[0])
+
+    def miss(u: float) -> float:
+        rest = y - np.log1p(np.expm1(u) * t)
+        return root_mean_square(rest - rest.mean())
+
+    grid = np.linspace(0.0, LARGEST_GROWTH, 201)
+    best = int(np.argmin([miss(u) for u in grid]))
+    around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    refined = optimize.minimize_scalar(miss, around, bounds=around, method="bounded")
+    return min(miss(float(grid[best])), float(refined.fun))

@@ -1,0 +1,125 @@
+"""One piece of the measurement: a network, its seeds, every quantity asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax import Array
+
+from resnet_study.architecture import ModelSpec
+from resnet_study.data import load_dataset
+from resnet_study.data.augment import normalize
+from resnet_study.data.batches import BatchOrder
+from resnet_study.phenomena.initialization.arms import (
+    BATCH,
+    COLUMNS,
+    GRADIENTS,
+    LINES,
+    MODEL_COLUMNS,
+    MOMENTS,
+    PATH_BATCH,
+    PATHS,
+    VARIANCES,
+    InitializationArm,
+    Piece,
+)
+from resnet_study.phenomena.initialization.chain import Chain, backpropagate, make_chain, propagate
+from resnet_study.phenomena.initialization.paths import path_gradient_norms
+from resnet_study.phenomena.initialization.shattering import line_autocorrelation
+from resnet_study.spec import DATASETS, DataSpec
+from resnet_study.training.loop import keys_of
+
+Values = tuple[str, int, np.ndarray, np.ndarray]
+"""Quantity, first index, stages and values; the index counts on from the first."""
+
+
+class Images(NamedTuple):
+    """A mini-batch: images (N, H, W, channels), mean subtracted, and labels (N,)."""
+
+    images: Array
+    labels: Array
+
+
+def measure_piece(piece: Piece) -> pd.DataFrame:
+    """Measure one piece.
+
+    Returns:
+        Columns `COLUMNS`, one row per value; rows by seed, then quantity, then index.
+    """
+    rows = [
+        _frame(piece.arm, seed, values)
+        for seed in piece.seeds
+        for values in _measure(piece.arm, seed)
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+@functools.lru_cache(maxsize=8)
+def first_batch(seed: int) -> Images:
+    """The digits of the first step of a training with this seed and default data."""
+    dataset = load_dataset(DataSpec(name="digits", batch_size=BATCH), seed)
+    order = BatchOrder(keys_of(seed).order, len(dataset.train), BATCH)
+    batch = dataset.train.take(order.indices(0))
+    images = normalize(jnp.asarray(batch.images), jnp.asarray(dataset.mean))
+    return Images(images, jnp.asarray(batch.labels))
+
+
+def stages_of(model: ModelSpec, per_block: int) -> np.ndarray:
+    """Stages 1, 2, 3, each repeated for its n blocks times `per_block`."""
+    return np.repeat([1, 2, 3], (model.depth - 2) // 6 * per_block)
+
+
+def _measure(arm: InitializationArm, seed: int) -> Iterator[Values]:
+    chain = make_chain(arm.model, DATASETS["digits"], keys_of(seed).initialization)
+    batch, wanted = first_batch(seed), set(arm.quantities)
+    if wanted & {*GRADIENTS, *MOMENTS, *VARIANCES}:
+        for values in _whole_network(arm.model, chain, batch, bool(wanted & set(GRADIENTS))):
+            if values[0] in wanted:
+                yield values
+    if "gradient_autocorrelation" in wanted:
+        pairs = batch.images[: 2 * LINES].reshape(LINES, 2, *batch.images.shape[1:])
+        lines = [line_autocorrelation(chain, start, end) for start, end in pairs]
+        mean = np.mean(lines, axis=0)
+        yield "gradient_autocorrelation", 0, np.zeros(len(mean), int), mean
+    if "path_gradient_norm" in wanted:
+        few = Images(*(part[:PATH_BATCH] for part in batch))
+        signal = propagate(chain, few.images)
+        norms = path_gradient_norms(chain, signal, few.labels, PATHS, seed)
+        yield "path_gradient_norm", 0, np.zeros(len(norms), int), norms
+
+
+def _whole_network(
+    model: ModelSpec, chain: Chain, batch: Images, backward: bool
+) -> Iterator[Values]:
+    """What one forward pass tells, and one backward pass."""
+    layers, blocks = stages_of(model, 2), stages_of(model, 1)
+    from_stem, to_end = (np.concatenate(s) for s in (([0], blocks), (blocks, [3])))
+    signal = propagate(chain, batch.images)
+    if backward:
+        gradient = backpropagate(chain, signal, batch.labels)
+        stages = np.concatenate([[0], layers])
+        yield "activation_gradient_norm", 1, stages, gradient.layers
+        yield "block_gradient_norm", 1, to_end, gradient.blocks
+    yield "branch_variance", 1, blocks, signal.branches
+    yield "skip_variance", 1, blocks, signal.skips
+    yield "channel_mean_square", 0, from_stem, signal.mean_squares
+    yield "channel_variance", 0, from_stem, signal.variances
+
+
+def _frame(arm: InitializationArm, seed: int, values: Values) -> pd.DataFrame:
+    quantity, first, stages, numbers = values
+    content = {
+        "quantity": quantity,
+        "family": arm.family,
+        **{name: getattr(arm.model, name) for name in MODEL_COLUMNS},
+        "seed": seed,
+        "index": np.arange(first, first + len(numbers)),
+        "stage": stages,
+        "value": np.asarray(numbers, np.float64),
+    }
+    return pd.DataFrame(content)[list(COLUMNS)]

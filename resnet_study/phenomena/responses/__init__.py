@@ -1,0 +1,1 @@
+"""The size of what layers put out after training."""

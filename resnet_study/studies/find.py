@@ -1,0 +1,115 @@
+"""Where studies are: in `experiments/`, or in any file of one's own.
+
+In a clone `experiments/` and `sweeps/` are at its top; in an installed package they are inside it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from resnet_study import probes
+from resnet_study.errors import UserError
+from resnet_study.launch.expand import expand
+from resnet_study.launch.sweep import ARGUMENTS, Sweep, load_sweep, sweep_of
+from resnet_study.names import nearest_hint
+from resnet_study.spec import RunSpec
+from resnet_study.studies.study import Study
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """The folder that holds `experiments/` and `sweeps/`."""
+    clone = PACKAGE.parent
+    return clone if (clone / "experiments").is_dir() else PACKAGE / "bundled"
+
+
+def studies() -> list[str]:
+    """Names of the studies in `experiments/`."""
+    return sorted(p.stem for p in (home() / "experiments").glob("[!_]*.py"))
+
+
+def load_study(name: str) -> Study:
+    """A study by its name, or by the path of a module that holds one as ``STUDY``.
+
+    Its probes are registered, so that runs of it can be trained in this process.
+
+    Raises:
+        UserError: if there is no such study or file, or the file cannot be read or holds none.
+    """
+    file = Path(name)
+    if file.suffix != ".py":
+        if name not in studies():
+            raise UserError(
+                f"{name}: no such study; {nearest_hint(name, studies())} A study of your own is a "
+                "file: ./mine.py"
+            )
+        file = home() / "experiments" / f"{name}.py"
+    elif not file.is_file():
+        raise UserError(f"{file}: no such file; give a study of your own, such as ./mine.py")
+    study = getattr(_module(file), "STUDY", None)
+    if not isinstance(study, Study):
+        raise UserError(f"{file}: holds no study; define STUDY = Study(...)")
+    probes.register(study.probes)
+    return replace(study, folder=file.resolve().parent)
+
+
+def specs_of(study: Study) -> list[RunSpec]:
+    """The runs of every sweep of a study, each once, in the order of `Study`.
+
+    Raises:
+        UserError: if a sweep cannot be read.
+    """
+    extra = ",".join(probe.name for probe in study.probes)
+    specs: dict[str, RunSpec] = {}
+    for sweep in sweeps_of(study):
+        runs = expand(sweep)
+        # A grid has the seed last, so that a network's seeds follow each other.
+        for spec in sorted(runs, key=_seed) if study.order != "longest" else runs:
+            if extra:
+                spec = replace(spec, probes=replace(spec.probes, extra=extra))
+            specs.setdefault(spec.run_id, spec)
+    # A stable sort: within a seed the order of the sweeps stays.
+    return sorted(specs.values(), key=_seed) if study.order == "seed" else list(specs.values())
+
+
+def sweeps_of(study: Study) -> Sequence[Sweep]:
+    """The sweeps of a study, read."""
+    read = []
+    for sweep in study.sweeps:
+        if isinstance(sweep, str | Path):
+            beside = (study.folder or Path()) / sweep
+            read.append(load_sweep(beside if beside.is_file() else home() / "sweeps" / sweep))
+        else:
+            command = ["${env}", "python", "-m", "resnet_study", "train", ARGUMENTS]
+            read.append(
+                sweep_of({"command": command, **sweep}, f"a sweep of the study {study.name}")
+            )
+    return read
+
+
+def _seed(spec: RunSpec) -> int:
+    return spec.seed
+
+
+def _module(file: Path) -> ModuleType:
+    """Run a module under a name of its own, so that it shadows nothing."""
+    name = f"resnet_study_study_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(f"{file}: cannot be loaded ({type(error).__name__}: {reason})") from None
+    return module

@@ -1,0 +1,130 @@
+"""Records of a study made small enough to commit; all that is drawn and judged regenerates."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from resnet_study import records
+from resnet_study.errors import UserError
+from resnet_study.records import Run
+
+MOST = 64
+"""Of the regular steps at least every so-manieth is kept."""
+
+
+def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
+    """Copy the records of every run, without checkpoints and with as many steps as fit.
+
+    Of ``layers.parquet`` stay the geometric steps (0, 1, 2, 3, 5, 8, 13, ...), the last one, and
+    every k-th of the regular cadence, k the smallest power of 2 for which everything fits. The
+    numbers stay as they are: columns are only stored in another order of their bytes and
+    compressed with zstd. A run that was not done gets the status ``stopped`` and the iteration
+    that its records reach.
+
+    Args:
+        source: folder of a study.
+        target: gets ``runs/``, which is replaced, and ``README.md``.
+        megabytes: limit of all files together, in 10⁶ bytes.
+
+    Returns:
+        The text of ``README.md``: what was left out, and which runs are not finished.
+
+    Raises:
+        UserError: if there are no runs, the folders are one, or no thinning is enough.
+    """
+    if target.resolve() == source.resolve():
+        raise UserError(f"{target}: is the folder to copy from; give another one")
+    runs = [records.read_run(folder) for folder in records.find_runs([source / "runs"])]
+    rest = sum(
+        (run.folder / name).stat().st_size
+        for run in runs
+        for name in ("spec.json", "environment.json", "summary.json", "metrics.parquet")
+        if (run.folder / name).exists()
+    )
+    every = 1
+    while (size := rest + sum(len(layers_bytes(run, every)) for run in runs)) > megabytes * 1e6:
+        every *= 2
+        if every > MOST:
+            raise UserError(
+                f"--megabytes={megabytes:g}: {size / 1e6:.1f} MB are left with every "
+                f"{MOST}th regular step; allow more"
+            )
+    shutil.rmtree(target / "runs", ignore_errors=True)
+    for run in runs:
+        _copy(run, target / "runs" / run.folder.name, every)
+    text = _readme(source.name, runs, every, size)
+    records.write_atomically(target / "README.md", text)
+    return text
+
+
+def layers_bytes(run: Run, every: int) -> bytes:
+    """``layers.parquet`` with every so-manieth regular step."""
+    layers, cadence = run.layers, int(run.spec.probes.layers_every)
+    if cadence and len(layers):
+        step = layers["step"]
+        left_out = (step > 0) & (step % cadence == 0) & (step % (cadence * every) != 0)
+        # A geometric step may fall on the cadence: the early ones are never left out.
+        left_out &= (step > 100) & (step < step.max())
+        layers = layers[~left_out]
+    floats = [name for name in layers if pd.api.types.is_float_dtype(layers[name])]
+    buffer = io.BytesIO()
+    layers.to_parquet(
+        buffer,
+        index=False,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=[name for name in layers if name not in floats],
+        # Equal bytes lie together: a float32 in a float64 then costs as much as a float32.
+        use_byte_stream_split=floats,
+    )
+    return buffer.getvalue()
+
+
+def reached(run: Run) -> int:
+    """Last iteration of the metrics."""
+    return int(run.metrics["step"].max()) if len(run.metrics) else 0
+
+
+def _copy(run: Run, folder: Path, every: int) -> None:
+    folder.mkdir(parents=True)
+    for name in ("spec.json", "environment.json", "metrics.parquet"):
+        if (run.folder / name).exists():
+            shutil.copyfile(run.folder / name, folder / name)
+    records.write_atomically(folder / "layers.parquet", layers_bytes(run, every))
+    summary = dict(run.summary)
+    if summary.get("status", "running") == "running":
+        summary |= {"status": "stopped", "iterations": run.spec.schedule.iterations}
+        summary |= {"step": reached(run)}
+    records.write_json(folder / "summary.json", summary)
+
+
+def _readme(name: str, runs: list[Run], every: int, size: int) -> str:
+    steps = "every recorded step" if every == 1 else f"the regular steps by every {every}th,"
+    kept = steps if every == 1 else f"{steps} the early geometric ones and the last as they were"
+    unfinished = [run for run in runs if run.summary.get("status") not in records.DONE]
+    lines = [
+        f"# Records of {name}",
+        "",
+        f"{len(runs)} runs, {size / 1e6:.1f} MB, without checkpoints. `layers.parquet` has {kept}; "
+        "no number was rounded. Figures, verdicts and the report regenerate from these files:",
+        "",
+        f"    resnet-study report {name} FOLDER",
+        "",
+    ]
+    if unfinished:
+        lines += [
+            f"**{len(unfinished)} runs are not finished.** Only what they had recorded at the "
+            "iteration in question is used, and nothing about the end of training:",
+            "",
+            *(
+                f"- `{run.folder.name}`: {reached(run):,} of {run.spec.schedule.iterations:,} "
+                "iterations"
+                for run in unfinished
+            ),
+            "",
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,167 @@
+"""A study from its sweeps to its report: run, read, draw, judge, write."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from resnet_study import records, runtime
+from resnet_study.drawing.render import render
+from resnet_study.errors import UserError
+from resnet_study.judging.judge import Finding, judge
+from resnet_study.launch import run_local
+from resnet_study.launch.status import how_far
+from resnet_study.phenomena.degradation.table6 import paper_table, paper_table_text
+from resnet_study.phenomena.initialization import grid as signals
+from resnet_study.phenomena.initialization.grid import InitializationArm
+from resnet_study.progress import count_progress
+from resnet_study.report import write_report
+from resnet_study.studies.find import specs_of
+from resnet_study.studies.study import Study
+from resnet_study.training.execution import Execution
+
+SYMBOLS = {"reproduced": "✓", "indicated": "~", "not reproduced": "✗", "undecided": "?"}
+
+
+def run_study(
+    study: Study,
+    folder: Path,
+    command: str,
+    *,
+    workers: int | None = None,
+    cifar10: Path | None = None,
+    execution: Execution | None = None,
+    stop_at: float | None = None,
+) -> int:
+    """Train what is missing, then write figures, findings and report into the folder.
+
+    Training ends at `stop_at`, of ``time.monotonic``, if not before; runs that are not done are
+    then reported as such.
+
+    Returns:
+        Exit code: 0, 1 if a run failed, 130 if interrupted (nothing is drawn then).
+    """
+    print(f"{study.title}\n{study.question}")
+    if study.cost:
+        print(f"Cost: {study.cost}")
+    if study.initialization:
+        try:
+            measure_initialization(folder / "initialization", command)
+        except KeyboardInterrupt:
+            print("Interrupted: the same command continues.", file=sys.stderr)
+            return 130
+    specs = specs_of(study)
+    outcome = run_local(
+        specs,
+        folder / "runs",
+        command=command,
+        workers=workers,
+        cifar10=cifar10,
+        execution=execution,
+        stop_at=stop_at,
+        in_order=study.order != "longest",
+        probes=study.probes,
+    )
+    for run_id, reason in outcome.failures.items():
+        print(f"FAILED {run_id}: {reason}", file=sys.stderr)
+    if outcome.interrupted:
+        done = f"{len(outcome.summaries)} of {len(specs)} runs are done"
+        print(f"Interrupted: {done}; the same command continues.", file=sys.stderr)
+        return 130
+    runs = [folder / "runs" / spec.run_id for spec in specs]
+    if outcome.expired:
+        far = how_far(folder / "runs", [run.name for run in runs])
+        print(f"Time is up: {far}; the same command continues.")
+        if not any((run / "spec.json").exists() for run in runs) and not study.initialization:
+            return 1 if outcome.failures else 0
+    print_findings(write_study(study, folder, runs))
+    for name in ("report.html", "findings.md", "figures"):
+        print(folder / name)
+    return 1 if outcome.failures else 0
+
+
+def measure_initialization(
+    folder: Path,
+    command: str,
+    arms: Sequence[InitializationArm] = signals.ARMS,
+    seeds: Sequence[int] = signals.SEEDS,
+) -> None:
+    """Measure networks at initialisation, piece by piece; pieces that are there are kept.
+
+    Args:
+        folder: gets one parquet file per piece, and ``environment.json``. Files of other pieces
+            are removed: they are of another version's grid.
+        command: command line for ``environment.json``.
+        arms, seeds: the grid.
+    """
+    pieces = {f"{piece.name}.parquet": piece for piece in signals.pieces(arms, seeds)}
+    folder.mkdir(parents=True, exist_ok=True)
+    present = {file.name for file in folder.glob("*.parquet")}
+    for name in present - pieces.keys():
+        (folder / name).unlink()
+    missing = [name for name in pieces if name not in present]
+    if not missing:
+        return
+    runtime.prepare()
+    from resnet_study.environment import describe
+
+    records.write_json(folder / "environment.json", describe(command, "digits"))
+    with count_progress("measuring at initialisation", "pieces") as progress:
+        for done, name in enumerate(missing):
+            progress(len(present & pieces.keys()) + done, len(pieces))
+            records.write_initialization(folder / name, signals.measure_piece(pieces[name]))
+
+
+def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Finding]:
+    """Figures, findings and report from recorded runs alone.
+
+    Raises:
+        UserError: if none of the runs was recorded.
+    """
+    recorded = [run for run in runs if (run / "spec.json").exists()]
+    if study.initialization:
+        # ``signals`` in records of earlier versions.
+        names = ("initialization", "signals")
+        recorded += [folder / name for name in names if (folder / name).is_dir()]
+    if not recorded:
+        raise UserError(f"{folder}: no run of the study {study.name} is recorded")
+    frames = records.read_frames(recorded)
+    figures = render(study.figures, frames, folder / "figures")
+    findings = judge(study.claims, frames)
+    write_report(study, frames, findings, figures, folder)
+    table = paper_table(frames)
+    if len(table):
+        records.write_atomically(folder / "table6.md", paper_table_text(table))
+    return findings
+
+
+def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
+    """Table of verdicts; with details, each claim's quote, runs, numbers and what would decide."""
+    table = Table(title="Claims", title_justify="left")
+    for column in ("verdict", "claim", "effect", "interval", "n", "needed"):
+        table.add_column(column, justify="right" if column in ("effect", "interval") else "left")
+    for finding in findings:
+        effect = "–" if finding.effect is None else f"{finding.effect:.3g} {finding.unit}"
+        interval = "–"
+        if finding.interval is not None:
+            low, high = finding.interval
+            interval = f"{low:.3g} to {high:.3g}"
+        verdict = f"{SYMBOLS[finding.verdict]} {finding.verdict}"
+        words = (finding.statement, effect, interval, finding.n, finding.needed)
+        table.add_row(verdict, *words)
+    console = Console(width=None if sys.stdout.isatty() else 180, markup=False, highlight=False)
+    console.print(table)
+    for finding in findings if details else ():
+        quote = f"“{finding.quote}” " if finding.quote else ""
+        console.print(f"\n{finding.claim}: {finding.verdict}", style="bold")
+        console.print(f"{finding.statement}\n{quote}({finding.source})")
+        console.print(f"Takes {finding.runs}. {finding.detail}")
+        if finding.bootstrap is not None:
+            low, high = finding.bootstrap
+            console.print(f"Bootstrap over runs, not deciding: {low:.3g} to {high:.3g}.")
+        if finding.needed:
+            console.print(f"Needed: {finding.needed}.")

@@ -1,0 +1,176 @@
+"""A study in slices of some minutes, on machines that share nothing but an archive.
+
+The archive is a tar file with the records of every run, and of those that are not done the newest
+checkpoint. A slice takes from it what is further than what lies in the folder, trains on, and
+writes it again. Nothing is drawn or judged: that needs no GPU.
+
+On an accelerator the compiled programs travel too (the newest, up to `COMPILED_BYTES`), so that a
+bare machine need not compile again and computes with the program that a run was begun with.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from resnet_study import lease, records, runtime
+from resnet_study.errors import UserError
+from resnet_study.launch import run_local
+from resnet_study.launch.status import how_far
+from resnet_study.studies.find import specs_of
+from resnet_study.studies.study import Study
+from resnet_study.training.execution import Execution
+
+COMPILED_BYTES = 32 << 20
+RECORDS = ("spec.json", "environment.json", "summary.json", "metrics.parquet", "layers.parquet")
+
+
+def run_slice(
+    study: Study,
+    folder: Path,
+    archive: Path,
+    command: str,
+    stop_at: float,
+    *,
+    workers: int | None = None,
+    cifar10: Path | None = None,
+    execution: Execution | None = None,
+) -> int:
+    """Continue a study until a time, and leave an archive to go on from.
+
+    Args:
+        study: the study.
+        folder: its results; may be empty, and is not needed again.
+        archive: read if it exists, replaced at the end.
+        command: command line for ``environment.json``.
+        stop_at: when training ends, as of ``time.monotonic``.
+        workers, cifar10, execution: as of `run_local`.
+
+    Returns:
+        Exit code: 0, 1 if a run failed, 130 if interrupted; the archive is written in each case.
+    """
+    specs = specs_of(study)
+    names = [spec.run_id for spec in specs]
+    runs = folder / "runs"
+    if archive.exists():
+        taken = unpack(archive, folder)
+        print(f"{archive}: {len(taken)} runs taken from it")
+    if not runtime.uses_cpu():
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((folder / "compiled").resolve()))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    if any(spec.data.name == "cifar10" for spec in specs):
+        # Decoded once, here: the workers find it in the cache.
+        from resnet_study.data.cifar10 import load_cifar10
+
+        load_cifar10(cifar10)
+    outcome = run_local(
+        specs,
+        runs,
+        command=command,
+        workers=workers,
+        cifar10=cifar10,
+        execution=execution,
+        stop_at=stop_at,
+        in_order=study.order != "longest",
+        probes=study.probes,
+    )
+    for run_id, reason in outcome.failures.items():
+        print(f"FAILED {run_id}: {reason}", file=sys.stderr)
+    size = pack(folder, names, archive)
+    more = "; the same command with this archive continues" if outcome.expired else ""
+    print(f"{how_far(runs, names)}. {archive}: {size / 1e6:.1f} MB{more}.")
+    return 130 if outcome.interrupted else 1 if outcome.failures else 0
+
+
+def pack(folder: Path, run_ids: Sequence[str], archive: Path) -> int:
+    """Write what is needed to go on, replacing the archive in one step.
+
+    Args:
+        folder: of the study; no worker may be writing to it.
+        run_ids: runs that belong in it.
+        archive: the tar file.
+
+    Returns:
+        Its size in bytes.
+    """
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    # Uncompressed: weights and parquet files do not shrink further.
+    with records.replacing(archive) as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for path in _needed(folder, run_ids):
+            tar.add(path, str(path.relative_to(folder)))
+    return archive.stat().st_size
+
+
+def unpack(archive: Path, folder: Path) -> list[str]:
+    """Take from an archive the runs that are further in it than in the folder.
+
+    So an older archive loses nothing, and archives of several machines can be joined one after
+    the other.
+
+    Returns:
+        Ids of the runs taken.
+
+    Raises:
+        UserError: if the file is no whole archive of a study, or a run that is to be replaced
+            is being trained.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = []
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking.") as name:
+        fresh = Path(name)
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(fresh, filter="data")
+        except (tarfile.TarError, OSError) as error:
+            raise UserError(f"{archive}: is no whole archive of a study ({error})") from None
+        for run in sorted((fresh / "runs").glob("*")):
+            target = folder / "runs" / run.name
+            if progress_of(run) <= progress_of(target):
+                continue
+            if lease.is_held(target):
+                raise UserError(f"{target}: is being trained; wait for it or stop it")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            run.rename(target)
+            taken.append(run.name)
+        for file in (fresh / "compiled").glob("*"):
+            (folder / "compiled").mkdir(exist_ok=True)
+            file.replace(folder / "compiled" / file.name)
+    return taken
+
+
+def progress_of(run: Path) -> float:
+    """Iterations after which a run can be continued; infinite if it is done, −1 without a run."""
+    if not (run / "spec.json").exists():
+        return -1
+    if records.read_summary(run).get("status") in records.DONE:
+        return math.inf
+    return max((int(path.name) for path in _checkpoints(run)), default=0)
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    """Complete ones: Orbax gives one that it is writing a longer name."""
+    return [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
+
+
+def _needed(folder: Path, run_ids: Sequence[str]) -> Iterator[Path]:
+    for run in (folder / "runs" / run_id for run_id in run_ids):
+        if not (run / "spec.json").exists():
+            continue
+        yield from (run / name for name in RECORDS if (run / name).exists())
+        if records.read_summary(run).get("status") not in records.DONE:
+            newest = max(_checkpoints(run), key=lambda path: int(path.name), default=None)
+            if newest is not None:
+                yield newest
+    size = 0
+    compiled = (folder / "compiled").glob("*")
+    for file in sorted(compiled, key=lambda path: path.stat().st_mtime, reverse=True):
+        size += file.stat().st_size
+        if size <= COMPILED_BYTES:
+            yield file

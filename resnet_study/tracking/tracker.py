@@ -1,0 +1,233 @@
+"""wandb as a mirror of the records: online, offline or off, never the source of truth.
+
+Training hands its rows to a `Tracker` beside the `RunWriter` and goes on at once; a thread
+sends them to a process of their own (`resnet_study.tracking.tracker.mirror`), the only place that
+imports wandb. So a slow network, a bad key, a full disk, a crash or a hang of wandb costs
+the training process nothing: it is reported once, and the records are complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from resnet_study.errors import UserError
+from resnet_study.spec import RunSpec
+
+Mode = Literal["online", "offline", "off"]
+
+PROJECT = "resnet-study"
+CLOSE_SECONDS = 60.0
+
+_MODES: dict[str, Mode] = {
+    "online": "online",
+    "run": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "off": "off",
+    "disabled": "off",
+}
+"""Values of WANDB_MODE, the old ones included."""
+
+_BLOCKED = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP}
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """What is mirrored; can be sent to another process.
+
+    Attributes:
+        mode: online, offline (sent later by ``wandb sync``) or off.
+        artifact: whether the run folder, without checkpoints, becomes an artifact.
+    """
+
+    mode: Mode = "off"
+    artifact: bool = False
+
+
+def tracking_mode(chosen: str | None, environment: Mapping[str, str] = os.environ) -> Mode:
+    """The mode: as chosen, else WANDB_MODE, else online under a wandb agent, else off.
+
+    Raises:
+        UserError: if the mode is unknown.
+    """
+    if chosen is None and environment.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
+        return "off"
+    name = chosen or environment.get("WANDB_MODE")
+    if not name:
+        return "online" if under_agent(environment) else "off"
+    if name.lower() not in _MODES:
+        raise UserError(f"WANDB_MODE={name}: valid are {', '.join(get_args(Mode))}")
+    return _MODES[name.lower()]
+
+
+def under_agent(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether ``wandb agent`` started this process and so chose the wandb id of its run."""
+    return bool(environment.get("WANDB_SWEEP_ID") and environment.get("WANDB_RUN_ID"))
+
+
+class Tracker:
+    """Takes what `RunWriter` takes; this one drops it."""
+
+    def start(self, spec: RunSpec, folder: Path) -> dict[str, Any]:
+        """Begin a run; returns what ``environment.json`` should hold about it."""
+        return {}
+
+    def log_metrics(self, step: int, epoch: float, split: str, **values: float) -> None:
+        """As `RunWriter.log_metrics`."""
+
+    def log_layers(
+        self, step: int, layers: Sequence[tuple[str, int, int]], probes: Mapping[str, np.ndarray]
+    ) -> None:
+        """As `RunWriter.log_layers`."""
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """The run ended with this content of ``summary.json``; does not wait."""
+
+    def close(self) -> None:
+        """Wait, not for ever, until everything is handed over."""
+
+
+def make_tracker(tracking: Tracking, warn: Callable[[str], None]) -> Tracker:
+    """The tracker for a process; `warn` takes the one line that tells of a failure."""
+    return Tracker() if tracking.mode == "off" else WandbTracker(tracking, warn)
+
+
+class WandbTracker(Tracker):
+    """Sends the runs of this process, one after the other, to a mirror process.
+
+    Args:
+        tracking: the mode, not off.
+        warn: told once, on the thread that trains, if wandb fails.
+        close_seconds: how long `close` waits before the mirror process is ended.
+    """
+
+    def __init__(
+        self,
+        tracking: Tracking,
+        warn: Callable[[str], None],
+        close_seconds: float = CLOSE_SECONDS,
+    ) -> None:
+        self._tracking, self._warn, self._close_seconds = tracking, warn, close_seconds
+        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._layers: dict[str, Any] | None = None
+        self._problem: str | None = None
+        self._warned = False
+
+    def start(self, spec: RunSpec, folder: Path) -> dict[str, Any]:
+        if self._process is None:
+            self._process = _start_mirror()
+            for work in (self._send, self._listen):
+                threading.Thread(target=work, args=(self._process,), daemon=True).start()
+        study = folder.resolve().parent.parent
+        record = {
+            "mode": self._tracking.mode,
+            "project": os.environ.get("WANDB_PROJECT") or PROJECT,
+            "id": os.environ["WANDB_RUN_ID"] if under_agent() else spec.run_id,
+            "sweep": os.environ["WANDB_SWEEP_ID"] if under_agent() else None,
+        }
+        self._layers = None
+        self._put(
+            "start",
+            **record,
+            run_id=spec.run_id,
+            config={"run_id": spec.run_id, "family": spec.family, **spec.to_dict()},
+            group=study.name,
+            # wandb adds wandb/ to it; one place for a whole study.
+            directory=os.environ.get("WANDB_DIR") or str(study),
+            folder=str(folder.resolve()),
+            artifact=self._tracking.artifact,
+        )
+        return {"wandb": record}
+
+    def log_metrics(self, step: int, epoch: float, split: str, **values: float) -> None:
+        layers = self._taken_layers() if split != "train" else None
+        self._put("metrics", step=step, epoch=epoch, split=split, values=values, layers=layers)
+
+    def log_layers(
+        self, step: int, layers: Sequence[tuple[str, int, int]], probes: Mapping[str, np.ndarray]
+    ) -> None:
+        # Only the last before an evaluation is shown.
+        self._layers = {"step": step, "layers": list(layers), "probes": dict(probes)}
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        self._put("finish", summary=dict(summary), layers=self._taken_layers())
+
+    def close(self) -> None:
+        if self._process is None:
+            return
+        self._messages.put(None)
+        try:
+            self._process.wait(self._close_seconds)
+        except subprocess.TimeoutExpired:
+            self._problem = self._problem or (
+                f"had not sent everything {self._close_seconds:.0f} seconds after the last run; "
+                "`wandb sync` can send what its folder holds"
+            )
+        finally:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+        self._report()
+
+    def _taken_layers(self) -> dict[str, Any] | None:
+        layers, self._layers = self._layers, None
+        return layers
+
+    def _put(self, kind: str, **content: Any) -> None:
+        self._report()
+        if self._problem is None:
+            self._messages.put({"kind": kind, **content})
+
+    def _report(self) -> None:
+        if self._problem is not None and not self._warned:
+            self._warned = True
+            self._warn(f"wandb: {self._problem}; training goes on, the records are complete")
+
+    def _send(self, process: subprocess.Popen[bytes]) -> None:
+        """Thread: write messages as lines of JSON; ends with the mirror process."""
+        assert process.stdin is not None
+        try:
+            while (message := self._messages.get()) is not None:
+                text = json.dumps(message, default=lambda array: array.tolist())
+                process.stdin.write(text.encode() + b"\n")
+                process.stdin.flush()
+            process.stdin.close()
+        except OSError:
+            # The mirror has gone; `_listen` knows why.
+            pass
+
+    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+        """Thread: the mirror says one line if it fails, and nothing else."""
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._problem = line.decode(errors="replace").strip()
+        if process.wait() != 0 and self._problem is None:
+            self._problem = f"the mirror process ended with code {process.returncode}"
+
+
+def _start_mirror() -> subprocess.Popen[bytes]:
+    """Start the process; signals that stop a run must not stop it before the last rows."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "resnet_study.tracking.tracker.mirror"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)

@@ -1,0 +1,362 @@
+"""Figures hold the numbers of the records, whatever is missing from them."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from resnet_study import phenomena, reference
+from resnet_study.drawing.comparison import comparison_figure
+from resnet_study.drawing.render import render, save
+from resnet_study.drawing.style import FAMILIES, sequential
+from resnet_study.errors import UserError
+from resnet_study.judging.compare import compare
+from resnet_study.records import Frames
+from resnet_study.studies.find import load_study
+from tests.planted import join, planted_frames
+
+FRAMES = planted_frames((8, 20, 56), 3, 60)
+FIGURES = phenomena.figures()
+RUN_FIGURES = [
+    name
+    for name in FIGURES
+    if name not in {f.name for f in load_study("signal_propagation").figures}
+]
+"""Those that are drawn from runs rather than from networks at initialisation."""
+
+LAYER_FIGURES = (
+    "gradient_profile",
+    "gradient_ratio",
+    "gradient_heatmap",
+    "update_heatmap",
+    "response_std",
+)
+
+
+def draw(name: str, frames: Frames = FRAMES) -> Figure:
+    return FIGURES[name].draw(frames)
+
+
+def line(figure: Figure, gid: str) -> tuple[np.ndarray, np.ndarray]:
+    """Data of the only line with this id."""
+    found = [
+        artist
+        for panel in figure.axes
+        for artist in panel.lines
+        if artist.get_gid() == gid and len(artist.get_xdata())
+    ]
+    assert len(found) == 1, f"{gid}: {len(found)} lines"
+    return np.asarray(found[0].get_xdata(), float), np.asarray(found[0].get_ydata(), float)
+
+
+def words(figure: Figure) -> str:
+    """All text outside of the panels, in one line: title, legend, small print."""
+    legends = [t.get_text() for box in figure.legends for t in box.get_texts()]
+    return " ".join([*(t.get_text() for t in figure.texts), *legends]).replace("\n", " ")
+
+
+def panels(figure: Figure) -> list[Axes]:
+    return [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+
+
+def changed(frames: Frames, **tables: pd.DataFrame) -> Frames:
+    return frames._replace(**tables)
+
+
+def of_family(frames: Frames, family: str) -> Frames:
+    return Frames(*(table[table.family == family] for table in frames))
+
+
+@pytest.mark.parametrize("family", ["plain", "residual"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_error_against_depth_holds_the_means(family: str, split: str) -> None:
+    x, y = line(draw("error_against_depth"), f"{family}-{split}")
+    runs = FRAMES.runs[FRAMES.runs.family == family]
+    expected = runs.groupby("depth")[f"{split}_error_last"].mean()
+    np.testing.assert_array_equal(x, expected.index)
+    np.testing.assert_allclose(y, expected)
+
+
+def test_error_against_depth_shows_every_seed() -> None:
+    panel = panels(draw("error_against_depth"))[1]
+    shown = [v for ln in panel.lines if ln.get_alpha() == 0.3 for v in ln.get_ydata()]
+    np.testing.assert_allclose(sorted(shown), sorted(FRAMES.runs.test_error_last))
+
+
+def test_diverged_run_is_in_the_mean_and_marked() -> None:
+    runs = FRAMES.runs.copy()
+    run = runs.index[(runs.family == "plain") & (runs.depth == 56)][0]
+    runs.loc[run, "status"] = "diverged"
+    metrics = FRAMES.metrics.copy()
+    metrics.loc[metrics.run_id == run, "error"] = np.nan
+    figure = draw("error_against_depth", changed(FRAMES, runs=runs, metrics=metrics))
+    others = FRAMES.runs[(FRAMES.runs.family == "plain") & (FRAMES.runs.depth == 56)]
+    expected = [90.0, *others.test_error_last.drop(run)]  # without any error it is guessing
+    assert line(figure, "plain-test")[1][-1] == pytest.approx(np.mean(expected))
+    crosses = [ln for ln in panels(figure)[1].lines if ln.get_marker() == "x"]
+    assert [list(c.get_ydata()) for c in crosses if len(c.get_ydata())] == [[90.0]]
+    assert "1 diverged (plain-56)" in words(figure)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_training_curves_hold_the_mean_of_each_step(split: str) -> None:
+    x, y = line(draw("training_curves"), f"residual-20-{split}")
+    table = FRAMES.metrics
+    rows = table[(table.family == "residual") & (table.depth == 20) & (table.split == split)]
+    expected = rows.groupby("step").error.mean()
+    np.testing.assert_array_equal(x, expected.index)
+    np.testing.assert_allclose(y, expected)
+
+
+def test_published_numbers_are_laid_over_cifar10_only() -> None:
+    values = {"data.name": "cifar10"}
+    cifar = planted_frames((20, 56, 110), 2, 60, values=values, layers=False)
+    figure = draw("error_against_depth", cifar)
+    assert "He et al. 2015" in words(figure)
+    assert "Table 6" in words(figure)
+    diamonds = [ln for ln in panels(figure)[1].lines if ln.get_marker() == "D"]
+    residual = next(d for d in diamonds if d.get_color() == FAMILIES["residual"].colour)
+    table = reference.table6().set_index("depth")
+    expected = [table.test_error_percent[20], table.test_error_percent[56], 6.61]
+    np.testing.assert_allclose(residual.get_ydata(), expected)
+    assert "He et al." not in words(draw("error_against_depth"))
+
+
+def test_profile_is_the_geometric_mean_relative_to_the_last_3x3_layer() -> None:
+    x, y = line(draw("gradient_profile"), "plain-20-step0")
+    layers = FRAMES.layers
+    rows = layers[(layers.family == "plain") & (layers.depth == 20) & (layers.step == 0)]
+    norms = rows.pivot(index="layer", columns="seed", values="activation_gradient_norm")
+    relative = norms.loc[:19] / norms.loc[19]
+    np.testing.assert_array_equal(x, range(1, 20))
+    np.testing.assert_allclose(y, np.exp(np.log(relative).mean(axis=1)))
+    assert y[-1] == pytest.approx(1)
+
+
+def test_theory_line_grows_by_the_bn_relu_factor_in_plain_panels_only() -> None:
+    figure = draw("gradient_profile")
+    titles = {}
+    for panel in panels(figure):
+        theory = [ln for ln in panel.lines if ln.get_gid() == "theory"]
+        titles[panel.get_title(loc="left")[4:]] = len(theory)
+        for ln in theory:
+            slope = np.diff(np.log(np.asarray(ln.get_ydata(), float)))
+            np.testing.assert_allclose(slope, -0.5 * math.log(math.pi / (math.pi - 1)))
+            assert ln.get_ydata()[-1] == 1
+    assert titles == {
+        **{f"plain-{d}": 1 for d in (8, 20, 56)},
+        **{f"residual-{d}": 0 for d in (8, 20, 56)},
+    }
+    assert "1.211" in words(figure)
+
+
+def test_theory_line_without_normalisation_is_that_of_the_initialisation() -> None:
+    values = {"model.normalization": "none", "model.initialization": "lecun"}
+    figure = draw("gradient_profile", planted_frames((20,), 1, 60, values=values))
+    theory = line(figure, "theory")[1]
+    np.testing.assert_allclose(np.diff(np.log(theory)), 0.5 * math.log(2))
+
+
+def test_gradient_ratio_is_first_over_last_at_every_recorded_step() -> None:
+    x, y = line(draw("gradient_ratio"), "plain-56-response_gradient_norm")
+    layers = FRAMES.layers[(FRAMES.layers.family == "plain") & (FRAMES.layers.depth == 56)]
+    norms = layers.pivot(index=["step", "seed"], columns="layer", values="response_gradient_norm")
+    logs = np.log(norms[1] / norms[55]).groupby("step").mean()
+    np.testing.assert_array_equal(x, logs.index)
+    np.testing.assert_allclose(y, np.exp(logs))
+    assert x[0] == 0
+
+
+def test_responses_are_those_of_the_3x3_layers_and_sorted_within_each_run() -> None:
+    rng = np.random.default_rng(0)
+    layers = FRAMES.layers.assign(response_std=rng.uniform(1, 2, len(FRAMES.layers)))
+    figure = draw("response_std", changed(FRAMES, layers=layers))
+    last = layers[(layers.step == 60) & (layers.family == "residual") & (layers.depth == 20)]
+    table = last[last.layer < 20].pivot(index="layer", columns="seed", values="response_std")
+    np.testing.assert_allclose(line(figure, "residual-20-layer")[1], table.mean(axis=1))
+    ranked = np.sort(table.to_numpy(), axis=0)[::-1].mean(axis=1)
+    np.testing.assert_allclose(line(figure, "residual-20-rank")[1], ranked)
+
+
+def test_heatmaps_share_one_scale_and_hold_every_layer_and_step() -> None:
+    figure = draw("update_heatmap")
+    meshes = [panel.collections[0] for panel in panels(figure)]
+    assert [m.get_gid() for m in meshes] == ["plain-56", "residual-56"]
+    assert meshes[0].get_clim() == meshes[1].get_clim()
+    layers = FRAMES.layers[(FRAMES.layers.family == "plain") & (FRAMES.layers.depth == 56)]
+    ratios = layers.assign(value=np.log10(layers.update_norm / layers.weight_norm))
+    expected = ratios[ratios.layer < 56].pivot_table(index="layer", columns="step", values="value")
+    shown = np.ma.getdata(meshes[0].get_array()).reshape(expected.shape)
+    np.testing.assert_allclose(shown, expected)
+
+
+@pytest.mark.parametrize("name", RUN_FIGURES)
+def test_n_and_spread_are_on_the_figure(name: str) -> None:
+    assert "n = 3 seeds" in words(draw(name))
+
+
+@pytest.mark.parametrize("name", RUN_FIGURES)
+def test_one_seed_is_drawn_and_said(name: str) -> None:
+    text = words(draw(name, planted_frames((8, 20), 1, 60)))
+    assert "no spread" in text
+    assert "3 seeds" not in text
+
+
+@pytest.mark.parametrize("name", RUN_FIGURES)
+@pytest.mark.parametrize("family", ["plain", "residual"])
+def test_one_family_is_drawn_alone(name: str, family: str) -> None:
+    other = {"plain": "residual", "residual": "plain"}[family]
+    figure = draw(name, of_family(FRAMES, family))
+    titles = [panel.get_title(loc="left") for panel in panels(figure)]
+    assert other not in " ".join([*titles, words(figure)])
+
+
+@pytest.mark.parametrize("name", RUN_FIGURES)
+def test_values_that_are_not_finite_are_left_out(name: str, tmp_path: Path) -> None:
+    layers, metrics = FRAMES.layers.copy(), FRAMES.metrics.copy()
+    bad = {0: np.nan, 1: np.inf, 2: 0.0}
+    probes = [c for c in layers.columns if c.endswith("_norm")]
+    for seed, value in bad.items():
+        hit = (layers.seed == seed) & layers.step.isin([1, 13]) & (layers.family == "plain")
+        layers.loc[hit, probes] = value
+        metrics.loc[(metrics.seed == seed) & (metrics.step == 30), "error"] = np.nan
+    figure = draw(name, changed(FRAMES, layers=layers, metrics=metrics))
+    save(figure, tmp_path, name)
+    finite = [
+        np.isfinite(np.asarray(ln.get_ydata(), float)).all() for p in figure.axes for ln in p.lines
+    ]
+    assert all(finite)
+    if name in LAYER_FIGURES and name != "response_std":  # of which no value was changed
+        assert "zero or not finite, left out" in words(figure)
+
+
+@pytest.mark.parametrize("name", RUN_FIGURES)
+def test_nothing_finite_at_all_is_said_in_one_line(name: str) -> None:
+    layers, metrics = FRAMES.layers.copy(), FRAMES.metrics.copy()
+    layers[[c for c in layers.columns if c.endswith(("_norm", "_std"))]] = np.nan
+    metrics["error"] = np.nan
+    with pytest.raises(UserError, match=name) as raised:
+        draw(name, changed(FRAMES, layers=layers, metrics=metrics))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", LAYER_FIGURES)
+def test_no_layers_recorded_says_how_to_record_them(name: str) -> None:
+    with pytest.raises(UserError, match="layers_every"):
+        draw(name, planted_frames((8,), 1, 60, layers=False))
+
+
+def test_files_have_the_same_bytes_whatever_the_settings(tmp_path: Path) -> None:
+    first = render([FIGURES[n] for n in RUN_FIGURES], FRAMES, tmp_path / "a")
+    with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "none", "axes.grid": True}):
+        second = render([FIGURES[n] for n in RUN_FIGURES], FRAMES, tmp_path / "b")
+    for a, b in zip(first, second, strict=True):
+        assert a.png is not None
+        assert a.svg is not None
+        assert b.png is not None
+        assert b.svg is not None
+        assert a.png.read_bytes() == b.png.read_bytes()
+        assert a.svg.read_bytes() == b.svg.read_bytes()
+        assert "<text" not in a.svg.read_text()  # letters are paths: no font is needed
+        assert "<dc:date>" not in a.svg.read_text()
+        assert Image.open(a.png).info["dpi"] == pytest.approx((200, 200), abs=0.1)
+        assert "n = 3 seeds" in a.caption
+    assert matplotlib.pyplot.get_fignums() == []
+
+
+def test_one_figure_that_cannot_be_drawn_does_not_stop_the_others(tmp_path: Path) -> None:
+    frames = planted_frames((8,), 1, 60, layers=False)
+    bad, good = render(
+        [FIGURES[n] for n in ("gradient_ratio", "training_curves")], frames, tmp_path
+    )
+    assert bad.png is None
+    assert "layers_every" in bad.problem
+    assert good.png is not None
+    assert good.problem == ""
+    with pytest.raises(UserError, match="layers_every"):
+        render([FIGURES["gradient_ratio"]], frames, tmp_path, strict=True)
+
+
+def test_unknown_figure_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean gradient_profile"):
+        phenomena.chosen("figure", FIGURES, ["gradient_profiles"])
+
+
+def test_different_learning_rates_are_never_averaged(tmp_path: Path) -> None:
+    slow = planted_frames((8,), 1, 60, values={"optimizer.learning_rate": 0.01})
+    done = render(
+        [FIGURES["error_against_depth"]], join(planted_frames((8,), 2, 60), slow), tmp_path
+    )
+    assert [d.name for d in done] == [
+        "error_against_depth_learning_rate=0.1",
+        "error_against_depth_learning_rate=0.01",
+    ]
+    assert ["n = 2 seeds" in d.caption for d in done] == [True, False]
+
+
+def test_runs_without_a_summary_are_unfinished(tmp_path: Path) -> None:
+    frames = changed(FRAMES, runs=FRAMES.runs.drop(columns="status"))
+    errors, curves = render(
+        [FIGURES[n] for n in ("error_against_depth", "training_curves")], frames, tmp_path
+    )
+    assert "no run has come to its end" in errors.problem
+    assert "18 unknown" in curves.caption
+
+
+@pytest.mark.parametrize(
+    ("quantity", "against"), [("error", "depth"), ("response_std", "layer"), ("loss", "step")]
+)
+def test_comparison_draws_the_table(quantity: str, against: str) -> None:
+    table = compare(FRAMES, quantity, against)
+    figure = comparison_figure(table, quantity, against)
+    gid = "plain" if against == "depth" else "plain, depth 20"
+    x, y = line(figure, gid)
+    rows = table[table.family == "plain"]
+    rows = rows if against == "depth" else rows[rows.depth == 20]
+    np.testing.assert_array_equal(x, rows[against])
+    np.testing.assert_allclose(y, rows["mean"])
+    assert "n = 3 seeds" in words(figure)
+
+
+def test_comparison_tells_spec_fields_apart_and_masks_nan() -> None:
+    slow = planted_frames((8, 20), 2, 60, values={"optimizer.learning_rate": 0.01})
+    table = compare(join(planted_frames((8, 20), 2, 60), slow), "error")
+    table.loc[0, "mean"] = np.nan
+    text = words(comparison_figure(table, "error", "depth"))
+    assert "plain, learning_rate=0.01" in text
+    assert "residual, learning_rate=0.1" in text
+    assert "1 value not finite" in text
+
+
+def test_comparison_of_nothing_is_a_user_error() -> None:
+    table = compare(FRAMES, "error")
+    with pytest.raises(UserError, match="no column layer"):
+        comparison_figure(table, "error", "layer")
+    with pytest.raises(UserError, match="no finite mean"):
+        comparison_figure(table.assign(mean=np.nan), "error", "depth")
+
+
+def test_sequential_colours_keep_their_order_in_grey() -> None:
+    for palette in ("viridis", "plasma"):
+        colours = sequential((8, 20, 56, 110), palette)
+        grey = [np.dot(to_rgb(c), (0.299, 0.587, 0.114)) for c in colours.values()]
+        assert all(np.diff(grey) < -0.05)
+
+
+def test_figures_and_report_import_no_jax() -> None:
+    program = (
+        "import sys, resnet_study.drawing.render, resnet_study.report; "
+        "print([m for m in ('jax', 'flax', 'optax', 'orbax') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]")

@@ -1,0 +1,177 @@
+"""Figures of frozen layers hold the numbers of the records."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from resnet_study import phenomena
+from resnet_study.drawing.render import render
+from resnet_study.errors import UserError
+from resnet_study.phenomena.frozen_layers import thaw as frozen
+from resnet_study.records import Frames
+from tests.planted import join
+from tests.planted_frozen import frozen_frames
+
+ARMS = join(
+    frozen_frames((0.0, 0.005), 3, noise=0.2, error=lambda step: 90.0 - step / 50),
+    frozen_frames(
+        (0.0,), 2, values={"schedule.warmup_iterations": 400}, error=lambda step: 80.0 - step / 50
+    ),
+    frozen_frames((0.002,), 2, 1500, noise=0.2),
+)
+
+
+def draw(name: str, frames: Frames) -> Figure:
+    return phenomena.figures()[name].draw(frames)
+
+
+def points(figure: Figure, gid: str) -> tuple[np.ndarray, np.ndarray]:
+    """Data of the only line with this id."""
+    found = [
+        line
+        for panel in figure.axes
+        for line in panel.lines
+        if line.get_gid() == gid and len(line.get_xdata())
+    ]
+    assert len(found) == 1, gid
+    return np.asarray(found[0].get_xdata(), float), np.asarray(found[0].get_ydata(), float)
+
+
+def words(figure: Figure) -> str:
+    legends = [t.get_text() for box in figure.legends for t in box.get_texts()]
+    return " ".join([*(t.get_text() for t in figure.texts), *legends]).replace("\n", " ")
+
+
+def test_growth_and_effective_step_are_geometric_means_over_seeds() -> None:
+    frames = frozen_frames(seeds=3, noise=0.2)
+    figure = draw("weight_growth", frames)
+    motion = frozen.layer_motion(frames)
+    for layer in (1, 43):
+        for quantity in ("growth", "effective"):
+            x, y = points(figure, f"plain-44-layer{layer}-{quantity}")
+            own = motion[motion["layer"] == layer]
+            expected = np.exp(np.log(own[quantity]).groupby(own["step"]).mean())
+            np.testing.assert_array_equal(x, expected.index)
+            np.testing.assert_allclose(y, expected)
+    assert "n = 3 seeds" in words(figure)
+
+
+def test_theory_of_free_decay_and_equilibrium_is_drawn_where_there_is_decay() -> None:
+    frames = frozen_frames(seeds=1)
+    figure = draw("weight_growth", frames)
+    x, y = points(figure, "free decay")
+    # τ = (1 − 0.9)/(0.1 · 0.005) = 200.
+    np.testing.assert_allclose(np.diff(np.log(y)), -np.diff(x) / 200)
+    assert y[0] == pytest.approx(frozen.peak_growth(frames).iloc[0])
+    level = points(figure, "equilibrium")[1]
+    np.testing.assert_allclose(level, math.sqrt(2 * 0.1 * 0.005 / 1.9))
+    without = draw("weight_growth", frozen_frames((0.0,), 1))
+    assert not [ln for p in without.axes for ln in p.lines if ln.get_gid() == "equilibrium"]
+    assert "No weight decay." in words(without)
+
+
+def test_the_depth_with_most_seeds_is_drawn_of_each_family() -> None:
+    frames = join(
+        frozen_frames(seeds=2),
+        frozen_frames(seeds=1, depth=56),
+        frozen_frames(seeds=1, depth=56, family="residual", growth=lambda layer, depth: 1.1),
+    )
+    titles = [panel.get_title(loc="left") for panel in draw("weight_growth", frames).axes]
+    assert titles == ["(a) plain-44", "(b) plain-44", "(c) residual-56", "(d) residual-56"]
+
+
+def test_every_judged_layer_is_a_point_and_censored_ones_are_bounds() -> None:
+    frames = ARMS
+    figure = draw("thaw_times", frames)
+    table = frozen.thaw_table(frames)
+    judged = table[table["judged"].astype(bool)]
+    for decay in (0.005, 0.002):
+        own = judged[judged["weight_decay"] == decay]
+        seen = own[own["thaw"].notna()]
+        for predicted in ("from_growth", "from_step"):
+            name = f"plain-44, weight decay {decay:g}"
+            x, y = points(figure, f"{name}, {predicted}")
+            np.testing.assert_allclose(sorted(x), sorted(seen[predicted].astype(float)))
+            np.testing.assert_allclose(sorted(y), sorted(seen["thaw"].astype(float)))
+            if len(seen) < len(own):
+                bounds = points(figure, f"{name}, censored, {predicted}")[1]
+                np.testing.assert_array_equal(bounds, own["end"][own["thaw"].isna()])
+    # At the smaller decay the first layers are still frozen at the end.
+    assert judged.loc[judged["weight_decay"] == 0.002, "thaw"].isna().any()
+    text = words(figure)
+    assert f"{len(judged)} frozen and inflated layers" in text
+    assert "not thawed by then" in text
+    assert "n = 2–3 seeds" in text
+
+
+def test_identity_is_a_diagonal_over_both_axes() -> None:
+    figure = draw("thaw_times", ARMS)
+    for panel in figure.axes:
+        line = next(ln for ln in panel.lines if ln.get_gid() == "identity")
+        np.testing.assert_array_equal(line.get_xdata(), line.get_ydata())
+        assert panel.get_xlim() == panel.get_ylim()
+
+
+def test_no_frozen_layer_is_said_and_not_an_error() -> None:
+    figure = draw("thaw_times", frozen_frames((0.0,), 2))
+    assert "No layer was frozen" in words(figure)
+    assert "n = 2 seeds" in words(figure)
+
+
+def panel_of(figure: Figure, title: str) -> Axes:
+    return next(p for p in figure.axes if p.get_title(loc="left").endswith(title))
+
+
+def test_curves_are_means_by_arm_and_never_over_arms() -> None:
+    figure = draw("thaw_curves", ARMS)
+    drawn = {
+        str(line.get_gid()): np.asarray(line.get_ydata(), float)
+        for line in panel_of(figure, "plain-44").lines
+        if not str(line.get_gid()).endswith("thaw")
+    }
+    assert set(drawn) == {
+        "plain-44, weight decay 0, no warm-up",
+        "plain-44, weight decay 0, warm-up 400",
+        "plain-44, weight decay 0.002, no warm-up",
+        "plain-44, weight decay 0.005, no warm-up",
+    }
+    np.testing.assert_allclose(drawn["plain-44, weight decay 0, no warm-up"][[0, -1]], [89.6, 60])
+    np.testing.assert_allclose(drawn["plain-44, weight decay 0, warm-up 400"][[0, -1]], [79.6, 50])
+    assert "n = 2–3 seeds" in words(figure)
+
+
+def test_the_last_thaw_is_marked_where_all_runs_saw_it() -> None:
+    figure = draw("thaw_curves", ARMS)
+    x, y = points(figure, "plain-44, weight decay 0.005, no warm-up, thaw")
+    thaws = frozen.last_thaw(frozen.thaw_table(ARMS))
+    own = thaws[thaws["weight_decay"] == 0.005]
+    assert own["seen"].all()
+    assert x.tolist() == [own["iteration"].median()]
+    assert y[0] == pytest.approx(90 - x[0] / 50)
+    marked = [ln for p in figure.axes for ln in p.lines if str(ln.get_gid()).endswith("thaw")]
+    assert len(marked) == 1
+
+
+def test_figures_across_arms_are_drawn_once_and_others_by_group(tmp_path: Path) -> None:
+    done = render(
+        [phenomena.figures()[n] for n in ("thaw_times", "thaw_curves", "weight_growth")],
+        ARMS,
+        tmp_path,
+    )
+    names = [figure.name for figure in done]
+    assert names[:2] == ["thaw_times", "thaw_curves"]
+    assert len(names) == 6
+    assert all(name.startswith("weight_growth_") for name in names[2:])
+    assert all(figure.png is not None for figure in done)
+    assert "2–3 seeds" in done[0].caption or "3 seeds" in done[0].caption
+
+
+@pytest.mark.parametrize("name", ["weight_growth", "thaw_times", "thaw_curves"])
+def test_runs_without_normalisation_are_refused(name: str) -> None:
+    frames = frozen_frames(seeds=1, values={"model.normalization": "none"})
+    with pytest.raises(UserError, match="batch normalisation"):
+        draw(name, frames)

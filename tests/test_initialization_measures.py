@@ -1,0 +1,363 @@
+"""Measures of signals at initialisation find what was planted, and its absence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from resnet_study.judging.claim import Claim, Finding
+from resnet_study.judging.measurement import Measurement, Missing
+from resnet_study.phenomena.gradients import theory as gradient_theory
+from resnet_study.phenomena.initialization import block_measures as blocks
+from resnet_study.phenomena.initialization import fits, theory
+from resnet_study.phenomena.initialization import gradient_measures as signals
+from resnet_study.phenomena.initialization.fits import BN_PLAIN, BN_RESIDUAL, PREACTIVATED, Network
+from resnet_study.records import Frames, frames_of
+from tests.planted_initialization import PLAIN, Truth, planted_initialization, published_factors
+
+Measure = Callable[[Frames], Measurement | Missing]
+
+
+def plain(initialization: str, activation: str = "relu") -> Network:
+    return signals.without_normalization("plain", initialization, activation)
+
+
+MEASURES: dict[str, Measure] = {
+    "bn": partial(
+        signals.growth_deviation,
+        network=BN_PLAIN,
+        formula="√(π/(π−1))",
+        predicted=gradient_theory.BN_RELU_GROWTH,
+    ),
+    "he": partial(signals.growth_deviation, network=plain("he"), formula="√(2·½)", predicted=1.0),
+    "lecun": partial(
+        signals.growth_deviation, network=plain("lecun"), formula="√½", predicted=0.5**0.5
+    ),
+    "uniform": partial(
+        signals.growth_deviation,
+        network=plain("uniform", "linear"),
+        formula="√⅓",
+        predicted=3**-0.5,
+    ),
+    "sigmoid": partial(
+        signals.slower_than, network=plain("uniform", "sigmoid"), other=plain("uniform")
+    ),
+    "plain vanishes": partial(signals.vanished_ratio, family="plain"),
+    "residual does not": partial(signals.vanished_ratio, family="residual"),
+    "plain exponential": partial(
+        signals.ratio_law, family="plain", better="exponential", worse="power"
+    ),
+    "residual power": partial(
+        signals.ratio_law, family="residual", better="power", worse="exponential"
+    ),
+    "residual linear": signals.ratio_exponent,
+    "branch": blocks.variance_ratio_slope,
+    "variance linear": partial(
+        blocks.variance_law, networks=(PREACTIVATED,), better="linear", worse="exponential"
+    ),
+    "variance exponential": partial(
+        blocks.variance_law, networks=fits.UNNORMALIZED, better="exponential", worse="linear"
+    ),
+    "reset": blocks.variance_reset,
+    "correlation": blocks.correlation_difference,
+    "decay": blocks.correlation_decay,
+    "path law": blocks.path_gradient_law,
+    "path share": blocks.gradient_path_share,
+    "norm": blocks.norm_preservation_slope,
+}
+
+FRAMES = planted_initialization(noise=0.005, slope_sd=0.001)
+
+
+def conclude(name: str, frames: Frames) -> Finding:
+    measure = MEASURES[name]
+    return Claim(name, "", "", None, measure, "").conclude(measure(frames), 0.95)
+
+
+def measured(name: str, frames: Frames = FRAMES) -> Measurement:
+    result = MEASURES[name](frames)
+    assert isinstance(result, Measurement)
+    return result
+
+
+def multiplied(frames: Frames, quantity: str, factor: Callable[[pd.DataFrame], object]) -> Frames:
+    """The records with one quantity times a function of its rows."""
+    table = frames.initialization.copy()
+    chosen = table["quantity"] == quantity
+    table.loc[chosen, "value"] *= factor(table[chosen])
+    return frames._replace(initialization=table)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_what_theory_predicts_is_reproduced_where_it_is_planted(name: str) -> None:
+    finding = conclude(name, FRAMES)
+    assert finding.verdict == "reproduced", finding.detail
+    assert finding.n in ("5 seeds", "5 seeds per arm")
+
+
+@pytest.mark.parametrize("name", ["bn", "he", "lecun", "uniform", "residual linear", "branch"])
+def test_deviations_from_theory_are_near_zero_where_it_is_planted(name: str) -> None:
+    result = measured(name)
+    assert result.claimed == "within"
+    assert abs(result.arms[0].mean()) < 0.2 * result.threshold
+    assert result.theory is not None
+    assert result.theory[1] == 0
+
+
+def off_by(factor: float) -> Truth:
+    """Plain factors that depart from theory."""
+
+    def factors(network: Network) -> tuple[float, float, float]:
+        first, second, third = published_factors(network)
+        return factor * first, factor * second, factor * third
+
+    return Truth(factors=factors)
+
+
+OTHERWISE: dict[str, Truth] = {
+    "bn": off_by(0.9),
+    "he": off_by(1.08),
+    "lecun": off_by(math.sqrt(2)),
+    "uniform": off_by(0.93),
+    "plain vanishes": Truth(factors=lambda network: (1.0, 1.0, 1.0)),
+    "residual does not": Truth(unnormalized_norm=lambda behind: 0.9**behind),
+    "residual power": Truth(residual_norm=lambda behind: 1.05**behind),
+    "residual linear": Truth(residual_norm=lambda behind: (behind + 1) ** 2),
+    "variance exponential": Truth(variance=lambda n: theory.preactivation_variance(n)),
+    "correlation": Truth(
+        correlation=lambda family, depth, lag: 0.5 ** (lag * (2 if family == "residual" else 1))
+    ),
+    "decay": Truth(
+        correlation=lambda family, depth, lag: (
+            (7 / depth) ** (lag * (0.8 if family == "residual" else 0.4))
+        )
+    ),
+    "path law": Truth(path=lambda k: 0.01 / (k + 1e-9) ** 3),
+    "path share": Truth(path=lambda k: 0.01 * 0.95**k),
+    "norm": Truth(block_ratio=lambda number: np.exp(0.01 * number)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_the_opposite_is_not_reproduced(name: str) -> None:
+    frames = planted_initialization(truth=OTHERWISE[name], noise=0.005, slope_sd=0.001)
+    assert conclude(name, frames).verdict == "not reproduced"
+
+
+def test_variance_claims_see_their_absence() -> None:
+    half = multiplied(FRAMES, "skip_variance", lambda rows: 0.5)
+    assert conclude("branch", half).verdict == "not reproduced"
+    assert measured("branch", half).arms[0].mean() == pytest.approx(-0.5, abs=0.05)
+    grown = multiplied(FRAMES, "channel_variance", lambda rows: 1.3 ** rows["index"])
+    assert conclude("variance linear", grown).verdict == "not reproduced"
+    never = multiplied(FRAMES, "channel_variance", lambda rows: 3.0 ** rows["stage"])
+    assert conclude("reset", never).verdict == "not reproduced"
+
+
+def test_sigmoid_that_passes_as_much_as_relu_is_no_evidence() -> None:
+    truth = Truth(factors=lambda network: (0.4, 0.4, 0.4))
+    frames = planted_initialization(truth=truth, networks=PLAIN)
+    assert abs(measured("sigmoid", frames).arms[0].mean() - math.log(0.4)) < 0.01
+    assert conclude("sigmoid", frames).verdict == "undecided"
+
+
+def test_a_small_deviation_is_reproduced_and_said_to_miss_the_prediction() -> None:
+    frames = planted_initialization(
+        truth=off_by(1.03), noise=0.001, slope_sd=0.0005, networks=PLAIN
+    )
+    finding = conclude("bn", frames)
+    assert finding.verdict == "reproduced"
+    assert finding.effect == pytest.approx(3, abs=0.2)
+    assert "outside the interval" in finding.detail
+
+
+def test_padding_is_in_the_prediction_and_the_published_factor_beside() -> None:
+    detail = measured("he").detail
+    assert f"({gradient_theory.padding_factor(2):.4g} predicted)" in detail
+    assert "without borders √(2·½) = 1" in detail
+    assert "predicted" not in measured("bn").detail.split("stage by stage")[1].split(";")[0]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_without_signals_the_networks_that_it_takes_are_named(name: str) -> None:
+    finding = conclude(name, frames_of([]))
+    assert finding.verdict == "undecided"
+    assert "initialisation" in finding.needed
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_shallow_networks_alone_are_judged_or_refused_in_words(name: str) -> None:
+    result = MEASURES[name](planted_initialization((8,), 2))
+    assert isinstance(result, Missing | Measurement)
+    if name not in ("correlation",):
+        assert isinstance(result, Missing)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_one_number_per_seed_and_one_seed_at_most_indicates(name: str) -> None:
+    frames = planted_initialization(seeds=1)
+    assert {len(arm) for arm in measured(name, frames).arms} == {1}
+    assert conclude(name, frames).verdict in ("indicated", "undecided")
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_records_read_twice_and_in_any_order_count_once(name: str) -> None:
+    table = pd.concat([FRAMES.initialization, FRAMES.initialization]).sample(frac=1, random_state=0)
+    again = measured(name, FRAMES._replace(initialization=table))
+    for one, other in zip(measured(name).arms, again.arms, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+    assert again.detail == measured(name).detail
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_network_with_values_that_are_not_finite_is_left_out(name: str) -> None:
+    table = FRAMES.initialization.copy()
+    table.loc[(table["seed"] == 2) & (table["index"] > 0), "value"] = np.nan
+    result = measured(name, FRAMES._replace(initialization=table))
+    assert {len(arm) for arm in result.arms} == {4}
+    assert np.isfinite(np.concatenate(result.arms)).all()
+    assert "nan" not in result.detail
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("value", [np.nan, -1.0])
+def test_nothing_usable_at_all_is_refused_in_words(name: str, value: float) -> None:
+    frames = FRAMES._replace(initialization=FRAMES.initialization.assign(value=value))
+    result = MEASURES[name](frames)
+    if name not in ("correlation", "decay") or math.isnan(value):
+        assert isinstance(result, Missing)
+
+
+def test_depth_rules() -> None:
+    assert "plain-56 (" in measured("bn").detail
+    assert "plain-44 (" in measured("bn", planted_initialization((8, 20, 44), 2)).detail
+    assert "plain-110 (" in measured("bn", planted_initialization((20, 110), 2)).detail
+    assert "at depth 110" in measured("plain vanishes", planted_initialization((20, 110), 2)).detail
+    assert isinstance(MEASURES["plain vanishes"](planted_initialization((20, 32), 2)), Missing)
+    assert "residual-110 (" in measured("branch").detail
+    assert (
+        "Judged at depth 20" in measured("correlation", planted_initialization((8, 20), 2)).detail
+    )
+
+
+def test_original_blocks_stand_in_where_preactivated_ones_lack_normalisation() -> None:
+    original = [Network("residual", "none")]
+    detail = measured("variance exponential", planted_initialization(networks=original)).detail
+    assert "full-preactivation" not in detail
+    assert "no normalisation" in detail
+
+
+def test_correlations_in_the_noise_count_as_its_level() -> None:
+    deep = multiplied(FRAMES, "gradient_autocorrelation", lambda rows: 1.0)
+    table = deep.initialization.copy()
+    lost = (table["family"] == "plain") & (table["depth"] >= 44) & (table["index"] == 1)
+    table.loc[lost & (table["quantity"] == "gradient_autocorrelation"), "value"] = -0.004
+    result = measured("decay", deep._replace(initialization=table))
+    assert "Correlations of plain networks below 0.01 are noise" in result.detail
+    assert np.isfinite(result.arms[1]).all()
+
+
+@pytest.mark.parametrize("law", fits.LAWS)
+def test_every_law_fits_its_own_data_best_and_exactly(law: str) -> None:
+    x = np.array([8.0, 20, 32, 56, 110])
+    y = {"linear": 3 + 0.7 * x, "power": 0.2 * x**1.6, "exponential": 0.1 * np.exp(0.05 * x)}[law]
+    misses = {name: fits.misfit(name, x, np.log(y)) for name in fits.LAWS}
+    assert misses[law] < 1e-4
+    assert min(misses, key=lambda name: misses[name]) == law
+    assert all(miss > 0.01 for name, miss in misses.items() if name != law)
+
+
+def test_linear_law_finds_the_least_squares_of_the_logarithm() -> None:
+    rng = np.random.default_rng(0)
+    x = np.arange(1.0, 10)
+    logs = np.log(2 + 0.5 * x) + 0.1 * rng.normal(size=9)
+    slopes = np.linspace(0, 3, 30_001)[:, None]
+    rest = logs - np.log1p(slopes * (x - x[0]))
+    best = np.sqrt(np.mean((rest - rest.mean(axis=1, keepdims=True)) ** 2, axis=1)).min()
+    assert fits.misfit("linear", x, logs) == pytest.approx(best, abs=1e-6)
+
+
+def test_growth_ignores_jumps_between_stages_and_weighs_them_equally() -> None:
+    layers = np.concatenate([[0], np.repeat([1, 2, 3], 4)])
+    steps = {1: 1.3, 2: 1.1, 3: 0.9}
+    logs = np.zeros(13)
+    for index in range(11, -1, -1):
+        same = layers[index] == layers[index + 1]
+        logs[index] = logs[index + 1] + (np.log(steps[layers[index]]) if same else 5.0)
+    part = pd.DataFrame(
+        {"depth": 14, "index": np.arange(1, 14), "stage": layers, "value": np.exp(logs)}
+    )
+    assert fits.growth(part) == pytest.approx((1.3 * 1.1 * 0.9) ** (1 / 3))
+    for stage, factor in steps.items():
+        assert fits.growth_of_stage(part, stage) == pytest.approx(factor)
+    assert fits.growth(part, within_stages=False) > 2
+    assert fits.first_over_last(part) == pytest.approx(np.exp(logs[0]))
+
+
+def test_contribution_of_a_geometric_path_gradient_is_binomial() -> None:
+    blocks_of_network, r = 54, 0.25
+    k = np.arange(blocks_of_network + 1)
+    part = pd.DataFrame({"depth": 110, "index": k, "value": 7.0 * r**k})
+    carried = fits.contribution(part)
+    expected = stats.binom.pmf(k, blocks_of_network, r / (1 + r))
+    np.testing.assert_allclose(carried, expected, atol=1e-12)
+    low, high = (math.floor(border) for border in fits.central_interval(carried))
+    limits = stats.binom.ppf([0.025, 0.975], blocks_of_network, r / (1 + r))
+    assert (low, high) == tuple(limits)
+    inside = stats.binom.cdf(high, 54, 0.5) - stats.binom.cdf(low - 1, 54, 0.5)
+    assert 0.3 * inside < fits.carrying_path_share(part) < inside
+
+
+def test_constant_path_gradient_needs_as_many_paths_as_it_carries() -> None:
+    part = pd.DataFrame({"depth": 56, "index": np.arange(28), "value": 1.0})
+    assert fits.carrying_path_share(part) == pytest.approx(0.95)
+    assert fits.carrying_path_share(part, 0.5) == pytest.approx(0.5)
+
+
+def test_blocks_that_change_the_shape_do_not_count_for_the_norm() -> None:
+    n = 3
+    values = np.ones(3 * n + 1)
+    values[: n + 1] *= 100  # between the inputs of blocks n + 1 and n + 2
+    values[: 2 * n + 1] *= 100
+    part = pd.DataFrame({"depth": 20, "index": np.arange(1, 3 * n + 2), "value": values})
+    ratios = fits.block_log_ratios(part)
+    assert list(ratios.index) == [1, 2, 3, 5, 6, 8, 9]
+    assert ratios.abs().max() == 0
+    assert fits.mean_deviation(part) == 0
+
+
+def test_rectangle_prefers_all_depths_and_falls_back_on_most_seeds() -> None:
+    table = pd.DataFrame({8: [1.0, 2, 3], 20: [1.0, np.nan, 3]}, index=[0, 1, 2])
+    assert list(fits.rectangle(table).index) == [0, 2]
+    apart = pd.DataFrame({8: [1.0, 2, np.nan], 20: [np.nan, np.nan, 3.0]}, index=[0, 1, 2])
+    assert list(fits.rectangle(apart).columns) == [8]
+    assert fits.rectangle(pd.DataFrame(dtype=float)).empty
+
+
+def test_networks_are_told_apart_by_every_setting() -> None:
+    table = FRAMES.initialization
+    for network in (*PLAIN, BN_RESIDUAL, PREACTIVATED):
+        rows = fits.rows_of(table, "activation_gradient_norm", network)
+        whole = table[table["quantity"] == "activation_gradient_norm"]
+        expected = whole
+        for column, value in vars(network).items():
+            expected = expected[expected[column] == value]
+        assert len(rows) == len(expected)
+    settings = {network.setting for network in (*PLAIN, PREACTIVATED)}
+    assert len(settings) == len(PLAIN) + 1
+
+
+def test_variances_of_branch_and_skip_are_joined_by_block() -> None:
+    rows = blocks.variance_ratios(FRAMES, PREACTIVATED)
+    one = rows[(rows["depth"] == 110) & (rows["seed"] == 0)]
+    assert list(one["index"]) == list(range(1, 55))
+    np.testing.assert_allclose(
+        one["value"][:18], (0.5 + blocks.BRANCHES[0] * np.arange(18)) / blocks.BRANCHES[0], rtol=0.1
+    )
+    assert blocks.variance_ratios(FRAMES, BN_PLAIN).empty

@@ -1,0 +1,193 @@
+"""The frame that a piece becomes, and the grid of pieces."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from resnet_study.architecture import ModelSpec
+from resnet_study.data import load_dataset
+from resnet_study.errors import UserError
+from resnet_study.phenomena.initialization.arms import (
+    BATCH,
+    DEPTHS,
+    GRADIENTS,
+    LAGS,
+    MOMENTS,
+    QUANTITIES,
+    VARIANCES,
+)
+from resnet_study.phenomena.initialization.grid import (
+    ARMS,
+    COLUMNS,
+    SEEDS,
+    InitializationArm,
+    Piece,
+    measure_piece,
+    pieces,
+)
+from resnet_study.phenomena.initialization.measuring import first_batch
+from resnet_study.spec import DataSpec
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    arm = InitializationArm(ModelSpec(depth=8, block_order="full-preactivation"), QUANTITIES)
+    return measure_piece(Piece(arm, (4, 1)))
+
+
+def test_a_piece_has_every_value_once_in_its_place(frame: pd.DataFrame) -> None:
+    assert tuple(frame.columns) == COLUMNS
+    assert frame["value"].dtype == np.float64
+    assert np.isfinite(frame["value"]).all()
+    assert frame["seed"].unique().tolist() == [4, 1]
+    constant = {
+        "family": "residual",
+        "depth": 8,
+        "normalization": "batch",
+        "initialization": "he",
+        "activation": "relu",
+        "block_order": "full-preactivation",
+    }
+    for name, value in constant.items():
+        assert (frame[name] == value).all()
+    # Three blocks of two layers, one per stage.
+    expected = {
+        "activation_gradient_norm": (range(1, 8), [0, 1, 1, 2, 2, 3, 3]),
+        "block_gradient_norm": (range(1, 5), [1, 2, 3, 3]),
+        "branch_variance": (range(1, 4), [1, 2, 3]),
+        "skip_variance": (range(1, 4), [1, 2, 3]),
+        "channel_mean_square": (range(4), [0, 1, 2, 3]),
+        "channel_variance": (range(4), [0, 1, 2, 3]),
+        "gradient_autocorrelation": (range(LAGS + 1), [0] * (LAGS + 1)),
+        "path_gradient_norm": (range(4), [0] * 4),
+    }
+    assert set(expected) == set(QUANTITIES)
+    for (quantity, seed), part in frame.groupby(["quantity", "seed"]):
+        index, stages = expected[quantity]
+        assert part["index"].tolist() == list(index), (quantity, seed)
+        assert part["stage"].tolist() == stages, (quantity, seed)
+
+
+def test_quantities_agree_where_they_meet(frame: pd.DataFrame) -> None:
+    for _, part in frame.groupby("seed"):
+        values = part.set_index(["quantity", "index"])["value"]
+        assert values["gradient_autocorrelation", 0] == 1
+        # One pre-activated block with a clean addition: the variance of the sum.
+        moments = values["channel_variance"]
+        np.testing.assert_allclose(values["skip_variance", 1], moments[0], rtol=1e-5)
+        sum_of_parts = values["branch_variance", 1] + values["skip_variance", 1]
+        assert moments[1] == pytest.approx(sum_of_parts, rel=0.3)
+        assert (values["path_gradient_norm"] > 0).all()
+
+
+def test_a_seed_gives_the_same_numbers_alone_and_another_seed_others(frame: pd.DataFrame) -> None:
+    arm = InitializationArm(ModelSpec(depth=8, block_order="full-preactivation"), GRADIENTS)
+    alone = measure_piece(Piece(arm, (1,)))
+    assert set(alone["quantity"]) == set(GRADIENTS)
+    together = frame[frame["quantity"].isin(GRADIENTS)]
+    same = together[together["seed"] == 1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, same)
+    assert not np.isclose(alone["value"], together[together["seed"] == 4]["value"]).any()
+
+
+def test_the_batch_is_real_and_of_the_seed() -> None:
+    dataset = load_dataset(DataSpec(name="digits"), 5)
+    batch = first_batch(5)
+    assert batch.images.shape == (BATCH, 8, 8, 1)
+    known = {image.tobytes(): label for image, label in zip(*vars_of(dataset.train), strict=True)}
+    restored = np.rint((np.asarray(batch.images) + dataset.mean) * 255).astype(np.uint8)
+    assert [known[image.tobytes()] for image in restored] == batch.labels.tolist()
+    assert len({image.tobytes() for image in restored}) > BATCH // 2
+    assert not np.array_equal(batch.images, first_batch(6).images)
+
+
+def vars_of(split) -> tuple[np.ndarray, np.ndarray]:
+    return split.images, split.labels
+
+
+def test_the_default_grid_has_what_theory_is_compared_with() -> None:
+    arms = {(arm.family, *settings(arm.model), arm.model.depth): arm for arm in ARMS}
+    assert len(arms) == len(ARMS)
+    for depth in DEPTHS:
+        for normalization, initialization, activation, families in (
+            ("batch", "he", "relu", ("plain", "residual")),
+            ("none", "he", "relu", ("plain", "residual")),
+            ("none", "lecun", "relu", ("plain", "residual")),
+            ("none", "uniform", "relu", ("plain", "residual")),
+            ("none", "uniform", "sigmoid", ("plain", "residual")),
+            ("none", "uniform", "linear", ("plain",)),
+        ):
+            for family in families:
+                arm = arms[family, normalization, initialization, activation, "original", depth]
+                assert set(GRADIENTS + MOMENTS) <= set(arm.quantities)
+                assert (set(VARIANCES) <= set(arm.quantities)) == (family == "residual")
+        for order in ("original", "full-preactivation"):
+            arm = arms["residual", "batch", "he", "relu", order, depth]
+            assert "gradient_autocorrelation" in arm.quantities
+            assert ("path_gradient_norm" in arm.quantities) == (depth == 110)
+    assert len(SEEDS) >= 3
+
+
+def settings(model: ModelSpec) -> tuple[str, str, str, str]:
+    return model.normalization, model.initialization, model.activation, model.block_order
+
+
+def test_names_of_pieces_are_distinct_and_of_what_decides_the_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = pieces(ARMS, SEEDS)
+    assert [piece.arm for piece in made] == list(ARMS)
+    assert len({piece.name for piece in made}) == len(made)
+    first = made[0]
+    assert first.name.startswith("plain-8_batch_he_relu_original_")
+    assert Piece(first.arm, (*SEEDS, 9)).name != first.name
+    less = InitializationArm(first.arm.model, GRADIENTS)
+    assert Piece(less, first.seeds).name != first.name
+    again = InitializationArm(first.arm.model, first.arm.quantities[::-1])
+    assert Piece(again, first.seeds).name == first.name
+    name = first.name
+    monkeypatch.setattr("resnet_study.phenomena.initialization.arms.GRID", 64)
+    assert first.name != name
+
+
+@pytest.mark.parametrize(
+    ("model", "quantities", "message"),
+    [
+        ({"depth": 9}, GRADIENTS, "6n"),
+        ({}, (), "at least one"),
+        ({}, ("gradient",), "gradient_autocorrelation"),
+        ({"residual": False}, VARIANCES, "no shortcuts"),
+        ({"residual": False}, ("path_gradient_norm",), "no shortcuts"),
+        ({"width": 32}, GRADIENTS, "model.width=32"),
+        ({"batch_norm_images": 64}, GRADIENTS, "model.batch_norm_images"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(model: dict, quantities, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        InitializationArm(ModelSpec(**model), quantities)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("seeds", [(), (1, 1), (-1,), (2**32,)])
+def test_seeds_that_make_no_sense_are_refused(seeds: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="seed"):
+        pieces(ARMS[:1], seeds)
+
+
+def test_an_arm_named_twice_is_refused() -> None:
+    with pytest.raises(UserError, match="merge"):
+        pieces([ARMS[0], InitializationArm(ARMS[0].model, GRADIENTS)], SEEDS)
+
+
+def test_the_grid_can_be_read_without_jax() -> None:
+    code = (
+        "import sys, resnet_study.phenomena.initialization.grid as s\n"
+        "assert s.pieces(s.ARMS, s.SEEDS)[0].name\n"
+        "sys.exit('jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,114 @@
+"""`compare`: what it averages, over what, and how it refuses."""
+
+import numpy as np
+import pytest
+from planted import equal, join, planted_frames
+
+from resnet_study.errors import UserError
+from resnet_study.judging.compare import compare
+
+FRAMES = planted_frames((8, 20, 56), 3, 60)
+
+
+def test_error_against_depth_is_the_planted_one() -> None:
+    table = compare(FRAMES, "error", split="train")
+    assert list(table.columns) == ["family", "depth", "mean", "sd", "n"]
+    assert (table["n"] == 3).all()
+    plain = table[table["family"] == "plain"].set_index("depth")["mean"]
+    assert plain[56] == pytest.approx(36, abs=1)
+
+
+def test_test_error_of_summary_equals_last_row() -> None:
+    left = compare(FRAMES, "error", split="test")
+    right = compare(FRAMES, "test_error_last")
+    assert left["mean"].to_numpy() == pytest.approx(right["mean"].to_numpy())
+
+
+def test_layer_quantity_against_layer_and_depth() -> None:
+    by_layer = compare(FRAMES, "response_std", "layer", {"depth": "56"})
+    assert by_layer.groupby("family")["layer"].apply(list).map(len).tolist() == [56, 56]
+    by_depth = compare(FRAMES, "response_std", "depth", {"depth": "56"})
+    conv = by_layer[by_layer["layer"] < 56].groupby("family")["mean"].mean()
+    assert by_depth["mean"].to_numpy() == pytest.approx(conv.to_numpy())
+
+
+def test_gradient_ratio_at_a_step_and_against_step() -> None:
+    start = compare(FRAMES, "gradient_ratio", at_step=0)
+    plain = start[start["family"] == "plain"].set_index("depth")["mean"]
+    assert plain[56] == pytest.approx(1.2**54, rel=0.4)
+    steps = compare(FRAMES, "gradient_ratio", "step", {"family": "plain", "depth": "56"})
+    assert steps["step"].tolist() == sorted(FRAMES.layers["step"].unique())
+    assert steps["mean"].iloc[0] == pytest.approx(plain[56])
+    growth = compare(FRAMES, "growth_per_layer", "step", {"family": "plain", "depth": "56"})
+    assert growth["step"].tolist() == steps["step"].tolist()
+    assert growth["mean"].iloc[[0, -1]].tolist() == pytest.approx([1.2, 0.9], abs=0.01)
+    response = compare(FRAMES, "response_gradient_ratio", at_step=0)
+    assert response["mean"].to_numpy() == pytest.approx(start["mean"].to_numpy())
+
+
+def test_relative_update_and_loss_against_step() -> None:
+    updates = compare(FRAMES, "relative_update", "layer", {"depth": "8"}, at_step=0)
+    one = FRAMES.layers[(FRAMES.layers["depth"] == 8) & (FRAMES.layers["step"] == 0)]
+    ratio = (one["update_norm"] / one["weight_norm"]).groupby([one["family"], one["layer"]])
+    assert updates["mean"].to_numpy() == pytest.approx(ratio.mean().to_numpy())
+    loss = compare(FRAMES, "loss", "step", split="val")
+    assert loss["step"].min() == 0
+    assert loss["step"].max() == 60
+
+
+def test_other_fields_that_differ_become_columns() -> None:
+    slow = planted_frames((20,), 2, 60, values={"optimizer.learning_rate": 0.01})
+    table = compare(join(FRAMES, slow), "error")
+    assert "optimizer.learning_rate" in table
+    assert len(table) == 8
+    chosen = compare(join(FRAMES, slow), "error", where={"optimizer.learning_rate": "0.01"})
+    assert "optimizer.learning_rate" not in chosen
+    assert chosen["n"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ({"model.depth": "20, 56"}, 4),
+        ({"model.residual": "true"}, 3),
+        ({"family": "plain", "depth": "8"}, 1),
+        ({"seed": "0,1"}, 6),
+    ],
+)
+def test_where_selects(where: dict[str, str], rows: int) -> None:
+    assert len(compare(FRAMES, "error", where=where)) == rows
+
+
+def test_unfinished_runs_are_compared_at_a_step_only() -> None:
+    stopped = planted_frames((20,), 2, 60, status="stopped")
+    assert set(compare(join(FRAMES, stopped), "error", where={"depth": "20"})["n"]) == {3}
+    with pytest.raises(UserError, match="no selected run has finished"):
+        compare(stopped, "error")
+    assert compare(stopped, "error", at_step=30)["n"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"quantity": "eror"}, "did you mean error"),
+        ({"quantity": "gradient_rato"}, "did you mean gradient_ratio"),
+        ({"quantity": "error", "where": {"model.dept": "20"}}, "did you mean model.depth"),
+        ({"quantity": "error", "where": {"model.depth": "32"}}, "recorded are 20, 56, 8"),
+        ({"quantity": "error", "where": {"model.depth": "deep"}}, "is a number"),
+        ({"quantity": "error", "against": "layers"}, "did you mean layer"),
+        ({"quantity": "error", "against": "layer"}, "cannot be compared against layer"),
+        ({"quantity": "error", "split": "tset"}, "did you mean test"),
+        ({"quantity": "images_per_second", "against": "step"}, "one value per run"),
+        ({"quantity": "error", "at_step": 40_000}, "no value near step 40000"),
+    ],
+)
+def test_user_errors_are_one_line(arguments: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        compare(FRAMES, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_values_are_no_zeros() -> None:
+    table = compare(planted_frames((8,), 2, growth=equal(1.0)), "inactive_fraction", "layer")
+    assert table["layer"].max() == 7
+    assert np.isfinite(table["mean"]).all()

@@ -1,0 +1,399 @@
+"""Claims: planted effects are found, absent ones are called at the nominal rate."""
+
+import functools
+import importlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from planted import equal, join, planted_frames, planted_study, with_errors
+
+from resnet_study import phenomena
+from resnet_study.errors import UserError
+from resnet_study.judging.judge import Finding, findings_json, findings_table, judge
+from resnet_study.judging.measurement import Measurement, Missing
+from resnet_study.judging.statistics import seeds_needed, welch
+from resnet_study.records import Frames
+
+DEGRADATION = "deeper_plain_higher_training_error"
+EXPLOSION = "gradients_explode_at_initialization_plain_bn"
+VANISHING = tuple(f"gradients_vanish_after_{k}" for k in ("1_step", "10_steps", "100_steps"))
+ABOUT_RUNS = ("degradation", "gradients", "responses", "convergence")
+CLAIMS = {
+    claim.name: claim
+    for phenomenon in ABOUT_RUNS
+    for claim in importlib.import_module(f"resnet_study.phenomena.{phenomenon}.claims").CLAIMS
+}
+HEALTHY = tuple(name for name in CLAIMS if name.startswith("gradients_healthy"))
+
+COMMITTED = (
+    DEGRADATION,
+    "residual_no_degradation",
+    "residual_converges_faster",
+    "residual_responses_smaller",
+    EXPLOSION,
+    "gradients_at_initialization_residual_mild",
+    *VANISHING,
+)
+"""The claims of the committed study, first and in this order."""
+
+SPARSE = {"probes.layers_every": 50}
+"""Leaves 8 as the recorded step nearest to 10."""
+
+
+@functools.cache
+def study(seeds: int) -> Frames:
+    """Records of all that is planted; not to be changed."""
+    return planted_study(seeds)
+
+
+@functools.cache
+def without_layers(depth: int) -> Frames:
+    return planted_frames((depth,), 2, layers=False, families=("plain",))
+
+
+@functools.cache
+def without_normalization() -> Frames:
+    return planted_frames((20, 56), 2, values={"model.normalization": "none"})
+
+
+def grid(seeds: int, families: tuple[str, ...] = ("plain",)) -> Frames:
+    """Runs of depths 20 and 56 with few rows, to be given other errors many times."""
+    return planted_frames((20, 56), seeds, 4, families=families, layers=False)
+
+
+def degradation(frames: Frames, draw: int, difference: float, sd: float = 1.0) -> Finding:
+    """Finding where plain-56 truly lies ``difference`` above plain-20."""
+    noise = np.random.default_rng(draw).normal(50, sd, len(frames.runs))
+    errors = noise + difference * (frames.runs["depth"] == 56)
+    return CLAIMS[DEGRADATION].evaluate(with_errors(frames, errors.to_dict()))
+
+
+def test_every_planted_effect_is_found() -> None:
+    found = judge(list(CLAIMS.values()), study(5))
+    verdicts = {finding.claim: finding.verdict for finding in found}
+    # Planted over 54 layers: growth 1.2 at step 0, 1.1 at step 1, 0.9 from step 5 on.
+    absent = dict.fromkeys((VANISHING[0], *HEALTHY), "not reproduced")
+    assert verdicts == dict.fromkeys(CLAIMS, "reproduced") | absent
+    for finding in found:
+        assert finding.n in ("5 seeds", "5 seeds per arm")
+        assert finding.needed == ""
+        assert finding.interval is not None
+        assert finding.effect is not None
+        assert finding.interval[0] < finding.effect < finding.interval[1]
+        assert finding.bootstrap is not None
+        assert finding.bootstrap[0] < finding.effect < finding.bootstrap[1]
+        assert finding.confidence == pytest.approx(1 - 0.05 / len(CLAIMS))
+        assert "Bonferroni" in finding.detail
+        assert finding.runs == CLAIMS[finding.claim].runs
+
+
+def test_committed_claims_are_there_and_every_claim_says_its_runs() -> None:
+    assert set(COMMITTED) <= set(CLAIMS)
+    assert len(HEALTHY) == 5
+    for name, claim in CLAIMS.items():
+        assert claim.name == name
+        assert "runs" in claim.runs
+        assert "2 seeds or more" in claim.runs
+
+
+def test_opposite_effects_are_not_reproduced() -> None:
+    frames = planted_frames(
+        (20, 56),
+        5,
+        final_error=lambda family, depth: 60.0 - depth if family == "plain" else 2.0 + depth,
+        growth=lambda family, depth, step: 0.9 if family == "plain" else 1.2,
+        response_std=lambda family, depth: 1.0 if family == "plain" else 2.0,
+        halving=lambda family, depth: 0.05 if family == "plain" else 0.2,
+    )
+    found = {
+        finding.claim: finding.verdict for finding in judge([CLAIMS[n] for n in COMMITTED], frames)
+    }
+    expected = dict.fromkeys(COMMITTED, "not reproduced") | dict.fromkeys(VANISHING, "reproduced")
+    assert found == expected
+
+
+def test_absent_effect_is_called_at_the_nominal_rate() -> None:
+    frames = grid(3)
+    findings = [degradation(frames, draw, 0.0) for draw in range(200)]
+    wrong = sum(f.verdict in ("reproduced", "not reproduced") for f in findings)
+    # Nominal 5 %: 10 of 200, standard deviation 3.1; Welch with three seeds is a little shy.
+    assert 3 <= wrong <= 17
+    assert {f.verdict for f in findings} == {"reproduced", "not reproduced", "undecided"}
+
+
+def test_planted_effect_is_found_with_the_power_that_was_predicted() -> None:
+    sd, difference = 1.0, 3.0
+    seeds = seeds_needed(sd, difference, power=0.9)
+    assert seeds is not None
+    frames = grid(seeds)
+    findings = [degradation(frames, draw, difference, sd) for draw in range(100)]
+    # Predicted: at least 90 of 100, standard deviation 3; Welch loses a little.
+    assert sum(f.verdict == "reproduced" for f in findings) >= 80
+    assert all(f.verdict != "not reproduced" for f in findings)
+    # Nominal 95 of 100, standard deviation 2.2.
+    assert sum(f.interval[0] < difference < f.interval[1] for f in findings if f.interval) >= 88
+
+
+def test_claims_judged_together_have_simultaneous_intervals() -> None:
+    frames = planted_frames((20, 56), 4, 50, layers=False)
+    names = [DEGRADATION, "residual_no_degradation", "residual_converges_faster", EXPLOSION]
+    found = judge([CLAIMS[n] for n in names], frames, confidence=0.9)
+    # Three can be decided; without layer records the fourth cannot and does not count.
+    for finding in found[:3]:
+        measured = CLAIMS[finding.claim].best(frames)
+        assert isinstance(measured, Measurement)
+        assert finding.confidence == pytest.approx(1 - 0.1 / 3)
+        assert finding.interval == pytest.approx(welch(*measured.arms, 1 - 0.1 / 3)[1:])
+        assert "90 % over all 3 claims" in finding.detail
+    assert found[3].verdict == "undecided"
+    alone = judge([CLAIMS[names[0]]], frames)[0]
+    assert alone.confidence == 0.95
+    assert "Bonferroni" not in alone.detail
+
+
+def test_equivalence_needs_the_upper_bound_below_the_margin() -> None:
+    def found(difference: float, sd: float) -> str:
+        frames = planted_frames(
+            (20, 56), 5, 10, families=("residual",), layers=False, error_sd=sd,
+            final_error=lambda family, depth: 50 + difference * (depth == 56),
+        )  # fmt: skip
+        return CLAIMS["residual_no_degradation"].evaluate(frames).verdict
+
+    assert found(0.5, 0.05) == "reproduced"
+    assert found(-3.0, 0.5) == "reproduced"
+    assert found(0.0, 3.0) == "undecided"
+    assert found(3.0, 0.2) == "not reproduced"
+
+
+def test_growth_is_recovered_and_held_against_theory() -> None:
+    for planted, inside in ((1.2114, "inside"), (1.15, "outside")):
+        frames = planted_frames((8, 56), 6, 10, families=("plain",), growth=equal(planted))
+        finding = CLAIMS[EXPLOSION].evaluate(frames)
+        assert finding.effect == pytest.approx(planted, abs=0.005)
+        assert f"{inside} the interval" in finding.detail
+        assert "1.211" in finding.detail
+
+
+def test_vanishing_names_the_step_and_both_gradients() -> None:
+    frames = planted_frames((20, 44), 4, families=("plain",), growth=equal(0.9), values=SPARSE)
+    layers = frames.layers
+    # Inflated weights shrink ∂L/∂z of the early layers and leave ∂L/∂y alone.
+    layers["response_gradient_norm"] = 1.0
+    early = (layers["layer"] == 2) & (layers["step"] > 0)
+    layers.loc[early, "weight_norm"] *= 40.0
+    finding = CLAIMS[VANISHING[1]].evaluate(frames)
+    assert finding.verdict == "reproduced"
+    assert finding.effect == pytest.approx(42 * np.log10(0.9), abs=0.1)
+    assert "plain-44 after 8 iterations" in finding.detail
+    assert "1 of ∂L/∂y" in finding.detail
+    assert "layer 2, by a factor 4" in finding.detail
+
+
+def test_no_finite_gradient_is_no_evidence() -> None:
+    frames = planted_frames((56,), 3, families=("plain",), growth=equal(0.9))
+    one = frames.layers["run_id"] == frames.runs.index[0]
+    frames.layers.loc[one, "activation_gradient_norm"] = np.nan
+    finding = CLAIMS[VANISHING[1]].evaluate(frames)
+    assert finding.n == "2 seeds"
+    assert "Runs without finite gradients, left out: 1." in finding.detail
+
+
+def test_underflow_counts_as_vanished() -> None:
+    frames = planted_frames((56,), 3, families=("plain",), growth=equal(0.9), values=SPARSE)
+    zero = (frames.layers["layer"] == 1) & (frames.layers["step"] == 8)
+    frames.layers.loc[zero & (frames.layers["seed"] > 0), "activation_gradient_norm"] = 0.0
+    finding = CLAIMS[VANISHING[1]].evaluate(frames)
+    assert finding.n == "3 seeds"
+    assert finding.effect is not None
+    assert finding.effect < -10
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_one_seed_gives_at_most_an_indication(name: str) -> None:
+    finding = CLAIMS[name].evaluate(study(1))
+    absent = (VANISHING[0], *HEALTHY)
+    assert finding.verdict == ("undecided" if name in absent else "indicated")
+    assert finding.interval is None
+    assert finding.bootstrap is None
+    assert "at least 2 seeds" in finding.needed
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("depth", [8, 26])
+def test_missing_runs_leave_it_undecided_and_are_named(name: str, depth: int) -> None:
+    finding = CLAIMS[name].evaluate(without_layers(depth))
+    assert finding.verdict == "undecided"
+    assert finding.effect is None
+    assert finding.needed == CLAIMS[name].runs
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_runs_without_normalisation_are_no_evidence(name: str) -> None:
+    needed = f"runs with model.normalization=batch: {CLAIMS[name].runs}"
+    assert CLAIMS[name].evaluate(without_normalization()).needed == needed
+
+
+@pytest.mark.parametrize(
+    ("growth", "verdict"),
+    [(1.0, "reproduced"), (1.02, "reproduced"), (1.1, "not reproduced"), (0.9, "not reproduced")],
+)
+def test_healthy_norms_are_judged_from_both_sides(growth: float, verdict: str) -> None:
+    frames = planted_frames((20, 56), 5, 120, families=("plain",), growth=equal(growth))
+    for name in HEALTHY:
+        finding = CLAIMS[name].evaluate(frames)
+        assert finding.verdict == verdict
+        # 55 3x3 layers, 54 steps between the first and the last.
+        assert finding.effect == pytest.approx(54 * np.log10(growth), abs=0.12)
+        assert "at 20, " in finding.detail
+        assert f"{10 ** (finding.effect or 0):.3g} at 56" in finding.detail
+
+
+def test_healthy_norms_are_judged_at_the_step_they_name() -> None:
+    def growth(family: str, depth: int, step: int) -> float:
+        return {0: 1.2, 1: 1.1, 8: 1.05, 100: 0.95, 120: 0.9}.get(step, 3.0)
+
+    frames = planted_frames((56,), 2, 120, families=("plain",), growth=growth, values=SPARSE)
+    effects = [CLAIMS[name].evaluate(frames).effect for name in HEALTHY]
+    planted = 54 * np.log10([1.2, 1.1, 1.05, 0.95, 0.9])
+    assert effects == pytest.approx(planted, abs=0.15)
+
+
+def test_a_run_without_finite_gradients_is_not_healthy() -> None:
+    frames = planted_frames((56,), 5, 120, families=("plain",), growth=equal(1.0))
+    runs, one = frames.runs.copy(), frames.runs.index[0]
+    verdicts = [CLAIMS[name].evaluate(frames).verdict for name in HEALTHY]
+    assert verdicts == ["reproduced"] * 5
+    # One run diverges at iteration 4: healthy before, not after.
+    runs.loc[one, "status"] = "diverged"
+    kept = (frames.layers["run_id"] != one) | (frames.layers["step"] < 4)
+    found = [
+        CLAIMS[name].evaluate(frames._replace(runs=runs, layers=frames.layers[kept]))
+        for name in HEALTHY
+    ]
+    assert [f.verdict for f in found] == ["reproduced"] * 2 + ["undecided"] * 3
+    assert all(f.n == "5 seeds" for f in found)
+    assert all("counted as unhealthy: 1." in f.detail for f in found[2:])
+    # Runs that have not ended say nothing about the end.
+    runs["status"] = "stopped"
+    assert CLAIMS[HEALTHY[-1]].evaluate(frames._replace(runs=runs)).effect is None
+    assert CLAIMS[HEALTHY[0]].evaluate(frames._replace(runs=runs)).verdict == "reproduced"
+
+
+def test_too_few_seeds_say_how_many_would_decide() -> None:
+    finding = degradation(grid(3), 8, 1.0)
+    assert finding.verdict == "undecided"
+    seeds = int(finding.needed.split()[1])
+    assert seeds > 3
+
+
+def test_seeds_that_agree_exactly_give_no_interval() -> None:
+    finding = degradation(grid(3), 0, 4.0, sd=0.0)
+    assert finding.verdict == "indicated"
+    assert finding.interval is None
+    assert "agree exactly" in finding.needed
+
+
+def test_settings_are_not_mixed_and_the_choice_is_said() -> None:
+    usual = planted_frames((20, 56), 3, layers=False, error_sd=0.1)
+    slow = planted_frames(
+        (20, 56), 2, layers=False, final_error=equal(80), values={"optimizer.learning_rate": 0.01}
+    )
+    finding = CLAIMS[DEGRADATION].evaluate(join(usual, slow))
+    alone = CLAIMS[DEGRADATION].evaluate(usual)
+    assert (finding.effect, finding.interval) == (alone.effect, alone.interval)
+    assert "optimizer.learning_rate=0.1" in finding.detail
+    # A group that cannot answer does not stand in the way of one that can.
+    plain_only = planted_frames((8, 14, 20, 26), 3, layers=False, families=("plain",),
+                                values={"data.batch_size": 64})  # fmt: skip
+    assert CLAIMS[DEGRADATION].evaluate(join(usual, plain_only)).effect == alone.effect
+
+
+def test_unfinished_runs_are_left_out_and_diverged_ones_count() -> None:
+    good = planted_frames((20,), 3, families=("plain",), layers=False)
+    stopped = planted_frames((56,), 3, families=("plain",), layers=False, status="stopped")
+    finding = CLAIMS[DEGRADATION].evaluate(join(good, stopped))
+    assert finding.verdict == "undecided"
+    assert finding.effect is None
+    diverged = planted_frames((56,), 3, families=("plain",), layers=False, status="diverged")
+    diverged = diverged._replace(metrics=diverged.metrics.iloc[:0])
+    finding = CLAIMS[DEGRADATION].evaluate(join(good, diverged))
+    assert finding.effect == pytest.approx(90, abs=1)
+    assert "Diverged runs (3)" in finding.detail
+
+
+def test_depth_rules() -> None:
+    def detail(*depths: int) -> str:
+        frames = planted_frames(depths, 2, families=("plain",), layers=False)
+        return CLAIMS[DEGRADATION].evaluate(frames).detail
+
+    assert detail(8, 20, 44, 56, 110).startswith("plain-56 ends at 3")
+    assert detail(20, 44, 110).startswith("plain-110 ends")
+    assert "at 8, +" in detail(8, 20, 32, 56)
+    assert "5.67 and 1.39" in detail(20, 56)
+
+
+def test_measurements_have_one_number_per_run() -> None:
+    for claim in CLAIMS.values():
+        measured = claim.best(study(5))
+        assert isinstance(measured, Measurement)
+        assert all(arm.shape == (5,) for arm in measured.arms)
+    assert isinstance(CLAIMS[DEGRADATION].measure(planted_frames((8,), 1, layers=False)), Missing)
+
+
+def test_unknown_claim_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean gradients_vanish_after_1_step"):
+        phenomena.chosen("claim", phenomena.claims(), ["gradient_vanish_after_1_step"])
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
+def test_confidence_is_a_probability(confidence: float) -> None:
+    with pytest.raises(UserError, match="between 0 and 1"):
+        judge([CLAIMS[DEGRADATION]], planted_frames((8,), 1, layers=False), confidence)
+
+
+def test_table_and_json_hold_everything() -> None:
+    frames: Frames = planted_frames((20, 56), 2, layers=False)
+    findings = judge([*CLAIMS.values(), CLAIMS[DEGRADATION]], frames)
+    assert [f.claim for f in findings] == list(CLAIMS)
+    rows = json.loads(findings_json(findings))
+    assert [row["verdict"] for row in rows] == [f.verdict for f in findings]
+    assert rows[-1]["effect"] is None
+    assert rows[-1]["interval"] is None
+    assert rows[-1]["bootstrap"] is None
+    assert rows[0]["bootstrap"] == list(findings[0].bootstrap or ())
+    assert rows[0]["runs"] == CLAIMS[DEGRADATION].runs
+    table = findings_table(findings)
+    first = findings[0]
+    assert first.interval == (table["low"][0], table["high"][0])
+    assert first.bootstrap == (table["bootstrap_low"][0], table["bootstrap_high"][0])
+    assert table["low"].isna().iloc[-1]
+    assert findings_table([]).columns.tolist() == table.columns.tolist()
+
+
+def test_analysis_loads_no_jax() -> None:
+    program = """
+import importlib, pkgutil, sys
+for name in ("reference", "judging", "drawing", "report"):
+    package = importlib.import_module(f"resnet_study.{name}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+loaded = {name.partition(".")[0] for name in sys.modules}
+print(*sorted(loaded & {"jax", "jaxlib", "flax", "optax", "orbax"}))
+print("resnet_study.judging.judge" in sys.modules)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines() == ["", "True"]
+
+
+def test_every_claim_has_a_name_of_its_own_and_says_what_it_takes() -> None:
+    everything = phenomena.claims()
+    assert CLAIMS.items() <= everything.items()
+    for name, claim in everything.items():
+        assert claim.name == name
+        assert claim.runs
+        assert claim.statement.endswith((".", ")"))

@@ -1,0 +1,291 @@
+"""A study goes from its sweeps to its report, and trains nothing twice."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from resnet_study import phenomena
+from resnet_study.errors import UserError
+from resnet_study.judging.judge import Finding
+from resnet_study.launch import Outcome, local
+from resnet_study.phenomena.initialization import grid as signals
+from resnet_study.phenomena.initialization.grid import InitializationArm
+from resnet_study.records import find_runs, read_run
+from resnet_study.spec import RunSpec, from_flat, to_json
+from resnet_study.studies import find
+from resnet_study.studies import run as reproduce
+from resnet_study.studies.study import Study
+
+SWEEP = """
+command: ["${env}", python, -m, resnet_study, train, "${args}"]
+method: grid
+parameters:
+  model.depth: {value: 8}
+  model.residual: {values: [false, true]}
+  data.name: {value: synthetic}
+  data.batch_size: {value: 16}
+  schedule.iterations: {value: 12}
+  probes.log_every: {value: 4}
+  probes.evaluate_every: {value: 6}
+  probes.layers_every: {value: 6}
+"""
+
+STUDY = Study(
+    name="tiny",
+    title="A tiny study",
+    question="Does it run? (He et al. 2015)",
+    sweeps=("tiny.yaml", "again.yaml"),
+    figures=tuple(
+        phenomena.figures()[name]
+        for name in ("error_against_depth", "training_curves", "gradient_profile")
+    ),
+    claims=tuple(
+        phenomena.claims()[name]
+        for name in ("deeper_plain_higher_training_error", "residual_no_degradation")
+    ),
+    cost="two runs",
+    expected="nothing",
+)
+
+
+@pytest.fixture
+def sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sweeps of the tiny study; the second one repeats the runs of the first."""
+    folder = tmp_path / "sweeps"
+    folder.mkdir()
+    for name in STUDY.sweeps:
+        (folder / name).write_text(SWEEP)
+    monkeypatch.setattr(find, "home", lambda: tmp_path)
+    return folder
+
+
+def tiny(residual: bool) -> RunSpec:
+    return from_flat(
+        {
+            "model.depth": 8,
+            "model.residual": residual,
+            "data.name": "synthetic",
+            "data.batch_size": 16,
+            "schedule.iterations": 12,
+            "probes.log_every": 4,
+            "probes.evaluate_every": 6,
+            "probes.layers_every": 6,
+        }
+    )
+
+
+@pytest.mark.usefixtures("sweeps")
+def test_the_runs_of_a_study_are_those_of_its_sweeps_each_once() -> None:
+    assert find.specs_of(STUDY) == [tiny(False), tiny(True)]
+
+
+@pytest.mark.usefixtures("sweeps")
+def test_a_study_is_reproduced_and_then_only_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "results" / "tiny"
+    assert reproduce.run_study(STUDY, folder, "the command", workers=2) == 0
+    output = capsys.readouterr().out
+    assert STUDY.title in output
+    for run in find_runs([folder]):
+        assert read_run(run).summary["status"] == "finished"
+        assert read_run(run).environment["command"] == "the command"
+    assert {run.name for run in find_runs([folder])} == {
+        tiny(residual).run_id for residual in (False, True)
+    }
+    for name in STUDY.figures:
+        for suffix in ("png", "svg"):
+            assert (folder / "figures" / f"{name}.{suffix}").stat().st_size > 1000
+    findings, report = ((folder / name).read_text() for name in ("findings.md", "report.html"))
+    for name in STUDY.claims:
+        assert phenomena.claims()[name].statement in findings
+        assert "undecided" in findings
+    assert STUDY.title in findings
+    assert STUDY.title in report
+    for name in ("report.html", "findings.md", "figures"):
+        assert str(folder / name) in output
+    assert "undecided" in output
+
+    runs = [p for p in (folder / "runs").rglob("*") if p.is_file()]
+    times = {path: path.stat().st_mtime_ns for path in runs}
+
+    def none(*_: object) -> None:
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr(local, "_Pool", none)
+    (folder / "report.html").unlink()
+    assert reproduce.run_study(STUDY, folder, "again", workers=2) == 0
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert (folder / "report.html").read_text() == report
+    assert (folder / "findings.md").read_text() == findings
+
+
+def planned(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the runs end like this, without training."""
+    monkeypatch.setattr(reproduce, "run_local", lambda *_, **__: outcome)
+
+
+@pytest.mark.usefixtures("sweeps")
+def test_an_interrupted_study_is_not_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned(Outcome(summaries={tiny(True).run_id: {}}, interrupted=True), monkeypatch)
+    assert reproduce.run_study(STUDY, tmp_path / "tiny", "c") == 130
+    assert "Interrupted: 1 of 2 runs are done" in capsys.readouterr().err
+    assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.usefixtures("sweeps")
+def test_a_failed_run_is_named_and_the_rest_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tiny"
+    failed, other = (folder / "runs" / tiny(residual).run_id for residual in (False, True))
+    for run, residual, summary in (
+        (failed, False, {"status": "failed", "reason": "why"}),
+        (other, True, {"status": "finished", "test_error_last": 5.0}),
+    ):
+        run.mkdir(parents=True)
+        (run / "spec.json").write_text(to_json(tiny(residual)))
+        (run / "summary.json").write_text(json.dumps(summary))
+    planned(Outcome(failures={tiny(False).run_id: "the reason"}), monkeypatch)
+    assert reproduce.run_study(STUDY, folder, "c") == 1
+    errors = capsys.readouterr().err
+    assert errors == f"FAILED {tiny(False).run_id}: the reason\n"
+    assert (folder / "report.html").exists()
+
+
+@pytest.mark.usefixtures("sweeps")
+def test_without_any_record_there_is_nothing_to_report(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run of the study tiny is recorded"):
+        reproduce.write_study(STUDY, tmp_path / "tiny", [tmp_path / "tiny" / "runs" / "x"])
+
+
+def test_findings_are_printed_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    finding = Finding(
+        claim="a",
+        statement="Says [bold] and [/nothing].",
+        source="",
+        quote="",
+        verdict="indicated",
+        effect=-1.2345,
+        unit="points",
+        interval=(-2.0, 0.5),
+        confidence=0.95,
+        n="1 seed",
+        detail="",
+        needed="",
+    )
+    undecided = replace(finding, verdict="undecided", effect=None, interval=None)
+    reproduce.print_findings([finding, undecided])
+    rows = [line for line in capsys.readouterr().out.splitlines() if "Says" in line]
+    assert len(rows) == 2
+    for row in rows:
+        assert "Says [bold] and [/nothing]." in row
+    for word in ("~ indicated", "-1.23 points", "-2 to 0.5", "1 seed"):
+        assert word in rows[0]
+    assert "? undecided" in rows[1]
+
+
+@pytest.mark.parametrize("name", find.studies())
+def test_every_study_of_the_project_is_sound(name: str) -> None:
+    study = find.load_study(name)
+    assert study.name == name
+    assert study.sweeps or study.initialization
+    specs = find.specs_of(study)
+    assert len({spec.run_id for spec in specs}) == len(specs)
+    assert bool(specs) == bool(study.sweeps)
+    for text in (study.title, study.question, study.cost, study.expected):
+        assert text.strip()
+
+
+def test_studies_are_found_by_name() -> None:
+    assert {"quick", "smoke"} <= set(find.studies())
+    assert find.load_study("quick").name == "quick"
+    for name in ("quik", "__init__", "../setup", ""):
+        with pytest.raises(UserError, match=r"no such study; .*quick"):
+            find.load_study(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("x = 1", "holds no study"),
+        ("STUDY = 5", "holds no study"),
+        ("STUDY = (", "cannot be loaded .SyntaxError"),
+        ("import nothing_of_that_name", "cannot be loaded .ModuleNotFoundError"),
+        (
+            "from resnet_study.studies.study import Study\n"
+            "from resnet_study.probes import Probe\n"
+            "p = Probe('weight_norm', 'mine', function=len)\n"
+            "STUDY = Study('x', 'x', 'x', probes=(p,))",
+            "weight_norm: is built in",
+        ),
+        ("from resnet_study.probes import Probe\nProbe('a b', 'mine', function=len)", "'a b'"),
+        ("from resnet_study.probes import Probe\nProbe('a', 'mine')", "one of function"),
+    ],
+)
+def test_a_file_that_holds_no_study_is_refused_in_a_line(
+    content: str | None, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError, match=message) as refused:
+        find.load_study(str(file))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def few_arms() -> list[InitializationArm]:
+    """Two of the networks at initialisation that the study measures, the shallowest."""
+    arms = [arm for arm in signals.ARMS if arm.model.depth == 8]
+    chosen = [arm for arm in arms if "activation_gradient_norm" in arm.quantities][:2]
+    assert len({arm.family for arm in arms}) == 2
+    return chosen
+
+
+def test_measuring_at_initialisation_continues_where_it_was(
+    tmp_path: Path, few_arms: list[InitializationArm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def measure(piece: signals.Piece) -> pd.DataFrame:
+        if len(measured) == 1:
+            measured.append("interrupted")
+            raise KeyboardInterrupt
+        measured.append(piece.name)
+        return real(piece)
+
+    real = signals.measure_piece
+    monkeypatch.setattr(signals, "measure_piece", measure)
+    folder = tmp_path / "initialization"
+    folder.mkdir()
+    (folder / "of_an_older_grid.parquet").write_bytes(b"")
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
+    assert len(list(folder.glob("*.parquet"))) == 1
+    reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
+    reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
+    names = [piece.name for piece in signals.pieces(few_arms, (0, 1))]
+    assert sorted(name for name in measured if name != "interrupted") == sorted(names)
+    assert json.loads((folder / "environment.json").read_text())["command"] == "a command"
+
+
+def test_a_study_without_runs_has_figures_claims_and_a_report(
+    tmp_path: Path, few_arms: list[InitializationArm]
+) -> None:
+    study = find.load_study("signal_propagation")
+    reproduce.measure_initialization(tmp_path / "initialization", "a command", few_arms, (0, 1))
+    findings = reproduce.write_study(study, tmp_path, [])
+    assert [finding.claim for finding in findings] == [claim.name for claim in study.claims]
+    # Too shallow for any claim about deep networks.
+    assert {finding.verdict for finding in findings} == {"undecided"}
+    text = (tmp_path / "findings.md").read_text()
+    assert "## Runs" not in text
+    assert "a command" in text
+    assert "at initialisation" in (tmp_path / "report.html").read_text()
