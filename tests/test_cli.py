@@ -206,7 +206,7 @@ BAD = [
     (["sweep", "{sweep}", "--results={file}"], "{file}"),
     (["sweep", "{sweep}", "--results={file}/below"], "{file}"),
     (["reproduce"], "required"),
-    (["reproduce", "quik"], "quik: no such study; there are cifar10, degradation,"),
+    (["reproduce", "quik"], "quik: no such study; did you mean quick?"),
     (["reproduce", "quick", "--workers=-1"], "--workers=-1"),
     (["figures"], "name at least one study folder"),
     (["figures", "{tmp}/none"], "{tmp}/none: no such folder"),

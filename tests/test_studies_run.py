@@ -96,12 +96,12 @@ def test_a_study_is_reproduced_and_then_only_reported(
     assert {run.name for run in find_runs([folder])} == {
         tiny(residual).run_id for residual in (False, True)
     }
-    for name in STUDY.figures:
+    for name in (figure.name for figure in STUDY.figures):
         for suffix in ("png", "svg"):
             assert (folder / "figures" / f"{name}.{suffix}").stat().st_size > 1000
     findings, report = ((folder / name).read_text() for name in ("findings.md", "report.html"))
-    for name in STUDY.claims:
-        assert phenomena.claims()[name].statement in findings
+    for claim in STUDY.claims:
+        assert claim.statement in findings
         assert "undecided" in findings
     assert STUDY.title in findings
     assert STUDY.title in report

@@ -109,7 +109,9 @@ def collect(
     runs = run_table(frames)
     environments = [_environment(Path(folder)) for folder in frames.runs["folder"]]
     if len(frames.initialization):
-        environments.append(_environment(folder / "signals"))
+        # ``signals`` in records of earlier versions.
+        places = (folder / "initialization", folder / "signals")
+        environments.append(next((e for p in places if (e := _environment(p))), {}))
     return Content(
         study=study,
         findings=findings,
