@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cifar_files import (
+    BATCHES,
     BINARY,
     CLASSES,
     PYTHON,
@@ -44,7 +45,8 @@ from resnet_study.data.originals import CIFAR10, ORIGINALS, Original
 from resnet_study.errors import UserError
 from resnet_study.spec import DATASETS, DataSpec
 
-JPEG_ARCHIVE = Path(__file__).parents[1].parent / "shared" / "data" / "cifar10-images.tar.gz"
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+JPEG_ARCHIVE, PNG_ARCHIVE = SHARED / "cifar10-images.tar.gz", SHARED / "cifar10-png.tar.gz"
 SMALL = original_of_images()
 SMALL_BATCHES = original_of_batches(small_batches())
 
@@ -545,6 +547,28 @@ def test_all_images_as_jpeg(tmp_path: Path) -> None:
     channels = train.images.mean(axis=(0, 1, 2)) / 255
     np.testing.assert_allclose(channels, [0.4914, 0.4822, 0.4465], atol=0.002)
     assert same(load_cifar10(JPEG_ARCHIVE), Content(train, test, source, digests))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PNG_ARCHIVE.exists(), reason="the archive of PNG images is not there")
+def test_all_images_as_png(tmp_path: Path) -> None:
+    train, test, source, digests = load_cifar10(PNG_ARCHIVE)
+    assert source == "CIFAR-10"
+    assert digests == CIFAR10.digests
+    assert (len(train), len(test)) == (50_000, 10_000)
+    # In other containers, and the training images in another order, they are the same.
+    order = np.random.default_rng(0).permutation(50_000)
+    parts = [*np.split(train.images[order], 5), test.images]
+    labels = [*np.split(train.labels[order], 5), test.labels]
+    pixels = [part.transpose(0, 3, 1, 2).reshape(-1, 3072) for part in parts]
+    batches = {n: (p, c) for n, p, c in zip(BATCHES, pixels, labels, strict=True)}
+    archive = write_tar(tmp_path / "cifar-10-python.tar", python_files(batches))
+    assert load_cifar10(archive).source == "CIFAR-10"
+    # Two test images exchange their labels.
+    batches["test_batch"][1][[0, -1]] = [9, 0]
+    found = load_cifar10(write_folder(tmp_path, binary_files(batches)) / BINARY)
+    assert found.source == "CIFAR-10 (binary batches, not the original pixels or labels)"
+    assert found.digests[0] == digests[0]
 
 
 # --- the download -----------------------------------------------------------------------

@@ -521,6 +521,24 @@ def test_foreign_folders(tmp_path: Path, files: dict[str, bytes], what: str) -> 
         assert what in refusal(pack(tmp_path / "a.zip", files))
 
 
+def test_imagenet_is_named_before_its_million_files_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "MEMBERS", 5)
+    files = {f"{s}/n0144{c:04}/{c}.JPEG": b"x" for s in ("train", "test") for c in range(9)}
+    assert "looks like ImageNet" in refusal(write_folder(tmp_path / "net", files))
+    assert "holds more than 5 files" in refusal(write_folder(tmp_path / "images", FILES))
+
+
+def test_unreadable_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    folder = write_folder(tmp_path / "images", FILES)
+    monkeypatch.setattr(os, "scandir", denied)
+    assert "cannot be read (Permission denied)" in refusal(folder)
+
+
 # --- images by value --------------------------------------------------------------------
 
 

@@ -64,6 +64,7 @@ def load_cifar10(
     """
     source = find_cifar10(path, cache, original)
     try:
+        foreign.check_folder(source)
         fingerprint = fingerprint_of(source, original)
         file = cache_file(cache_folder(cache), source, original)
         content = read_cache(file, fingerprint)
@@ -106,8 +107,7 @@ def find_cifar10(
         label = named if path else f"{PATH_VARIABLE}={named}"
         if not named.exists():
             raise problem(label, "no such file or folder", original)
-        found = _find(named, original)
-        return found or trees.nearest_in(named, original)
+        return _find(named, original, nearest=True) or named
     for place in places:
         found = _find(place, original)
         if found is not None:
@@ -129,17 +129,16 @@ def _with_help(line: str, original: Original) -> UserError:
     return UserError(f"{line}; {ways}")
 
 
-def _find(place: Path, original: Original) -> Path | None:
+def _find(place: Path, original: Original, nearest: bool = False) -> Path | None:
     try:
-        return trees.find_in(place, original) if place.is_dir() else _existing(place)
+        if not place.is_dir():
+            return place if place.exists() else None
+        found = trees.find_in(place, original)
+        return trees.nearest_in(place, original) if found is None and nearest else found
     except DataError as error:
         raise _with_help(str(error), original) from None
     except OSError as error:
         raise problem(place, f"cannot be read ({error.strerror or error})", original) from None
-
-
-def _existing(place: Path) -> Path | None:
-    return place if place.exists() else None
 
 
 def _read(source: Path, original: Original, subset: bool, progress: Progress | None) -> Content:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 
+from resnet_study.data.originals import SPLITS, DataError
 from resnet_study.data.trees import ARCHIVES, TABLES, Tree, is_image
 
 _IMAGENET = re.compile(r"n\d{8}$")
@@ -86,6 +88,21 @@ def describe_tree(tree: Tree) -> str:
         "holds neither official batches nor train/<class>/*.png (or .jpg, .webp, .bmp) nor "
         f"parquet files nor {TABLES[0]}; there is {shown}"
     )
+
+
+def check_folder(source: Path) -> None:
+    """Refuse a folder of known other classes before its files, maybe millions, are listed.
+
+    Raises:
+        DataError: naming what it looks like.
+        OSError: if it cannot be read.
+    """
+    for split in SPLITS:
+        if (source / split).is_dir():
+            with os.scandir(source / split) as entries:
+                what = describe_classes({e.name for e in entries if e.is_dir()})
+            if what is not None:
+                raise DataError(source, what)
 
 
 def describe_classes(found: set[str]) -> str | None:

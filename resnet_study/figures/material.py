@@ -48,6 +48,7 @@ def is_cifar10(frames: Frames) -> bool:
         and (runs["data.name"] == "cifar10").all()
         and (runs["model.width"] == 16).all()
         and (runs["model.normalization"] == "batch").all()
+        and not ("data.subset" in runs and runs["data.subset"].eq(True).any())
     )
 
 
