@@ -151,7 +151,13 @@ def test_small_batches_are_refused_by_default(tmp_path: Path) -> None:
 def test_missing_batch(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, python_files(small_batches())) / PYTHON
     (folder / "data_batch_3").unlink()
-    assert "data_batch_3 is missing" in refusal(folder, SMALL_BATCHES)
+    message = refusal(folder, SMALL_BATCHES)
+    assert f"{PYTHON}: lacks data_batch_3: 4 of 5 batches are there" in message
+    found = load_cifar10(folder, original=SMALL_BATCHES, subset=True)
+    assert found.source == "CIFAR-10 (incomplete: 80 of 100 training images)"
+    (folder / "test_batch").unlink()
+    with pytest.raises(UserError, match="lacks test_batch: 0 of 1 batches"):
+        load_cifar10(folder, original=SMALL_BATCHES, subset=True)
 
 
 @pytest.mark.parametrize("name", [PYTHON, BINARY])

@@ -15,6 +15,8 @@ from cifar_files import python2_pickle, small_batches
 
 from resnet_study.data.pickles import decode_python_batch, load_arrays
 
+# Of pickletools itself, for text with a backslash in it.
+pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence")
 REFUSED = (pickle.UnpicklingError, ValueError, TypeError, AttributeError, IndexError, EOFError)
 
 
@@ -167,7 +169,6 @@ def test_what_is_allowed_is_exact() -> None:
         np.testing.assert_array_equal(labels, LABELS)
 
 
-@pytest.mark.filterwarnings("ignore:invalid escape sequence")
 def test_cut_and_flipped_pickles_raise_and_nothing_else() -> None:
     content = bytearray(python2_pickle(PIXELS[:1], LABELS[:1]))
     raised: list[Exception] = []

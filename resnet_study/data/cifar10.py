@@ -78,7 +78,9 @@ def load_cifar10(
     except DataError as error:
         raise _with_help(str(error), original) from None
     except archives.ArchiveError as error:
-        raise problem(source, f"{error}{_checksum_note(source, original)}", original) from None
+        named = source.name in original.archives
+        note = _checksum_note(source, original) if named else ""
+        raise problem(source, f"{error}{note}", original) from None
     except OSError as error:
         raise problem(source, f"cannot be read ({error.strerror or error})", original) from None
 
@@ -175,10 +177,7 @@ def _is_trusted(source: Path, original: Original, images: Images, digests: tuple
 
 
 def _checksum_note(source: Path, original: Original) -> str:
-    """What a checksum says of a damaged archive that has the name of an official one."""
-    if not source.is_file():
-        return ""
-    published = dict(zip(original.archives, original.archive_md5, strict=True)).get(source.name)
-    due = published or " or ".join(original.archive_md5)
-    note = f"; it has MD5 {md5_of(source)} instead of {due}, so it was cut or changed; remove it"
-    return note if published or "python" in source.name or "binary" in source.name else ""
+    """What the checksum says of an archive that is not the official one any more."""
+    published = dict(zip(original.archives, original.archive_md5, strict=True))
+    due = published.get(source.name) or " or ".join(original.archive_md5)
+    return f"; it has MD5 {md5_of(source)} instead of {due}, so it was cut or changed; remove it"

@@ -19,8 +19,7 @@ _HEADS = (
     (b"PAR1", "is one parquet file; give the folder that holds train-*.parquet and test-*.parquet"),
     (b"\x89PNG", "is a single image, no data set"),
     (b"\xff\xd8\xff", "is a single image, no data set"),
-    (b"\x80\x02", "is a single pickle; give the folder that holds all batches"),
-    (b"\x80\x04", "is a single pickle; give the folder that holds all batches"),
+    (b"\x80", "is a single pickle; give the folder that holds all batches"),
     (b"\x93NUMPY", "is a numpy file, which is not read"),
 )
 _MATLAB = (

@@ -147,8 +147,13 @@ def _read_batches(request: Request, suffix: str) -> Images | None:
     splits, proofs, done = [], [], 0
     for names in original.batches:
         parts = []
-        for name in names:
-            path = folders[0] / f"{name}{suffix}"
+        paths = [folders[0] / f"{name}{suffix}" for name in names]
+        there = [path for path in paths if path in request.tree]
+        if not there or (len(there) < len(paths) and not request.subset):
+            missing = [path.name for path in paths if path not in there]
+            what = f"lacks {', '.join(missing)}: {len(there)} of {len(paths)} batches are there"
+            raise request.error(what, folders[0])
+        for path in there:
             pixels, labels, proof = _read_batch(request, path)
             parts.append((pixels, labels))
             proofs.append(proof)
@@ -166,8 +171,6 @@ def _read_batches(request: Request, suffix: str) -> Images | None:
 
 def _read_batch(request: Request, path: PurePosixPath) -> tuple[np.ndarray, np.ndarray, bool]:
     original = request.original
-    if path not in request.tree:
-        raise request.error(f"{path.name} is missing", path.parent)
     content = request.content(path)
     try:
         if path.suffix:
