@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from resnet_study import __version__, runtime
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
 
 
-def describe(command: str, data_source: str) -> dict[str, Any]:
+def describe(
+    command: str, data_source: str, data_digest: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Content of ``environment.json``.
 
     Args:
         command: the command line that the user gave.
         data_source: label of the data, such as "CIFAR-10 (JPEG)".
+        data_digest: what identifies their pixels and labels, for each split.
     """
     import jax
 
@@ -38,6 +42,7 @@ def describe(command: str, data_source: str) -> dict[str, Any]:
         "settings": runtime.settings(),
         "git": git_revision(),
         "data": data_source,
+        "data_digest": dict(data_digest or {}),
         "command": command,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

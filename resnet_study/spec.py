@@ -47,6 +47,7 @@ DATASETS: dict[str, DatasetShape] = {
     "digits": DatasetShape(1437, 360, 8, 8, 1, 10),
     "cifar10": DatasetShape(50_000, 10_000, 32, 32, 3, 10),
     "synthetic": DatasetShape(512, 128, 8, 8, 3, 10),
+    "cifar100": DatasetShape(50_000, 10_000, 32, 32, 3, 100),
 }
 
 
@@ -54,18 +55,21 @@ DATASETS: dict[str, DatasetShape] = {
 class DataSpec:
     """What is trained on, and how it is split and augmented."""
 
-    name: Literal["digits", "cifar10", "synthetic"] = "digits"
-    """digits: 1,797 real 8x8 images bundled with scikit-learn; cifar10: see
-    `resnet-study data --help`; synthetic: deterministic images for tests."""
+    name: Literal["digits", "cifar10", "synthetic", "cifar100"] = "digits"
+    """digits: 1,797 real 8x8 images bundled with scikit-learn; cifar10, cifar100 (its 100 fine
+    classes): see `resnet-study data --help`; synthetic: deterministic images for tests."""
     validation: float = 0.1
     """Fraction of the training images held out (0.1 is the paper's 45k/5k; 0 keeps all)."""
     batch_size: int = 128
     """Images per iteration."""
     augmentation: Literal["auto", "none", "crop", "crop-flip"] = "auto"
     """Random crop of the zero-padded image, with or without horizontal flip; auto:
-    crop-flip for cifar10, none elsewhere."""
+    crop-flip for cifar10 and cifar100, none elsewhere."""
     crop_padding: int = 4
     """Pixels of zero padding on each side before the random crop."""
+    subset: bool = False
+    """Accept fewer images than cifar10 or cifar100 have; durations then need iterations or
+    percent, for the length of an epoch is not known before the images are."""
 
 
 @dataclass(frozen=True)
@@ -219,9 +223,17 @@ def to_iterations(duration: Duration, data: DataSpec, total: int | None, where: 
         where: dotted name of the field, for messages.
 
     Raises:
-        UserError: if the text is none of these forms, negative, or percent of nothing.
+        UserError: if the text is none of these forms, negative, percent of nothing, or epochs
+            of a subset, whose size the spec does not say.
     """
     text = str(duration).strip()
+    require(
+        not (data.subset and text.endswith("ep")),
+        where,
+        duration,
+        "an epoch of a subset (data.subset=true) has no known length; give iterations (400)"
+        + (" or percent of the run (50%)" if total is not None else ""),
+    )
     number, scale, whole = text, 1.0, True
     if text.endswith("ep"):
         number, scale, whole = text[:-2], split_sizes(data)[0] / data.batch_size, False
@@ -357,10 +369,17 @@ def _resolve_data(data: DataSpec) -> DataSpec:
         data.validation,
         "the held-out fraction lies between 0 and 0.5",
     )
+    require(
+        not data.subset or data.name in ("cifar10", "cifar100"),
+        "data.subset",
+        data.subset,
+        f"{data.name} is always whole; only cifar10 and cifar100 can have fewer images",
+    )
     require(data.crop_padding >= 0, "data.crop_padding", data.crop_padding, "at least 0 pixels")
     check_batch(data, split_sizes(data)[0])
     if data.augmentation == "auto":
-        data = replace(data, augmentation="crop-flip" if data.name == "cifar10" else "none")
+        crops = data.name in ("cifar10", "cifar100")
+        data = replace(data, augmentation="crop-flip" if crops else "none")
     return data
 
 

@@ -3,11 +3,9 @@
 import gzip
 import hashlib
 import http.server
-import io
 import os
 import pickle
 import resource
-import struct
 import tarfile
 import threading
 import warnings
@@ -17,21 +15,40 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cifar_files import (
+    BATCHES,
+    BINARY,
+    CLASSES,
+    PYTHON,
+    binary_files,
+    encode,
+    expect_batches,
+    flat_image,
+    image_files,
+    original_of_batches,
+    original_of_images,
+    python2_pickle,
+    python3_pickle,
+    python_files,
+    small_batches,
+    write_folder,
+    write_tar,
+)
 from PIL import Image
 
 from resnet_study import runtime
-from resnet_study.data import Split, cifar10, cifar10_formats, load_dataset, tarball
+from resnet_study.data import archives, cifar10, load_dataset, pickles
+from resnet_study.data.cache import Content
 from resnet_study.data.cifar10 import cache_folder, find_cifar10, load_cifar10
-from resnet_study.data.cifar10_formats import BINARY, CLASSES, PYTHON, OfficialForm
 from resnet_study.data.download import ARCHIVE, MD5, download_cifar10
+from resnet_study.data.originals import CIFAR10, ORIGINALS, Original
 from resnet_study.errors import UserError
-from resnet_study.spec import DataSpec
+from resnet_study.spec import DATASETS, DataSpec
 
-BATCH = 20
-BATCHES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
-JPEG_ARCHIVE = Path(__file__).parents[1].parent / "shared" / "data" / "cifar10-images.tar.gz"
-
-Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+JPEG_ARCHIVE, PNG_ARCHIVE = SHARED / "cifar10-images.tar.gz", SHARED / "cifar10-png.tar.gz"
+SMALL = original_of_images()
+SMALL_BATCHES = original_of_batches(small_batches())
 
 
 @pytest.fixture(autouse=True)
@@ -43,138 +60,10 @@ def _nothing_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path / "here")
 
 
-# --- small copies of the official forms, written byte by byte ---------------------------
-
-
-def small_batches() -> Arrays:
-    """Pixels (20, 3072) and labels (20,) of each batch, every class twice."""
-    random = np.random.default_rng(0)
-    return {
-        name: (
-            random.integers(0, 256, (BATCH, 3072), np.uint8),
-            random.permutation(np.arange(BATCH) % 10),
-        )
-        for name in BATCHES
-    }
-
-
-def python2_pickle(pixels: np.ndarray, labels: np.ndarray) -> bytes:
-    """What Python 2 with its numpy wrote for a batch: protocol 2, byte strings throughout."""
-
-    def text(value: bytes) -> bytes:
-        return b"U" + bytes([len(value)]) + value  # SHORT_BINSTRING
-
-    def integer(value: int) -> bytes:
-        return b"J" + struct.pack("<i", value)
-
-    none, false, mark = b"N", b"\x89", b"("
-    data_type = (
-        b"cnumpy\ndtype\n"
-        + (mark + text(b"u1") + integer(0) + integer(1) + b"tR")
-        + (mark + integer(3) + text(b"|") + none * 3 + integer(-1) * 2 + integer(0) + b"tb")
-    )
-    empty = (
-        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
-        + (mark + integer(0) + b"t" + text(b"b"))
-        + b"\x87R"  # TUPLE3, REDUCE
-    )
-    content = pixels.tobytes()
-    buffer = b"T" + struct.pack("<i", len(content)) + content  # BINSTRING
-    shape = mark + integer(pixels.shape[0]) + integer(pixels.shape[1]) + b"t"
-    array = empty + mark + integer(1) + shape + data_type + false + buffer + b"tb"
-    entries = (
-        (text(b"batch_label") + text(b"training batch"))
-        + (text(b"labels") + b"]" + mark + b"".join(map(integer, labels)) + b"e")
-        + (text(b"data") + array)
-    )
-    return b"\x80\x02}" + mark + entries + b"u."
-
-
-def python3_pickle(pixels: np.ndarray, labels: np.ndarray) -> bytes:
-    """The same dictionary as Python 3 writes it for Python 2."""
-    return pickle.dumps({b"labels": labels.tolist(), b"data": pixels}, protocol=2)
-
-
-def binary_batch(pixels: np.ndarray, labels: np.ndarray) -> bytes:
-    return b"".join(bytes([c]) + p.tobytes() for c, p in zip(labels, pixels, strict=True))
-
-
-def python_files(batches: Arrays) -> dict[str, bytes]:
-    return {f"{PYTHON.folder}/{name}": python2_pickle(*b) for name, b in batches.items()}
-
-
-def binary_files(batches: Arrays) -> dict[str, bytes]:
-    return {f"{BINARY.folder}/{name}.bin": binary_batch(*b) for name, b in batches.items()}
-
-
-def image_files(suffix: str = ".png", per_class: int = 2) -> dict[str, bytes]:
-    """``train/<class>/<name>`` and ``test/<class>/<name>``, no two images alike."""
-    files = {}
-    for s, split in enumerate(("train", "test")):
-        for c, label in enumerate(CLASSES):
-            for i in range(per_class):
-                stream = io.BytesIO()
-                Image.fromarray(flat_image(s, c, i)).save(
-                    stream, format="JPEG" if "j" in suffix else "PNG"
-                )
-                files[f"{split}/{label}/{i:04}{suffix}"] = stream.getvalue()
-    return files
-
-
-def flat_image(split: int, label: int, number: int) -> np.ndarray:
-    image = np.zeros((32, 32, 3), np.uint8)
-    image[:] = (split * 200, label * 20, number * 40)
-    return image
-
-
-def write_tar(path: Path, files: dict[str, bytes], *extra: tarfile.TarInfo) -> Path:
-    mode = "w:gz" if path.suffix == ".gz" else "w"
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
-        for member in extra:
-            tar.addfile(member)
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def write_folder(path: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
-    return path
-
-
-def official_of(*archives: Path) -> tuple[OfficialForm, ...]:
-    """The official forms with batches of 20 images and the checksums of the given archives."""
-    sums = {p.name: hashlib.md5(p.read_bytes()).hexdigest() for p in archives}
-    return tuple(
-        replace(form, md5=sums.get(form.archive, form.md5), batch_examples=BATCH)
-        for form in (PYTHON, BINARY)
-    )
-
-
-def expect_batches(train: Split, test: Split, batches: Arrays) -> None:
-    """Pixel by pixel: byte 1024 c + 32 y + x of an image is channel c at row y, column x."""
-    for split, names in ((train, BATCHES[:5]), (test, BATCHES[5:])):
-        pixels = np.concatenate([batches[name][0] for name in names])
-        labels = np.concatenate([batches[name][1] for name in names])
-        assert split.images.dtype == np.uint8
-        assert split.images.flags.c_contiguous
-        assert split.labels.dtype == np.int32
-        np.testing.assert_array_equal(split.labels, labels)
-        assert split.images.shape == (len(labels), 32, 32, 3)
-        for y, x, c in [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1), (31, 30, 2), (7, 19, 1)]:
-            np.testing.assert_array_equal(
-                split.images[:, y, x, c], pixels[:, 1024 * c + 32 * y + x]
-            )
-
-
-def refusal(path: Path, *official: OfficialForm) -> str:
+def refusal(path: Path, original: Original = SMALL) -> str:
     """The line with which a path is refused; it must be one and name the ways out."""
     with pytest.raises(UserError) as error:
-        load_cifar10(path, official=official or None)
+        load_cifar10(path, original=original)
     message = str(error.value)
     assert "\n" not in message
     for way in ("--cifar10", "RESNET_STUDY_CIFAR10", "resnet-study data cifar10"):
@@ -185,22 +74,27 @@ def refusal(path: Path, *official: OfficialForm) -> str:
 # --- the official forms -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", [PYTHON, BINARY])
+def official_files(folder: str) -> dict[str, bytes]:
+    return (python_files if folder == PYTHON else binary_files)(small_batches())
+
+
+def archive_of(folder: str) -> str:
+    return CIFAR10.archives[CIFAR10.folders.index(folder)]
+
+
+@pytest.mark.parametrize("folder", [PYTHON, BINARY])
 @pytest.mark.parametrize("how", ["packed", "folder", "parent", "parent of packed"])
-def test_official_forms_give_the_same_arrays(tmp_path: Path, form: OfficialForm, how: str) -> None:
-    batches = small_batches()
-    files = python_files(batches) if form is PYTHON else binary_files(batches)
-    files[f"{form.folder}/readme.html"] = b"not a batch"
+def test_official_forms_give_the_same_arrays(tmp_path: Path, folder: str, how: str) -> None:
+    files = {**official_files(folder), f"{folder}/readme.html": b"not a batch"}
     if "packed" in how:
-        archive = write_tar(tmp_path / form.archive, files)
-        path, official = tmp_path if "parent" in how else archive, official_of(archive)
+        archive = write_tar(tmp_path / archive_of(folder), files)
+        path = tmp_path if "parent" in how else archive
     else:
         write_folder(tmp_path, files)
-        path, official = tmp_path if how == "parent" else tmp_path / form.folder, official_of()
-    train, test, source = load_cifar10(path, official=official)
-    expect_batches(train, test, batches)
-    kind = "Python" if form is PYTHON else "binary"
-    assert source == f"CIFAR-10 (official {kind} archive)"
+        path = tmp_path if how == "parent" else tmp_path / folder
+    train, test, source, digests = load_cifar10(path, original=SMALL_BATCHES)
+    expect_batches(train, test, small_batches())
+    assert (source, digests) == ("CIFAR-10", SMALL_BATCHES.digests)
 
 
 def test_pickles_of_python_2_and_3_are_read_without_a_warning() -> None:
@@ -208,59 +102,83 @@ def test_pickles_of_python_2_and_3_are_read_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for content in (python2_pickle(pixels, labels), python3_pickle(pixels, labels)):
-            found = cifar10_formats.decode_python_batch(content)
+            found = pickles.decode_python_batch(content, "labels")
             np.testing.assert_array_equal(found[0], pixels)
             np.testing.assert_array_equal(found[1], labels)
 
 
-def test_the_published_checksums_hold_by_default(tmp_path: Path) -> None:
-    assert [form.md5 for form in cifar10_formats.OFFICIAL] == [
+def test_the_published_values_hold_by_default(tmp_path: Path) -> None:
+    assert CIFAR10.archive_md5 == (
         "c58f30108f718f92721af3b95e74349a",
         "c32a1d4ab5d03f1284b67883e8d87530",
-    ]
-    assert [form.batch_examples for form in cifar10_formats.OFFICIAL] == [10_000] * 2
+    )
+    for name, original in ORIGINALS.items():
+        shape = DATASETS[name]
+        assert original.sizes == (shape.train_examples, shape.test_examples) == (50_000, 10_000)
+        assert len(set(original.classes)) == shape.classes
+        assert list(original.classes) == sorted(original.classes)
     archive = write_tar(tmp_path / "renamed.tar.gz", python_files(small_batches()))
+    assert "train/airplane has 10 of 5,000 images" in refusal(archive, CIFAR10)
+
+
+@pytest.mark.parametrize("folder", [PYTHON, BINARY])
+def test_changed_official_archive(tmp_path: Path, folder: str) -> None:
+    """Whole batches of other pixels: in an archive that says it is the official one, damage."""
+    archive = write_tar(tmp_path / archive_of(folder), official_files(folder))
+    other = replace(SMALL_BATCHES, digests=("0" * 64, "0" * 64))
     found = hashlib.md5(archive.read_bytes()).hexdigest()
-    message = refusal(archive)
-    assert found in message
-    assert PYTHON.md5 in message
+    message = refusal(archive, other)
+    assert "does not hold the pixels and labels of CIFAR-10" in message
+    assert f"MD5 {found} instead of {CIFAR10.archive_md5[folder == BINARY]}" in message
+    # A published checksum is believed as well.
+    known = replace(other, archive_md5=(found, found))
+    assert load_cifar10(archive, original=known).source == "CIFAR-10"
 
 
-@pytest.mark.parametrize("form", [PYTHON, BINARY])
-def test_truncated_official_archive(tmp_path: Path, form: OfficialForm) -> None:
-    archive = write_tar(tmp_path / form.archive, python_files(small_batches()))
+@pytest.mark.parametrize("folder", [PYTHON, BINARY])
+def test_truncated_official_archive(tmp_path: Path, folder: str) -> None:
+    archive = write_tar(tmp_path / archive_of(folder), official_files(folder))
     archive.write_bytes(archive.read_bytes()[:10])
-    assert f"instead of {form.md5}" in refusal(archive)
+    message = refusal(archive, SMALL_BATCHES)
+    assert f"instead of {CIFAR10.archive_md5[folder == BINARY]}" in message
 
 
 def test_small_batches_are_refused_by_default(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, python_files(small_batches()))
-    assert "holds 20 images and 20 labels" in refusal(folder)
+    assert "100 of 50,000 training images, 20 of 10,000 test images" in refusal(folder, CIFAR10)
 
 
 def test_missing_batch(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path, python_files(small_batches())) / PYTHON.folder
+    folder = write_folder(tmp_path, python_files(small_batches())) / PYTHON
     (folder / "data_batch_3").unlink()
-    assert "data_batch_3 is missing" in refusal(folder, *official_of())
+    message = refusal(folder, SMALL_BATCHES)
+    assert f"{PYTHON}: lacks data_batch_3: 4 of 5 batches are there" in message
+    found = load_cifar10(folder, original=SMALL_BATCHES, subset=True)
+    assert found.source == "CIFAR-10 (incomplete: 80 of 100 training images)"
+    (folder / "test_batch").unlink()
+    with pytest.raises(UserError, match="lacks test_batch: 0 of 1 batches"):
+        load_cifar10(folder, original=SMALL_BATCHES, subset=True)
 
 
-@pytest.mark.parametrize("form", [PYTHON, BINARY])
-def test_cut_batch(tmp_path: Path, form: OfficialForm) -> None:
-    files = python_files if form is PYTHON else binary_files
-    folder = write_folder(tmp_path, files(small_batches())) / form.folder
-    batch = folder / f"data_batch_2{form.suffix}"
+@pytest.mark.parametrize("name", [PYTHON, BINARY])
+def test_cut_batch(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path, official_files(name)) / name
+    batch = folder / ("data_batch_2" if name == PYTHON else "data_batch_2.bin")
     batch.write_bytes(batch.read_bytes()[:-7])
-    assert f"{batch.name}: is no batch of CIFAR-10" in refusal(folder, *official_of())
+    assert f"{batch.name}: is no batch of CIFAR-10" in refusal(folder, SMALL_BATCHES)
 
 
-@pytest.mark.parametrize(("label", "what"), [(10, "labels outside 0..9"), (3, "not equally many")])
+@pytest.mark.parametrize(
+    ("label", "what"),
+    [(10, "labels outside 0..9"), (3, "train/cat has 12 of 10 images, train/horse has 8 of 10")],
+)
 def test_wrong_labels(tmp_path: Path, label: int, what: str) -> None:
     batches = small_batches()
     labels = batches["data_batch_4"][1]
     labels[labels == 7] = label
-    for form, files in ((PYTHON, python_files), (BINARY, binary_files)):
-        folder = write_folder(tmp_path, files(batches)) / form.folder
-        assert what in refusal(folder, *official_of())
+    for name, files in ((PYTHON, python_files), (BINARY, binary_files)):
+        folder = write_folder(tmp_path, files(batches)) / name
+        assert what in refusal(folder, SMALL_BATCHES)
 
 
 class Exploit:
@@ -285,9 +203,9 @@ class Exploit:
 def test_malicious_pickle_runs_nothing(tmp_path: Path, exploit: Exploit) -> None:
     pixels, labels = small_batches()["test_batch"]
     content = pickle.dumps({b"labels": labels.tolist(), b"data": pixels, b"x": exploit}, protocol=2)
-    files = {**python_files(small_batches()), f"{PYTHON.folder}/data_batch_1": content}
-    folder = write_folder(tmp_path, files) / PYTHON.folder
-    assert "refused: it asks for" in refusal(folder, *official_of())
+    files = {**python_files(small_batches()), f"{PYTHON}/data_batch_1": content}
+    folder = write_folder(tmp_path, files) / PYTHON
+    assert "refused: it asks for" in refusal(folder, SMALL_BATCHES)
     assert not Path("pwned").exists()
 
 
@@ -305,9 +223,9 @@ def test_malicious_pickle_runs_nothing(tmp_path: Path, exploit: Exploit) -> None
 )
 def test_foreign_pickle(tmp_path: Path, content: object) -> None:
     files = python_files(small_batches())
-    files[f"{PYTHON.folder}/test_batch"] = pickle.dumps(content, protocol=2)
-    folder = write_folder(tmp_path, files) / PYTHON.folder
-    assert "test_batch: " in refusal(folder, *official_of())
+    files[f"{PYTHON}/test_batch"] = pickle.dumps(content, protocol=2)
+    folder = write_folder(tmp_path, files) / PYTHON
+    assert "test_batch: " in refusal(folder, SMALL_BATCHES)
 
 
 # --- images per class -------------------------------------------------------------------
@@ -325,8 +243,10 @@ def test_images_per_class(tmp_path: Path, packed: str, suffix: str, kind: str) -
         path = write_tar(tmp_path / f"images{packed}", nested)
     else:
         path = write_folder(tmp_path / "images", files)
-    train, test, source = load_cifar10(path)
-    assert source == f"CIFAR-10 ({kind})"
+    train, test, source, digests = load_cifar10(path, original=SMALL)
+    # What is the original pixel by pixel needs no more words, JPEG cannot be.
+    assert source == ("CIFAR-10" if kind == "PNG" else "CIFAR-10 (JPEG)")
+    assert (digests == SMALL.digests) == (kind == "PNG")
     for s, split in enumerate((train, test)):
         np.testing.assert_array_equal(split.labels, np.repeat(np.arange(10), 2))
         expected = np.stack([flat_image(s, c, i) for c in range(10) for i in range(2)])
@@ -341,7 +261,8 @@ def test_grey_and_palette_images_become_rgb(tmp_path: Path) -> None:
     Image.fromarray(flat_image(1, 2, 3)).convert("P", palette=Image.Palette.ADAPTIVE).save(
         folder / "train/cat/0001.png"
     )
-    train, _, _ = load_cifar10(folder)
+    train, _, source, _ = load_cifar10(folder, original=SMALL)
+    assert source == "CIFAR-10 (PNG, not the original pixels or labels)"
     cats = train.images[train.labels == CLASSES.index("cat")]
     assert (cats[0] == 77).all()
     np.testing.assert_array_equal(cats[1], flat_image(1, 2, 3))
@@ -358,11 +279,9 @@ def test_classes_must_be_those_of_cifar10(tmp_path: Path) -> None:
 
 def test_sizes_must_be_32(tmp_path: Path) -> None:
     files = image_files()
-    stream = io.BytesIO()
-    Image.new("RGB", (64, 32)).save(stream, format="PNG")
-    files["train/dog/0001.png"] = stream.getvalue()
+    files["train/dog/0001.png"] = encode(Image.new("RGB", (64, 32)))
     message = refusal(write_tar(tmp_path / "a.tar", files))
-    assert "a.tar/train/dog/0001.png: is no image of CIFAR-10 (64x32 pixels" in message
+    assert "a.tar/train/dog/0001.png: is no image of 32x32 pixels in 8-bit colour (64x32" in message
 
 
 @pytest.mark.parametrize("damage", [b"", b"GIF89a", b"text"])
@@ -393,14 +312,13 @@ def test_links_and_names_that_lead_outside_are_passed_over(tmp_path: Path) -> No
     outside = {"../train/cat/9.png": b"x", "/train/cat/9.png": b"x", "a/../train/cat/9.png": b"x"}
     archive = write_tar(tmp_path / "a.tar.gz", {**image_files(), **outside}, *extra)
     before = sorted(tmp_path.rglob("*"))
-    train, _, _ = load_cifar10(archive)
-    assert len(train) == 20
+    assert load_cifar10(archive, original=SMALL).source == "CIFAR-10"
     assert set(tmp_path.rglob("*")) - set(before) == {cache_folder(), *cache_folder().iterdir()}
 
 
 def test_decompression_bombs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tarball, "MEMBER_BYTES", 1 << 20)
-    monkeypatch.setattr(tarball, "ARCHIVE_BYTES", 3 << 20)
+    monkeypatch.setattr(archives, "MEMBER_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "ARCHIVE_BYTES", 3 << 20)
     large = write_tar(tmp_path / "large.tar.gz", {"train/cat/0.png": bytes((1 << 20) + 1)})
     assert "'train/cat/0.png' is larger than 1 MiB" in refusal(large)
     many = {f"train/cat/{i}.png": bytes(1 << 20) for i in range(3)}
@@ -413,7 +331,7 @@ def test_decompression_bombs_are_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     zeros = gzip.compress(bytes(10240) + bytes(8 << 20))
     (tmp_path / "zeros.tar.gz").write_bytes(zeros)
     assert "more than 3 MiB" in refusal(tmp_path / "zeros.tar.gz")
-    monkeypatch.setattr(tarball, "MEMBERS", 5)
+    monkeypatch.setattr(archives, "MEMBERS", 5)
     assert "more than 5 files" in refusal(write_tar(tmp_path / "files.tar", image_files()))
 
 
@@ -423,7 +341,8 @@ def test_cut_archive_of_images(tmp_path: Path, packed: str, part: float) -> None
     archive = write_tar(tmp_path / f"a{packed}", image_files(per_class=3))
     content = archive.read_bytes().rstrip(b"\0")
     archive.write_bytes(content[: int(len(content) * part)])
-    assert "is no whole tar archive" in refusal(archive)
+    expected = "is no whole tar archive" if part else "is an empty file"
+    assert expected in refusal(archive, original_of_images(3))
 
 
 def test_archive_cut_between_two_files(tmp_path: Path) -> None:
@@ -455,12 +374,12 @@ def test_flipped_bit_in_a_gzipped_archive(tmp_path: Path) -> None:
 
 def test_file_that_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello " * 1000)
-    assert "text: is no whole tar archive" in refusal(tmp_path / "text")
+    assert "text: is a text file" in refusal(tmp_path / "text")
     (tmp_path / "empty").touch()
-    assert "empty: is no whole tar archive" in refusal(tmp_path / "empty")
+    assert "empty: is an empty file" in refusal(tmp_path / "empty")
     with tarfile.open(tmp_path / "none.tar", "w"):
         pass
-    assert "holds neither official batches nor" in refusal(tmp_path / "none.tar")
+    assert "none.tar: holds no files" in refusal(tmp_path / "none.tar")
 
 
 # --- where it is looked for -------------------------------------------------------------
@@ -485,7 +404,16 @@ def test_order_of_the_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_usual_names_in_the_data_folder(name: str) -> None:
     path = Path("data", name)
     path.parent.mkdir()
-    path.touch() if ".tar" in name else path.mkdir()
+    path.touch() if path.suffix in (
+        ".gz",
+        ".tar",
+        ".tgz",
+        ".xz",
+        ".txz",
+        ".bz2",
+        ".tbz2",
+        ".zip",
+    ) else path.mkdir()
     assert find_cifar10() == path
 
 
@@ -493,7 +421,7 @@ def test_nothing_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"cifar10: not found in data or .*cache; give CIFAR-10"):
         load_dataset(DataSpec(name="cifar10"), seed=0)
     assert "missing: no such file or folder" in refusal(tmp_path / "missing")
-    assert "the folder holds none of" in refusal(tmp_path / "here")
+    assert "here: holds no files" in refusal(tmp_path / "here")
     monkeypatch.setenv(cifar10.PATH_VARIABLE, "/missing")
     with pytest.raises(UserError, match="RESNET_STUDY_CIFAR10=/missing: no such file"):
         find_cifar10()
@@ -517,18 +445,18 @@ def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Grows by one path at every decoding."""
     calls: list[Path] = []
-    read = cifar10.read_cifar10
+    read = cifar10._read
 
-    def counted(path: Path, *arguments: object) -> cifar10_formats.Content:
+    def counted(path: Path, *arguments: object) -> Content:
         calls.append(path)
         return read(path, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cifar10, "read_cifar10", counted)
+    monkeypatch.setattr(cifar10, "_read", counted)
     return calls
 
 
-def same(first: cifar10_formats.Content, second: cifar10_formats.Content) -> bool:
-    return first[2] == second[2] and all(
+def same(first: Content, second: Content) -> bool:
+    return first[2:] == second[2:] and all(
         np.array_equal(a.images, b.images) and np.array_equal(a.labels, b.labels)
         for a, b in zip(first[:2], second[:2], strict=True)
     )
@@ -538,9 +466,9 @@ def test_second_start_reads_the_cache(
     tmp_path: Path, decodings: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = write_tar(tmp_path / "a.tar", image_files())
-    first = load_cifar10(archive)
+    first = load_cifar10(archive, original=SMALL)
     monkeypatch.chdir(tmp_path)
-    assert same(load_cifar10(Path("a.tar")), first)  # the same file by another name
+    assert same(load_cifar10(Path("a.tar"), original=SMALL), first)  # the same file by another name
     assert len(decodings) == 1
     assert [f.suffix for f in cache_folder().iterdir()] == [".npz"]
 
@@ -550,21 +478,21 @@ def test_changed_source_is_decoded_again(tmp_path: Path, decodings: list[Path]) 
     archive = write_tar(tmp_path / "a.tar", image_files())
     for path, changed in ((folder, folder / "train/cat/0001.png"), (archive, archive)):
         decodings.clear()
-        load_cifar10(path)
+        load_cifar10(path, original=SMALL)
         os.utime(changed, (1, 1))
-        load_cifar10(path)
-        load_cifar10(path)
+        load_cifar10(path, original=SMALL)
+        load_cifar10(path, original=SMALL)
         assert decodings == [path, path]
     files = sorted(cache_folder().iterdir())
     assert len(files) == 2  # one for each source, not for each change
     (folder / "train/cat/0002.png").write_bytes((folder / "train/cat/0001.png").read_bytes())
-    assert len(load_cifar10(folder)[0]) == 21
+    assert "train/cat has 3 of 2 images" in refusal(folder)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "empty"])
 def test_damaged_cache_is_replaced(tmp_path: Path, decodings: list[Path], damage: str) -> None:
     archive = write_tar(tmp_path / "a.tar", image_files())
-    first = load_cifar10(archive)
+    first = load_cifar10(archive, original=SMALL)
     (file,) = cache_folder().iterdir()
     whole = file.read_bytes()
     content = bytearray(whole)
@@ -572,48 +500,51 @@ def test_damaged_cache_is_replaced(tmp_path: Path, decodings: list[Path], damage
     file.write_bytes(
         {"cut": whole[:-99], "flipped": bytes(content), "foreign": b"text", "empty": b""}[damage]
     )
-    assert same(load_cifar10(archive), first)
+    assert same(load_cifar10(archive, original=SMALL), first)
     assert len(decodings) == 2
-    assert same(load_cifar10(archive), first)
+    assert same(load_cifar10(archive, original=SMALL), first)
     assert len(decodings) == 2
 
 
 def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = write_tar(tmp_path / "a.tar", image_files())
     (tmp_path / "file").touch()
-    train, _, _ = load_cifar10(archive, cache=tmp_path / "file" / "below")
-    assert len(train) == 20
+    content = load_cifar10(archive, cache=tmp_path / "file" / "below", original=SMALL)
+    assert len(content.train) == 20
 
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", no_space)
-    load_cifar10(archive)
+    load_cifar10(archive, original=SMALL)
     assert list(cache_folder().iterdir()) == []
 
 
 def test_progress(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, binary_files(small_batches()))
     calls: list[tuple[int, int]] = []
-    load_cifar10(folder, progress=lambda *c: calls.append(c), official=official_of())
+    load_cifar10(folder, progress=lambda *c: calls.append(c), original=SMALL_BATCHES)
     assert calls == [(20 * i, 120) for i in range(1, 7)]
     calls.clear()
-    load_cifar10(folder, progress=lambda *c: calls.append(c), official=official_of())
+    load_cifar10(folder, progress=lambda *c: calls.append(c), original=SMALL_BATCHES)
     assert calls == []
 
 
 def test_load_dataset_takes_the_number_of_images_that_there_are(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "a.tar", image_files(per_class=4))
-    data = load_dataset(DataSpec(name="cifar10", batch_size=36), 0, archive)
+    data = load_dataset(DataSpec(name="cifar10", batch_size=36, subset=True), 0, archive)
     assert (len(data.train), len(data.val), len(data.test)) == (36, 4, 40)
-    assert (data.source, data.classes, data.mean.shape) == ("CIFAR-10 (PNG)", 10, (32, 32, 3))
+    missing = "40 of 50,000 training images, 40 of 10,000 test images"
+    assert data.source == f"CIFAR-10 (incomplete: {missing})"
+    assert (data.classes, data.mean.shape) == (10, (32, 32, 3))
+    assert tuple(data.digest.values()) == original_of_images(4).digests
     with pytest.raises(UserError, match="cifar10 has 36 training images"):
-        load_dataset(DataSpec(name="cifar10"), 0, archive)
+        load_dataset(DataSpec(name="cifar10", subset=True), 0, archive)
 
 
 @pytest.mark.skipif(not JPEG_ARCHIVE.exists(), reason="the archive of JPEG images is not there")
 def test_all_images_as_jpeg(tmp_path: Path) -> None:
-    train, test, source = load_cifar10(JPEG_ARCHIVE)
+    train, test, source, digests = load_cifar10(JPEG_ARCHIVE)
     assert source == "CIFAR-10 (JPEG)"
     np.testing.assert_array_equal(train.labels, np.repeat(np.arange(10), 5000))
     np.testing.assert_array_equal(test.labels, np.repeat(np.arange(10), 1000))
@@ -621,7 +552,29 @@ def test_all_images_as_jpeg(tmp_path: Path) -> None:
     # Channel means of the original training images, to two digits, are widely published.
     channels = train.images.mean(axis=(0, 1, 2)) / 255
     np.testing.assert_allclose(channels, [0.4914, 0.4822, 0.4465], atol=0.002)
-    assert same(load_cifar10(JPEG_ARCHIVE), (train, test, source))
+    assert same(load_cifar10(JPEG_ARCHIVE), Content(train, test, source, digests))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PNG_ARCHIVE.exists(), reason="the archive of PNG images is not there")
+def test_all_images_as_png(tmp_path: Path) -> None:
+    train, test, source, digests = load_cifar10(PNG_ARCHIVE)
+    assert source == "CIFAR-10"
+    assert digests == CIFAR10.digests
+    assert (len(train), len(test)) == (50_000, 10_000)
+    # In other containers, and the training images in another order, they are the same.
+    order = np.random.default_rng(0).permutation(50_000)
+    parts = [*np.split(train.images[order], 5), test.images]
+    labels = [*np.split(train.labels[order], 5), test.labels]
+    pixels = [part.transpose(0, 3, 1, 2).reshape(-1, 3072) for part in parts]
+    batches = {n: (p, c) for n, p, c in zip(BATCHES, pixels, labels, strict=True)}
+    archive = write_tar(tmp_path / "cifar-10-python.tar", python_files(batches))
+    assert load_cifar10(archive).source == "CIFAR-10"
+    # Two test images exchange their labels.
+    batches["test_batch"][1][[0, -1]] = [9, 0]
+    found = load_cifar10(write_folder(tmp_path, binary_files(batches)) / BINARY)
+    assert found.source == "CIFAR-10 (binary batches, not the original pixels or labels)"
+    assert found.digests[0] == digests[0]
 
 
 # --- the download -----------------------------------------------------------------------

@@ -134,6 +134,7 @@ OTHER = {
     "data.batch_size": 64,
     "data.augmentation": "crop-flip",
     "data.crop_padding": 2,
+    "data.subset": True,
     "optimizer.learning_rate": 0.05,
     "optimizer.momentum": 0.8,
     "optimizer.weight_decay": 0.0,
@@ -159,13 +160,16 @@ COMPATIBLE = {
     "model.subsampling": "stride",
     "model.normalization": "batch",
     "schedule.warmup_error": 0.0,
+    "data.name": "cifar10",
 }
 """With these, the values of `OTHER` describe one network."""
 
 
 def test_every_field_changes_the_run_id() -> None:
     assert set(OTHER) == set(RunSpec().flat())
-    ids = [from_flat(BASE).run_id, *(from_flat({**BASE, k: v}).run_id for k, v in OTHER.items())]
+    bases = {"data.subset": {**BASE, "data.name": "cifar10"}}
+    ids = [from_flat(base).run_id for base in (BASE, *bases.values())]
+    ids += [from_flat({**bases.get(k, BASE), k: v}).run_id for k, v in OTHER.items()]
     assert len(set(ids)) == len(ids)
 
 
@@ -237,6 +241,21 @@ def test_epochs_count_the_images_after_the_split(epochs: float, batch_size: int)
     assert abs(steps * batch_size / 461 - epochs) <= 0.5001 * batch_size / 461
 
 
+def test_epochs_of_a_subset_are_refused() -> None:
+    """Its size is not known before it is read, so an epoch would have a wrong length."""
+    base = {"data.name": "cifar10", "data.subset": True}
+    assert from_flat({**base, "schedule.iterations": 400}).schedule.first_drop == 200
+    for name in ("schedule.iterations", "schedule.second_drop", "probes.evaluate_every"):
+        with pytest.raises(UserError, match=rf"{name}.*an epoch of a subset.*give iterations"):
+            from_flat({**base, "schedule.iterations": 400, name: "1ep"})
+
+
+def test_whether_a_set_may_be_incomplete_leaves_earlier_run_ids_alone() -> None:
+    spec = from_flat({"data.name": "cifar10"})
+    assert "subset" not in canonical_json(spec)
+    assert from_flat({"data.name": "cifar10", "data.subset": True}).run_id != spec.run_id
+
+
 def test_the_paper_recipe_has_its_numbers() -> None:
     spec = from_flat({"data.name": "cifar10"})
     assert split_sizes(spec.data) == (45_000, 5_000)
@@ -279,6 +298,8 @@ BAD = [
     ("data.batch_size", 1294, "1 to 1293"),
     ("data.augmentation", "mixup", "crop-flip"),
     ("data.crop_padding", -1, "at least 0"),
+    ("data.subset", True, "digits is always whole"),
+    ("data.subset", 1, "type bool"),
     ("optimizer.learning_rate", 0, "greater than 0"),
     ("optimizer.learning_rate", -0.1, "greater than 0"),
     ("optimizer.learning_rate", float("nan"), "finite"),

@@ -264,20 +264,25 @@ def compare(
 
 
 def data(
-    name: Annotated[Literal["cifar10", "digits", "synthetic"], Positional] = "cifar10",
+    name: Annotated[Literal["cifar10", "digits", "synthetic", "cifar100"], Positional] = "cifar10",
     cifar10: Path | None = None,
+    subset: bool = False,
 ) -> int:
     """Check a data set; fetch CIFAR-10 if it is nowhere to be found.
 
-    CIFAR-10 is read from (1) the official Python archive or (2) the official binary archive,
-    packed or unpacked, or (3) a folder or tar of images, train/<class>/*.png or *.jpg and
-    test/<class>/*. It is looked for at --cifar10, then at the environment variable
-    RESNET_STUDY_CIFAR10, then in data/, then in the cache. If there is none, the official
-    Python archive is downloaded to the cache (163 MiB), resumed if broken off, and checked.
+    CIFAR-10 and CIFAR-100 are read from (1) the official Python or (2) binary archive, (3) images
+    train/<class>/* and test/<class>/* (png, jpg, webp, bmp), (4) Hugging Face's parquet files or
+    (5) Kaggle's images with labelled test images; each a folder, or a tar (gz, xz, bz2) or zip.
+    All is known by its content (docs/data.md): images that are not all there, or not the
+    original's, are refused or named. They are looked for at --cifar10 (which serves both), then at
+    the environment variable RESNET_STUDY_CIFAR10, then in data/, then in the cache. If there is no
+    CIFAR-10, the official Python archive is downloaded to the cache (163 MiB), resumed if broken
+    off, and checked.
 
     Args:
         name: The data set.
-        cifar10: CIFAR-10 archive or folder.
+        cifar10: Archive or folder with CIFAR-10 or CIFAR-100.
+        subset: Accept fewer images than the data set has, as a run with --data.subset=true does.
     """
     from resnet_study.data import load_dataset
     from resnet_study.data.cifar10 import is_available
@@ -289,14 +294,17 @@ def data(
     if name == "cifar10" and cifar10 is None and not is_available():
         with count_progress("downloading", "B") as progress:
             cifar10 = download_cifar10(cache_folder(), progress=progress)
+    spec = DataSpec(name=name, subset=subset, batch_size=1)
     with count_progress("decoding", "images") as progress:
-        dataset = load_dataset(DataSpec(name=name), seed=0, path=cifar10, progress=progress)
+        dataset = load_dataset(spec, seed=0, path=cifar10, progress=progress)
     height, width, channels = dataset.train.images.shape[1:]
     print(
         f"{dataset.source}: {len(dataset.train)} training, {len(dataset.val)} validation and "
         f"{len(dataset.test)} test images of {height}x{width}x{channels}, "
         f"{dataset.classes} classes"
     )
+    for split, digest in dataset.digest.items():
+        print(f"{split}: {digest}")
     return 0
 
 

@@ -34,16 +34,16 @@ def load_dataset(
     Args:
         spec: the data set, the held-out fraction and the batch size.
         seed: of the run.
-        path: CIFAR-10 in any form that `resnet_study.data.cifar10` reads; by default it is
-            looked for. The other data sets need none.
+        path: CIFAR-10 or CIFAR-100 in any form that `resnet_study.data.cifar10` reads; by
+            default it is looked for. The other data sets need none.
         cache: folder for decoded images; by default that of `runtime.cache_folder`.
         progress: called with images decoded and images in all.
 
     Raises:
-        UserError: if CIFAR-10 is missing or damaged, or if the batch is larger than the
-            training images that are left.
+        UserError: if CIFAR is missing, damaged or incomplete, or if the batch is larger than
+            the training images that are left.
     """
-    train, test, source = _load(spec.name, path, cache, progress)
+    train, test, source, digests = _load(spec, path, cache, progress)
     sizes = split_sizes(spec, len(train))
     check_batch(spec, sizes[0])
     order = stable_permutation(len(train), _SPLIT_ENTROPY, seed)
@@ -57,21 +57,23 @@ def load_dataset(
         mean=pixel_mean(training.images),
         classes=DATASETS[spec.name].classes,
         source=source,
+        digest={"train": digests[0], "test": digests[1]},
     )
 
 
 def _load(
-    name: str, path: Path | None, cache: Path | None, progress: Progress | None
-) -> tuple[Split, Split, str]:
+    spec: DataSpec, path: Path | None, cache: Path | None, progress: Progress | None
+) -> tuple[Split, Split, str, tuple[str, str]]:
     # Each loader is imported when it is asked for: scikit-learn and Pillow take their time.
-    if name == "cifar10":
+    from resnet_study.data.originals import ORIGINALS, digest_of
+
+    if spec.name in ORIGINALS:
         from resnet_study.data.cifar10 import load_cifar10
 
-        return load_cifar10(path, cache, progress)
-    if name == "digits":
-        from resnet_study.data.digits import load_digits
-
-        return load_digits()
-    from resnet_study.data.synthetic import make_synthetic
-
-    return make_synthetic()
+        return load_cifar10(path, cache, progress, ORIGINALS[spec.name], spec.subset)
+    if spec.name == "digits":
+        from resnet_study.data.digits import load_digits as load
+    else:
+        from resnet_study.data.synthetic import make_synthetic as load
+    train, test, source = load()
+    return train, test, source, (digest_of(train), digest_of(test))

@@ -1,58 +1,48 @@
-"""CIFAR-10: found, read once, and kept decoded so that the next start is quick.
+"""CIFAR-10 and CIFAR-100: found, read once, known by their content, and kept decoded.
 
 What is read is, in this order: the path that is given; that of the environment variable
 RESNET_STUDY_CIFAR10; the folder ``data`` where the command runs; the cache folder, where
-``resnet-study data cifar10`` puts its download. Each may be an archive, the folder that
-was in it, or a folder that has one of them under its usual name (`NAMES`).
+``resnet-study data cifar10`` puts its download. Each may be an archive, a folder of any of
+the `layouts`, or a folder that has one of them in it. A path serves both data sets: which one
+it holds is seen by its content.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import uuid
-from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
-import numpy as np
-
-from resnet_study.data.cifar10_formats import (
-    BINARY,
-    PYTHON,
-    Content,
-    OfficialForm,
-    is_unpacked,
-    problem,
-    read_cifar10,
+from resnet_study.data import archives, foreign, trees
+from resnet_study.data.cache import Content, cache_file, fingerprint_of, read_cache, write_cache
+from resnet_study.data.dataset import Progress
+from resnet_study.data.download import md5_of
+from resnet_study.data.layouts import Images, Request, read_layout
+from resnet_study.data.originals import (
+    CIFAR10,
+    DataError,
+    Original,
+    check_counts,
+    counts_of,
+    digest_of,
+    label_of,
 )
-from resnet_study.data.dataset import Progress, Split
+from resnet_study.errors import UserError
 from resnet_study.runtime import cache_folder
 
 PATH_VARIABLE = "RESNET_STUDY_CIFAR10"
 
-NAMES = (
-    PYTHON.archive,
-    BINARY.archive,
-    PYTHON.folder,
-    BINARY.folder,
-    "cifar10-images.tar.gz",
-    "cifar10-images.tar",
-    "cifar10-images",
-)
+NAMES = trees.usual_names(CIFAR10)
 """What is looked for in a folder; the official forms first, for they are the original."""
-
-_CACHE_VERSION = 1
-"""Part of every fingerprint; a change of how images are decoded must raise it."""
 
 
 def load_cifar10(
     path: Path | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
-    official: Sequence[OfficialForm] | None = None,
+    original: Original = CIFAR10,
+    subset: bool = False,
 ) -> Content:
-    """Training and test images of CIFAR-10, from the decoded cache where there is one.
+    """Training and test images, from the decoded cache where there is one.
 
     A cached copy counts only while the source has the same path, size and time of change;
     a damaged one is replaced. Where the cache cannot be written, the data are decoded
@@ -62,115 +52,132 @@ def load_cifar10(
         path: see the module; None looks for the data.
         cache: folder for the decoded images; see `cache_folder`.
         progress: called with images decoded and images in all; not when the cache serves.
-        official: the official forms, other ones only in tests.
+        original: the data set.
+        subset: fewer images than the data set has are welcome.
 
     Returns:
-        Training images, test images and the label of the source.
+        Training images, test images, the label of the source and the digests.
 
     Raises:
-        UserError: if there are no data, or none that can be trusted; one line that names
-            the file and the ways to provide them.
+        UserError: if there are no data, or none that can be trusted, or too few; one line
+            that names the file and the ways to provide them.
     """
-    source = find_cifar10(path, cache)
+    source = find_cifar10(path, cache, original)
     try:
-        fingerprint = _fingerprint(source)
+        foreign.check_folder(source)
+        fingerprint = fingerprint_of(source, original)
+        file = cache_file(cache_folder(cache), source, original)
+        content = read_cache(file, fingerprint)
+        if content is None:
+            content = _read(source, original, subset, progress)
+            write_cache(file, fingerprint, content)
+        else:
+            counts = [counts_of(original, split.labels) for split in content[:2]]
+            check_counts(source, original, counts, subset)
+        return content
+    except DataError as error:
+        raise _with_help(str(error), original) from None
+    except archives.ArchiveError as error:
+        named = source.name in original.archives
+        note = _checksum_note(source, original) if named else ""
+        raise problem(source, f"{error}{note}", original) from None
     except OSError as error:
-        raise problem(source, f"cannot be read ({error.strerror or error})") from None
-    name = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
-    cached = cache_folder(cache) / f"cifar10-{name}.npz"
-    content = _read_cache(cached, fingerprint)
-    if content is None:
-        content = read_cifar10(source, official, progress)
-        _write_cache(cached, fingerprint, content)
-    return content
+        raise problem(source, f"cannot be read ({error.strerror or error})", original) from None
 
 
-def is_available(cache: Path | None = None) -> bool:
+def is_available(cache: Path | None = None, original: Original = CIFAR10) -> bool:
     """Whether a path is named by the environment or the data lie in one of the usual places."""
     if os.environ.get(PATH_VARIABLE):
         return True
-    return any(_find_in(place) for place in (Path("data"), cache_folder(cache)))
+    return any(_find(place, original) for place in (Path("data"), cache_folder(cache)))
 
 
-def find_cifar10(path: Path | None = None, cache: Path | None = None) -> Path:
+def find_cifar10(
+    path: Path | None = None, cache: Path | None = None, original: Original = CIFAR10
+) -> Path:
     """The archive or folder to read, by the order in the module's description.
 
     Raises:
-        UserError: if a path that is given does not exist or holds no known form, or if
+        UserError: if a path that is given does not exist or holds several data sets, or if
             nothing is given and nothing is found.
     """
     variable = os.environ.get(PATH_VARIABLE)
     named = path or (Path(variable) if variable else None)
+    places = (Path("data"), cache_folder(cache))
     if named is not None:
         named = named.expanduser()
         label = named if path else f"{PATH_VARIABLE}={named}"
         if not named.exists():
-            raise problem(label, "no such file or folder")
-        found = _find_in(named)
-        if found is None:
-            raise problem(label, f"the folder holds none of {', '.join(NAMES)}, train/ and test/")
-        return found
-    places = (Path("data"), cache_folder(cache))
+            raise problem(label, "no such file or folder", original)
+        return _find(named, original, nearest=True) or named
     for place in places:
-        found = _find_in(place)
+        found = _find(place, original)
         if found is not None:
             return found
-    raise problem("cifar10", f"not found in {' or '.join(map(str, places))}")
+    raise problem(original.name, f"not found in {' or '.join(map(str, places))}", original)
 
 
-def _find_in(place: Path) -> Path | None:
-    if place.is_file() or (place.is_dir() and is_unpacked(place)):
-        return place
-    for name in NAMES:
-        if (place / name).exists():
-            return place / name
-    return None
+def problem(where: PurePath | str, what: str, original: Original = CIFAR10) -> UserError:
+    """The one line for data that are missing, damaged or something else."""
+    return _with_help(str(DataError(where, what)), original)
 
 
-def _fingerprint(source: Path) -> str:
-    """Hash of path, size and time of change of the source, for a folder of each file in it."""
-    files = [source]
-    for pattern in ("*", "train/*/*", "test/*/*"):
-        files += source.glob(pattern)
-    lines = [f"{_CACHE_VERSION} {source.resolve()}"]
-    for file in sorted(files):
-        status = file.stat()
-        lines.append(f"{file.relative_to(source)} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def _with_help(line: str, original: Original) -> UserError:
+    ways = f"give {original.title} with --cifar10 PATH or the environment variable {PATH_VARIABLE}"
+    if original.name == CIFAR10.name:
+        ways += ", or download it with `resnet-study data cifar10`"
+    else:
+        ways += f": the official {original.archives[0]}, or another form of docs/data.md"
+    return UserError(f"{line}; {ways}")
 
 
-def _read_cache(file: Path, fingerprint: str) -> Content | None:
-    """The cached content; None if there is none, or it is of another source or damaged."""
+def _find(place: Path, original: Original, nearest: bool = False) -> Path | None:
     try:
-        # The checksums of the zip format, which numpy writes, reveal damage.
-        with np.load(file, allow_pickle=False) as stored:
-            if str(stored["fingerprint"]) != fingerprint:
-                return None
-            train, test = (
-                Split(stored[f"{split}_images"], stored[f"{split}_labels"])
-                for split in ("train", "test")
-            )
-            return train, test, str(stored["source"])
-    except Exception:  # a damaged file can raise anything, and it can be made again
-        return None
+        if not place.is_dir():
+            return place if place.exists() else None
+        found = trees.find_in(place, original)
+        return trees.nearest_in(place, original) if found is None and nearest else found
+    except DataError as error:
+        raise _with_help(str(error), original) from None
+    except OSError as error:
+        raise problem(place, f"cannot be read ({error.strerror or error})", original) from None
 
 
-def _write_cache(file: Path, fingerprint: str, content: Content) -> None:
-    """Replace the cached content in one step; go on without where that fails."""
-    train, test, source = content
-    part = file.with_name(f".{file.stem}.{uuid.uuid4().hex}.npz")
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            np.savez(
-                part,
-                fingerprint=np.array(fingerprint),
-                source=np.array(source),
-                train_images=train.images,
-                train_labels=train.labels,
-                test_images=test.images,
-                test_labels=test.labels,
-            )
-            os.replace(part, file)
-        finally:
-            part.unlink(missing_ok=True)
+def _read(source: Path, original: Original, subset: bool, progress: Progress | None) -> Content:
+    if source.is_file():
+        with source.open("rb") as file:
+            known = archives.is_archive(file.read(512))
+        what = None if known else foreign.describe_file(source)
+        if what is not None:
+            raise DataError(source, what)
+    images = read_layout(Request(source, trees.tree_of(source), original, subset, progress))
+    digests = digest_of(images.train), digest_of(images.test)
+    verified = images.verified or _is_trusted(source, original, images, digests)
+    found = len(images.train), len(images.test)
+    label = label_of(original, images.form, found, digests, verified)
+    return Content(images.train, images.test, label, digests)
+
+
+def _is_trusted(source: Path, original: Original, images: Images, digests: tuple[str, str]) -> bool:
+    """Whether an archive of batches has a published checksum in place of known content.
+
+    Raises:
+        DataError: if it says it is all of the official batches and holds something else.
+    """
+    whole = (len(images.train), len(images.test)) == original.sizes
+    batches = images.form.endswith("batches")
+    if source.is_dir() or not batches or not whole or digests == original.digests:
+        return False
+    if md5_of(source) in original.archive_md5:
+        return True
+    if original.digests is not None:
+        what = f"does not hold the pixels and labels of {original.title}"
+        raise DataError(source, what + _checksum_note(source, original))
+    return False
+
+
+def _checksum_note(source: Path, original: Original) -> str:
+    """What the checksum says of an archive that is not the official one any more."""
+    published = dict(zip(original.archives, original.archive_md5, strict=True))
+    due = published.get(source.name) or " or ".join(original.archive_md5)
+    return f"; it has MD5 {md5_of(source)} instead of {due}, so it was cut or changed; remove it"

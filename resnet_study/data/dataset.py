@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -45,7 +45,9 @@ class Dataset:
             2015, section 4.2, subtract it and divide by nothing.
         classes: number of classes.
         source: where the images are from, as a label for reports, such as
-            "CIFAR-10 (official Python archive)".
+            "CIFAR-10 (JPEG)".
+        digest: of all training images (with those held out) and of the test images, under
+            ``train`` and ``test``; see `resnet_study.data.originals`.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Dataset:
     mean: np.ndarray
     classes: int
     source: str
+    digest: Mapping[str, str] = field(default_factory=dict)
 
 
 def stable_permutation(examples: int, *entropy: int) -> np.ndarray:

@@ -81,7 +81,8 @@ def models_of(runs: pd.DataFrame) -> list[ModelSpec]:
 def papers_networks(runs: pd.DataFrame) -> pd.Series:
     """Which runs are of the paper's networks on its data, so that its numbers may stand beside."""
     own = [is_the_papers(model) for model in models_of(runs)]
-    return (runs["data.name"] == "cifar10") & pd.Series(own, index=runs.index, dtype=bool)
+    whole = (runs["data.name"] == "cifar10") & ~runs["data.subset"].eq(True)
+    return whole & pd.Series(own, index=runs.index, dtype=bool)
 
 
 def step_nearest(steps: Iterable[int], wanted: int) -> int | None:

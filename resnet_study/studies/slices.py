@@ -64,11 +64,12 @@ def run_slice(
     if not runtime.uses_cpu():
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((folder / "compiled").resolve()))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    if any(spec.data.name == "cifar10" for spec in specs):
+    real = next((spec for spec in specs if spec.data.name in ("cifar10", "cifar100")), None)
+    if real is not None:
         # Decoded once, here: the workers find it in the cache.
-        from resnet_study.data.cifar10 import load_cifar10
+        from resnet_study.data import load_dataset
 
-        load_cifar10(cifar10)
+        load_dataset(real.data, real.seed, cifar10)
     outcome = run_local(
         specs,
         runs,

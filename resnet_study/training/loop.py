@@ -212,7 +212,7 @@ class _Loop:
         self.main = devices.is_main()
         self.writer: RunWriter | _Unwritten = _Unwritten()
         if self.main:
-            environment = describe(options.command, dataset.source)
+            environment = describe(options.command, dataset.source, dataset.digest)
             environment["execution"] = self.devices.record()
             environment |= options.tracker.start(spec, folder)
             self.writer = RunWriter(folder, spec, environment, start.resume)
