@@ -39,12 +39,13 @@ from cifar_files import (
 )
 from PIL import Image
 
-from resnet_study import runtime
-from resnet_study.data import Split, archives, cifar10, images
+from resnet_study import environment, runtime
+from resnet_study.data import Split, archives, cifar10, images, load_dataset
 from resnet_study.data.cache import Content
 from resnet_study.data.cifar10 import load_cifar10
 from resnet_study.data.originals import CIFAR10, CIFAR100, Original, digest_of
 from resnet_study.errors import UserError
+from resnet_study.spec import DataSpec
 
 SMALL = original_of_images()
 SMALL_BATCHES = original_of_batches(small_batches())
@@ -256,6 +257,14 @@ def test_folder_of_torchvision_with_its_archive(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "root", files)
     write_tar(root / "cifar-10-python.tar.gz", files)
     assert load(root, SMALL_BATCHES).source == "CIFAR-10"
+
+
+def test_lossless_images_come_before_others(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "given", {})
+    folder.mkdir()
+    write_tar(folder / "cifar10-images.tar.gz", image_files(".jpg"))
+    write_tar(folder / "cifar10-png.tar.gz", FILES)
+    assert load(folder).source == "CIFAR-10"
 
 
 def test_the_only_archive_of_a_folder(tmp_path: Path) -> None:
@@ -675,11 +684,25 @@ def test_gzip_under_another_name(tmp_path: Path) -> None:
 # --- where it stands --------------------------------------------------------------------
 
 
-def test_the_digest_stands_in_the_environment_of_a_run() -> None:
-    from resnet_study import environment
+@pytest.mark.parametrize("name", ["digits", "synthetic"])
+def test_bundled_data_have_a_digest_too(name: str) -> None:
+    dataset = load_dataset(DataSpec(name=name), seed=0)  # type: ignore[arg-type]
+    whole = load_dataset(DataSpec(name=name, validation=0.0), seed=1)  # type: ignore[arg-type]
+    expected = {part: digest_of(getattr(whole, part)) for part in ("train", "test")}
+    assert dataset.digest == expected  # of all training images, whatever is held out
+    found = environment.describe("resnet-study", dataset.source, dataset.digest)
+    assert json.loads(json.dumps(found))["data_digest"] == expected
 
-    found = environment.describe("resnet-study", "CIFAR-10", {"train": "a", "test": "b"})
-    assert json.loads(json.dumps(found))["data_digest"] == {"train": "a", "test": "b"}
+
+def test_published_numbers_are_not_laid_over_a_subset() -> None:
+    from planted import planted_frames
+
+    from resnet_study.figures.material import is_cifar10
+
+    whole = {"data.name": "cifar10"}
+    assert is_cifar10(planted_frames((20,), 1, 60, values=whole, layers=False))
+    part = {**whole, "data.subset": True}
+    assert not is_cifar10(planted_frames((20,), 1, 60, values=part, layers=False))
 
 
 def test_the_cache_keeps_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,7 @@ def test_stopped_between_rows_and_resumed_equals_uninterrupted(
     assert train(spec, data, folder)["status"] == "finished"
     assert_same_records(tmp_path / "whole", folder)
     assert len(read_run(folder).environment["previous"]) == 4
+    assert read_run(folder).environment["data_digest"] == data.digest
 
 
 @pytest.fixture

@@ -172,9 +172,9 @@ def _names(folder: Path) -> tuple[set[str], set[str]]:
 
 
 def usual_names(original: Original) -> tuple[str, ...]:
-    """What an archive or folder of a data set is usually called, the official forms first."""
+    """Usual names of archives and folders: the official forms first, lossless images next."""
     stems = [name.removesuffix(".tar.gz") for name in original.archives]
-    images = [f"{original.name}-{kind}" for kind in ("images", "png")]
+    images = [f"{original.name}-{kind}" for kind in ("png", "images")]
     return (
         *original.archives,
         *original.folders,
