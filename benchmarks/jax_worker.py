@@ -20,10 +20,11 @@ import optax  # noqa: E402
 from equality import save  # noqa: E402
 from workers import peak_memory, serve  # noqa: E402
 
+from resnet_study.datasets import DATASETS, DatasetShape  # noqa: E402
 from resnet_study.environment import describe as describe_environment  # noqa: E402
 from resnet_study.kernels import Choice  # noqa: E402
 from resnet_study.kernels import resolve as resolve_kernels  # noqa: E402
-from resnet_study.spec import DATASETS, DatasetShape, RunSpec, from_flat  # noqa: E402
+from resnet_study.spec import RunSpec, from_flat  # noqa: E402
 from resnet_study.training.execution import save_memory  # noqa: E402
 from resnet_study.training.loop import keys_of  # noqa: E402
 from resnet_study.training.step import (  # noqa: E402

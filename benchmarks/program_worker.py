@@ -21,8 +21,9 @@ import numpy as np  # noqa: E402
 from workers import peak_memory, serve  # noqa: E402
 
 from resnet_study.data import Dataset, Split  # noqa: E402
+from resnet_study.datasets import DATASETS  # noqa: E402
 from resnet_study.environment import describe as describe_environment  # noqa: E402
-from resnet_study.spec import DATASETS, from_flat  # noqa: E402
+from resnet_study.spec import from_flat  # noqa: E402
 from resnet_study.training import devices  # noqa: E402
 from resnet_study.training.chunks import CAPACITY, Chunk  # noqa: E402
 from resnet_study.training.execution import Execution, save_memory  # noqa: E402

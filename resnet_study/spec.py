@@ -21,34 +21,16 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from resnet_study.architecture import ModelSpec, check_model
+from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError, require
 from resnet_study.names import nearest_hint
 
 SCHEMA_VERSION = 1
 
 Duration = int | str
-
-
-class DatasetShape(NamedTuple):
-    """Examples and image shape of a data set before any validation split."""
-
-    train_examples: int
-    test_examples: int
-    height: int
-    width: int
-    channels: int
-    classes: int
-
-
-DATASETS: dict[str, DatasetShape] = {
-    "digits": DatasetShape(1437, 360, 8, 8, 1, 10),
-    "cifar10": DatasetShape(50_000, 10_000, 32, 32, 3, 10),
-    "synthetic": DatasetShape(512, 128, 8, 8, 3, 10),
-    "cifar100": DatasetShape(50_000, 10_000, 32, 32, 3, 100),
-}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import pytest
 from flax import nnx
 
 from resnet_study.architecture import ModelSpec, check_model
+from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.models import Network
-from resnet_study.spec import DATASETS
 
 PREACTIVATION = "full-preactivation"
 

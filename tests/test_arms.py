@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, Recorder
 from resnet_study.models.blocks import ACTIVATIONS, Block, Shortcut
-from resnet_study.spec import DATASETS
 
 SHAPE = DATASETS["synthetic"]
 ORDERS = (

@@ -42,8 +42,9 @@ from resnet_study.data.cache import Content
 from resnet_study.data.cifar10 import cache_folder, find_cifar10, load_cifar10
 from resnet_study.data.download import ARCHIVE, MD5, download_cifar10
 from resnet_study.data.originals import CIFAR10, ORIGINALS, Original
+from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
-from resnet_study.spec import DATASETS, DataSpec
+from resnet_study.spec import DataSpec
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 JPEG_ARCHIVE, PNG_ARCHIVE = SHARED / "cifar10-images.tar.gz", SHARED / "cifar10-png.tar.gz"

@@ -19,8 +19,9 @@ from resnet_study.data.batches import (
 from resnet_study.data.dataset import pixel_mean, stable_permutation
 from resnet_study.data.digits import load_digits, stratified_test_indices
 from resnet_study.data.synthetic import make_synthetic
+from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
-from resnet_study.spec import DATASETS, DataSpec
+from resnet_study.spec import DataSpec
 
 NAMES = ("digits", "synthetic")
 

@@ -696,7 +696,6 @@ def test_bundled_data_have_a_digest_too(name: str) -> None:
 
 def test_published_numbers_are_not_laid_over_a_subset() -> None:
     from planted import planted_frames
-
     from resnet_study.figures.material import is_cifar10
 
     whole = {"data.name": "cifar10"}

@@ -43,7 +43,7 @@ from resnet_study import runtime
 runtime.prepare()
 import jax, numpy as np
 from resnet_study.data import load_dataset
-from resnet_study.spec import from_flat
+from resnet_study.spec import (from_flat)
 from resnet_study.training.chunks import Chunk
 from resnet_study.training.devices import choose
 from resnet_study.training.execution import Execution

@@ -38,7 +38,7 @@ from pathlib import Path
 from resnet_study import runtime
 runtime.prepare()
 from resnet_study.data import load_dataset
-from resnet_study.spec import from_flat
+from resnet_study.spec import (from_flat)
 from resnet_study.training.execution import Execution, join_processes
 join_processes()
 from resnet_study.training.devices import is_main

@@ -134,12 +134,16 @@ def command(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+VERDICT = r"(reproduced|indicated|undecided) │ After training the share of positive"
+"""As the table of findings begins, before it wraps."""
+
+
 @pytest.mark.slow
 def test_the_example_runs_outside_the_clone(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(example())
     process = command("reproduce", "./mine.py", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    assert "first_layers_balanced" in process.stdout
+    assert re.search(VERDICT, process.stdout)
     results = tmp_path / "results" / "signs"
     files = list(results.glob("runs/*/layers.parquet"))
     assert len(files) == 4
@@ -155,7 +159,7 @@ def test_the_example_runs_outside_the_clone(tmp_path: Path) -> None:
     assert process.stdout.count("plain") == 8
     process = command("report", "./mine.py", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    assert "first_layers_balanced" in process.stdout
+    assert re.search(VERDICT, process.stdout)
     assert (results / "report.html").stat().st_size > 10_000
     findings = (results / "findings.md").read_text()
     assert re.search(r"^\| \*\*[a-z ]+\*\* \| After training the share", findings, re.MULTILINE)

@@ -108,7 +108,9 @@ def test_the_committed_results_still_give_the_verdicts_that_the_readme_quotes() 
     frames = read_frames([ROOT / "results" / "reference" / "quick"])
     study = load_study("quick")
     assert set(frames.runs.index) == {spec.run_id for spec in specs_of(study)}
-    quoted = re.findall(r"^\| [✓?✗~] ([a-z ]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    quoted = re.findall(
+        r"^\| [✓?✗~] ([a-z ]+) \|", (ROOT / "docs" / "results.md").read_text(), re.MULTILINE
+    )
     assert [finding.verdict for finding in judge(study.claims, frames)] == quoted
 
 

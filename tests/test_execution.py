@@ -20,7 +20,7 @@ runtime.prepare()
 from resnet_study.training import execution
 execution.WAIT_FROM = float(sys.argv[1])
 from resnet_study.data import load_dataset
-from resnet_study.spec import from_flat
+from resnet_study.spec import (from_flat)
 from resnet_study.training.loop import train
 spec = from_flat({"model.depth": 8, "data.name": "synthetic", "schedule.iterations": 3})
 train(spec, load_dataset(spec.data, spec.seed), Path(sys.argv[2]))
@@ -68,7 +68,7 @@ import numpy as np
 from resnet_study import runtime
 kept = runtime.prepare()["allocator"] == runtime.KEPT
 import jax
-from resnet_study.spec import RunSpec
+from resnet_study.spec import (RunSpec)
 from resnet_study.training.execution import save_memory
 
 def mib():

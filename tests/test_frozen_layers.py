@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resnet_study.datasets import DATASETS
 from resnet_study.judging.claim import Claim, Finding
 from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.phenomena.frozen_layers import measures as frozen_measures
 from resnet_study.phenomena.frozen_layers import thaw as frozen
 from resnet_study.phenomena.frozen_layers.thaw import INFLATED, equilibrium_step, time_constant
 from resnet_study.records import Frames
-from resnet_study.spec import DATASETS, OptimizerSpec, from_flat
+from resnet_study.spec import OptimizerSpec, from_flat
 from resnet_study.training.optimizer import sgd
 from resnet_study.training.step import Batch, initial_state, make_train_step
 from tests.planted import join

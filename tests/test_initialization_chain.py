@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, Recorder
 from resnet_study.phenomena.initialization.chain import (
     Chain,
@@ -17,7 +18,6 @@ from resnet_study.phenomena.initialization.chain import (
     propagate,
 )
 from resnet_study.phenomena.initialization.measuring import first_batch
-from resnet_study.spec import DATASETS
 
 DIGITS = DATASETS["digits"]
 KEY = jax.random.key(0)

@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, Recorder
 from resnet_study.phenomena.initialization.chain import backpropagate, make_chain, propagate
 from resnet_study.phenomena.initialization.measuring import first_batch
@@ -21,7 +22,6 @@ from resnet_study.phenomena.initialization.paths import (
     path_gradients,
     random_paths,
 )
-from resnet_study.spec import DATASETS
 
 DIGITS = DATASETS["digits"]
 KEY = jax.random.key(0)

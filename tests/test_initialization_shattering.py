@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS
 from resnet_study.models import Network
 from resnet_study.phenomena.initialization.chain import make_chain
 from resnet_study.phenomena.initialization.measuring import first_batch
 from resnet_study.phenomena.initialization.shattering import autocorrelation, line_autocorrelation
-from resnet_study.spec import DATASETS
 
 DIGITS = DATASETS["digits"]
 KEY = jax.random.key(0)

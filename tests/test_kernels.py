@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 from resnet_study import kernels
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.kernels.build import BuildError, build
 from resnet_study.kernels.operations import Options, Signal, convolve, layer, norms, pool
 from resnet_study.models import Network
 from resnet_study.models.fused import fusable
 from resnet_study.models.layers import convolve as xla_convolve
-from resnet_study.spec import DATASETS, RunSpec, from_flat
+from resnet_study.spec import RunSpec, from_flat
 from resnet_study.tensors import norms as xla_norms
 from resnet_study.training.step import Batch, initial_state, make_train_step
 
@@ -320,7 +321,8 @@ from resnet_study import runtime
 runtime.prepare()
 import jax, numpy as np
 from resnet_study import kernels
-from resnet_study.spec import DATASETS, from_flat
+from resnet_study.datasets import DATASETS
+from resnet_study.spec import (from_flat)
 from resnet_study.training.step import initial_state, make_train_step
 sys.path.insert(0, {tests!r})
 from test_kernels import random_batch

@@ -183,7 +183,7 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from resnet_study.launch import run_local
-from resnet_study.spec import from_flat
+from resnet_study.spec import (from_flat)
 specs = [from_flat(values) for values in json.loads(sys.argv[2])]
 outcome = run_local(
     specs, Path(sys.argv[1]), command="driver", workers=2, checkpoint_seconds=0.3

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "resnet_study"
 
 FLOORS = (
     {"errors", "names", "reference", "runtime"},
-    {"architecture", "probes"},
+    {"architecture", "datasets", "probes"},
     {"spec"},
     {"records", "lease", "environment"},
     {"data", "kernels", "tensors"},

@@ -10,12 +10,12 @@ from flax import nnx
 from jax import Array
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, layers_of, parameter_count, weights_of
 from resnet_study.models.blocks import Shortcut
 from resnet_study.models.initialization import initializer
 from resnet_study.models.layers import Convolution, convolve
 from resnet_study.models.normalization import BatchNorm, batch_normalize
-from resnet_study.spec import DATASETS
 
 CIFAR, DIGITS = DATASETS["cifar10"], DATASETS["digits"]
 PARAMETERS = {

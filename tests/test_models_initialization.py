@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, weights_of
 from resnet_study.models.initialization import initializer, scaled
-from resnet_study.spec import DATASETS
 
 
 def weights(**model) -> list[jax.Array]:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from resnet_study.data import load_dataset
+from resnet_study.datasets import DATASETS
 from resnet_study.models import weights_of
 from resnet_study.models.layers import convolve
 from resnet_study.records import read_run
-from resnet_study.spec import DATASETS, RunSpec, from_flat
+from resnet_study.spec import RunSpec, from_flat
 from resnet_study.training.loop import keys_of, train
 from resnet_study.training.step import Batch, TrainState, initial_state, make_train_step
 

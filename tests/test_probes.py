@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS
 from resnet_study.kernels import Kernels
 from resnet_study.models import Network, layers_of
 from resnet_study.probes import geometric_steps, recorded_steps
-from resnet_study.spec import DATASETS
 from resnet_study.tensors import (
     angular_step,
     by_layer,

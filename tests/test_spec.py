@@ -14,9 +14,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.spec import (
-    DATASETS,
     DataSpec,
     OptimizerSpec,
     ProbeSpec,

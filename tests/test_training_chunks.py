@@ -7,8 +7,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resnet_study.datasets import DATASETS
 from resnet_study.probes import recorded_steps
-from resnet_study.spec import DATASETS, from_flat
+from resnet_study.spec import from_flat
 from resnet_study.training.chunks import Chunk, Plan, next_chunk, plan_of, separate
 
 

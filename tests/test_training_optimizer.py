@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS
 from resnet_study.models import Network
-from resnet_study.spec import DATASETS, OptimizerSpec, RunSpec, ScheduleSpec
+from resnet_study.spec import OptimizerSpec, RunSpec, ScheduleSpec
 from resnet_study.training.optimizer import (
     WARMUP_BATCHES,
     continue_warmup,

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from resnet_study.data import load_dataset
+from resnet_study.datasets import DATASETS
 from resnet_study.models import weights_of
 from resnet_study.records import PROBES
-from resnet_study.spec import DATASETS, OptimizerSpec, RunSpec, from_flat
+from resnet_study.spec import OptimizerSpec, RunSpec, from_flat
 from resnet_study.training.loop import keys_of
 from resnet_study.training.step import (
     Batch,

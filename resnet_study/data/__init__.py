@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from resnet_study.data.dataset import Dataset, Progress, Split, pixel_mean, stable_permutation
-from resnet_study.spec import DATASETS, DataSpec, check_batch, split_sizes
+from resnet_study.datasets import DATASETS
+from resnet_study.spec import DataSpec, check_batch, split_sizes
 
 __all__ = ["Dataset", "Progress", "Split", "load_dataset"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from resnet_study.data.dataset import Split
-from resnet_study.spec import DATASETS
+from resnet_study.datasets import DATASETS
 
 SOURCE = "synthetic"
 

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from resnet_study.architecture import ModelSpec, is_the_papers
+from resnet_study.datasets import DATASETS
 from resnet_study.judging.statistics import log_slope
 from resnet_study.records import Frames
-from resnet_study.spec import DATASETS, RunSpec
+from resnet_study.spec import RunSpec
 
 KEYS = ["run_id", "family", "depth", "seed"]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from resnet_study import records, runtime
+from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
-from resnet_study.spec import DATASETS, RunSpec, split_sizes
+from resnet_study.spec import RunSpec, split_sizes
 
 GIGAFLOP_SECONDS = 0.0135
 COMPILE_SECONDS = 0.15

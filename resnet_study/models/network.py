@@ -11,6 +11,7 @@ from flax import nnx
 from jax import Array
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DatasetShape
 from resnet_study.kernels import Kernels
 from resnet_study.models import fused
 from resnet_study.models.blocks import (
@@ -24,7 +25,6 @@ from resnet_study.models.blocks import (
 from resnet_study.models.initialization import initializer, scaled
 from resnet_study.models.layers import Classifier
 from resnet_study.models.normalization import normalization
-from resnet_study.spec import DatasetShape
 from resnet_study.tensors import response_moments
 
 

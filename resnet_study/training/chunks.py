@@ -10,8 +10,9 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import cast
 
+from resnet_study.datasets import DatasetShape
 from resnet_study.probes import recorded_steps
-from resnet_study.spec import DatasetShape, RunSpec
+from resnet_study.spec import RunSpec
 
 CAPACITY = 512
 """Most iterations of a chunk; a chunk program has room for the metrics of so many."""

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from resnet_study.data.batches import epochs_touched, order_of_epochs
-from resnet_study.spec import DatasetShape, OptimizerSpec, ProbeSpec, RunSpec, ScheduleSpec
+from resnet_study.datasets import DatasetShape
+from resnet_study.spec import OptimizerSpec, ProbeSpec, RunSpec, ScheduleSpec
 from resnet_study.training.chunks import CAPACITY
 from resnet_study.training.devices import Devices
 from resnet_study.training.step import (

@@ -11,9 +11,10 @@ import os
 from dataclasses import dataclass
 
 from resnet_study import runtime
+from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.kernels import Choice
-from resnet_study.spec import DATASETS, RunSpec
+from resnet_study.spec import RunSpec
 
 COORDINATOR = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """Environment variables that tell a process its place where nothing else does."""

@@ -16,7 +16,8 @@ from jax import Array
 
 from resnet_study.data import Dataset, Split
 from resnet_study.data.batches import BatchOrder, evaluation_batches
-from resnet_study.spec import DatasetShape, RunSpec
+from resnet_study.datasets import DatasetShape
+from resnet_study.spec import RunSpec
 from resnet_study.training.chunks import CAPACITY, Chunk
 from resnet_study.training.compiled import (
     CPU_EVALUATION_BATCH,

@@ -13,10 +13,11 @@ from jax import Array
 from jax.sharding import Sharding
 
 from resnet_study.data.augment import augmenter, normalize
+from resnet_study.datasets import DatasetShape
 from resnet_study.kernels import Kernels, operations
 from resnet_study.models import Network, normalizations_of, weights_of
 from resnet_study.probes import Observed, check_shapes, chosen
-from resnet_study.spec import DatasetShape, RunSpec
+from resnet_study.spec import RunSpec
 from resnet_study.tensors import by_layer
 from resnet_study.tensors import norms as xla_norms
 from resnet_study.training.optimizer import Warmup, continue_warmup, sgd, start_warmup, warmed_rate

@@ -30,8 +30,8 @@ from flax import nnx
 from jax import Array
 
 from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DatasetShape
 from resnet_study.models import Network, Recorder
-from resnet_study.spec import DatasetShape
 from resnet_study.tensors import norm
 
 

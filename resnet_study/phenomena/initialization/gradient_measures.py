@@ -28,6 +28,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from resnet_study.datasets import DATASETS
 from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.gradients import theory
@@ -52,7 +53,6 @@ from resnet_study.phenomena.initialization.fits import (
     values_at,
 )
 from resnet_study.records import Frames
-from resnet_study.spec import DATASETS
 
 FACTOR_MARGIN = 5.0
 """Percent of the predicted factor per layer: over 20 layers BN's 1.211 would become 1.150 or

@@ -15,6 +15,7 @@ from resnet_study.architecture import ModelSpec
 from resnet_study.data import load_dataset
 from resnet_study.data.augment import normalize
 from resnet_study.data.batches import BatchOrder
+from resnet_study.datasets import DATASETS
 from resnet_study.phenomena.initialization.arms import (
     BATCH,
     COLUMNS,
@@ -31,7 +32,7 @@ from resnet_study.phenomena.initialization.arms import (
 from resnet_study.phenomena.initialization.chain import Chain, backpropagate, make_chain, propagate
 from resnet_study.phenomena.initialization.paths import path_gradient_norms
 from resnet_study.phenomena.initialization.shattering import line_autocorrelation
-from resnet_study.spec import DATASETS, DataSpec
+from resnet_study.spec import DataSpec
 from resnet_study.training.loop import keys_of
 
 Values = tuple[str, int, np.ndarray, np.ndarray]
