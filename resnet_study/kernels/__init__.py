@@ -71,6 +71,24 @@ def instructions(name: str | None = None) -> str:
     return str(found.decode())
 
 
+def winograd(allowed: bool | None = None) -> bool:
+    """Whether layers that can be are computed by Winograd's algorithm, as they are unless told.
+
+    The others, and with False all, take every product: for tests and comparisons. It holds for
+    this process, and like the choice of kernels it changes numbers by float32 rounding only.
+
+    Args:
+        allowed: from now on.
+
+    Raises:
+        UserError: if the kernels are not there.
+    """
+    library = _load()
+    if isinstance(library, str):
+        raise UserError(f"native kernels: {library}")
+    return bool(library.resnet_study_winograd(-1 if allowed is None else int(allowed)))
+
+
 @functools.cache
 def _load() -> ctypes.CDLL | str:
     """The library, its handlers known to XLA; or why not."""

@@ -66,6 +66,8 @@ const Implementation& implementation() {
   return *chosen.load();
 }
 
+std::atomic<bool> direct{false};  // no layer by Winograd's algorithm
+
 // One parallel loop: whoever is free takes the next index. The caller works too and waits only
 // for indices that somebody has begun, so a busy pool delays nothing.
 struct Loop {
@@ -111,7 +113,7 @@ bool matches(int64_t count, int64_t wanted) { return count == 0 || count == want
 ffi::Error describe(const Array& z, const Array& kernel, int64_t stride, Geometry& g) {
   const auto size = z.dimensions(), k = kernel.dimensions();
   if (size.size() != 4 || k.size() != 4) return ffi::Error::InvalidArgument("not four axes");
-  g = {size[0], size[1], size[2], size[3], k[3], k[0], stride};
+  g = {size[0], size[1], size[2], size[3], k[3], k[0], stride, direct};
   if (k[0] != k[1] || k[2] != g.inputs || (g.side != 1 && g.side != 3) || stride < 1)
     return ffi::Error::InvalidArgument("a kernel is (1 or 3, the same, inputs, outputs)");
   return ffi::Error::Success();
@@ -169,7 +171,7 @@ ffi::Error describe(const Array& z, const Array& mean, const Array& skip, const 
                     Geometry& g) {
   const auto size = z.dimensions();
   if (size.size() != 4) return ffi::Error::InvalidArgument("not four axes");
-  g = {size[0], size[1], size[2], size[3], size[3], 1, 1};
+  g = {size[0], size[1], size[2], size[3], size[3], 1, 1, direct};
   if (static_cast<int64_t>(mean.element_count()) != g.inputs ||
       !matches(skip.element_count(), z.element_count()) ||
       static_cast<int64_t>(pooled.element_count()) != g.images * g.inputs)
@@ -309,6 +311,12 @@ extern "C" const char* resnet_study_instructions(
       return (*one)->name;
     }
   return nullptr;
+}
+
+// Whether layers that can be are computed by Winograd's algorithm; 0 or 1: from now on.
+extern "C" int resnet_study_winograd(int allowed) {
+  if (allowed >= 0) resnet_study::direct = !allowed;
+  return !resnet_study::direct;
 }
 
 // The sources that this library was built from.

@@ -11,9 +11,11 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <optional>
 
 #include "microkernels.h"
 #include "plan.h"
+#include "winograd.h"
 
 namespace resnet_study {
 namespace INSTRUCTIONS {
@@ -184,22 +186,36 @@ void forward(const Forward& call, const Parallel& parallel) {
   const Geometry& g = call.geometry;
   const Layout from = input_layout(g), to = output_layout(g, 0);
   const Convolution plan = plan_convolution(g, from, to, false);
-  const std::vector<float> packed = pack(call.kernel, g, false);
+  const std::optional<Winograd> winograd = winograd_of(g);
+  const std::vector<float> packed =
+      winograd ? winograd_kernel(call.kernel, g, false) : pack(call.kernel, g, false);
   const bool direct = to.channels == g.outputs;  // no channels to leave out
   const Shards shards(g);
   std::vector<Moments> moments(shards.count, Moments(call.mean ? g.outputs : 0));
   std::vector<int64_t> zeros(shards.count);
   parallel(shards.count, [&](int64_t shard) {
     static thread_local Scratch scratch;
-    float* x = scratch.take(shards.tile * (from.image() + to.image()));
-    float* padded = x + shards.tile * from.image();
+    const int64_t size = shards.tile * from.image();
+    float* x = scratch.take(size + (winograd ? winograd->scratch() : shards.tile * to.image()));
+    float* rest = x + size;  // outputs with room for all of a vector, or transforms
     shards.for_tiles(shard, [&](int64_t image, int64_t images) {
       zeros[shard] += activate(call.input, g, from, image, images, x, call.x);
       float* out = call.out + image * g.out_size();
-      convolve(plan, g, x, g.inputs, packed.data(), direct ? out : padded, to.channels, images);
+      const int64_t next = image + images, at = next * g.in_size();
+      const int64_t size = std::min(images, g.images - next) * g.in_size();
+      Prefetch ahead;
+      ahead.written(out, images * g.out_size());
+      ahead.read(call.input.z + at, size);
+      if (call.input.skip) ahead.read(call.input.skip + at, size);
+      if (call.x) ahead.written(call.x + at, size);
+      if (winograd)
+        winograd->convolve(from, to, x, packed.data(), out, rest, ahead);
+      else
+        convolve(plan, g, x, g.inputs, packed.data(), direct ? out : rest, to.channels, images,
+                 ahead);
       if (!direct)
         for (int64_t p = 0; p < images * g.out_height() * g.out_width(); ++p)
-          std::copy_n(padded + p * to.channels, g.outputs, out + p * g.outputs);
+          std::copy_n(rest + p * to.channels, g.outputs, out + p * g.outputs);
       if (call.mean) add_moments(g, out, images, moments[shard]);
     });
   });
@@ -326,8 +342,10 @@ void backward(const Backward& call, const Parallel& parallel) {
   const Layout gradient_layout{g.height, g.width, rounded(g.inputs), 0};
   const Convolution plan = plan_convolution(g, d_layout, gradient_layout, true);
   const WeightGradient weights = plan_weight_gradient(g, from, d_layout);
-  const std::vector<float> packed =
-      call.z_gradient ? pack(call.kernel, g, true) : std::vector<float>();
+  const std::optional<Winograd> winograd = winograd_of(g);
+  std::vector<float> packed;
+  if (call.z_gradient)
+    packed = winograd ? winograd_kernel(call.kernel, g, true) : pack(call.kernel, g, true);
   const Shards shards(g);
 
   std::vector<float> constant(g.outputs), slope(g.outputs);
@@ -347,21 +365,49 @@ void backward(const Backward& call, const Parallel& parallel) {
   std::vector<Partial> partials(shards.count, Partial(call.input.activated() ? g.inputs : 0));
   parallel(shards.count, [&](int64_t shard) {
     static thread_local Scratch scratch;
-    float* x = scratch.take(shards.tile *
-                            (from.image() + d_layout.image() + gradient_layout.image()));
+    const int64_t maps =
+        shards.tile * (from.image() + d_layout.image() + gradient_layout.image());
+    const int64_t entries = winograd ? ENTRIES * g.inputs * g.outputs : 0;
+    float* x = scratch.take(maps + entries + (winograd ? winograd->scratch() : 0));
     float* d = x + shards.tile * from.image();
     float* gradient = d + shards.tile * d_layout.image();
+    float* sums = x + maps;
+    float* transforms = sums + entries;
+    std::fill_n(sums, entries, 0.0f);
     float* kernel_part = kernel_parts.get() + shard * kernel_size;
     std::fill_n(kernel_part, kernel_size, 0.0f);
     shards.for_tiles(shard, [&](int64_t image, int64_t images) {
       gather(call, d_layout, constant.data(), slope.data(), image, images, d, partials[shard]);
       activate(input, g, from, image, images, x, nullptr);
-      accumulate(weights, g, x, d, d_layout.channels, kernel_part, images);
+      // During the first products what `scatter` needs, during the last what the next tile needs.
+      const int64_t at = image * g.in_size(), size = images * g.in_size();
+      Prefetch now;
+      if (call.z_gradient) {
+        now.written(call.z_gradient + at, size);
+        if (call.input.activated()) now.read(call.input.z + at, size);
+        if (call.x_gradient) now.read(call.x_gradient + at, size);
+        if (call.skip_gradient) now.written(call.skip_gradient + at, size);
+      }
+      Prefetch later;
+      const int64_t next = image + images, left = std::min(images, g.images - next);
+      later.read(call.out_gradient + next * g.out_size(), left * g.out_size());
+      if (call.mean) later.read(call.out + next * g.out_size(), left * g.out_size());
+      later.read(input.z + next * g.in_size(), left * g.in_size());
+      const Prefetch& first = call.z_gradient ? now : later;
+      if (winograd)
+        winograd->accumulate(from, d_layout, x, d, sums, transforms, first);
+      else
+        accumulate(weights, g, x, d, d_layout.channels, kernel_part, images, first);
       if (!call.z_gradient) return;
-      convolve(plan, g, d, g.outputs, packed.data(), gradient, gradient_layout.channels,
-               images);
+      if (winograd)
+        winograd->convolve(d_layout, gradient_layout, d, packed.data(), gradient, transforms,
+                          later);
+      else
+        convolve(plan, g, d, g.outputs, packed.data(), gradient, gradient_layout.channels,
+                 images, later);
       scatter(call, from, gradient_layout, x, gradient, image, images, partials[shard]);
     });
+    if (winograd) winograd_kernel_gradient(sums, g, kernel_part);
   });
 
   parallel(g.taps(), [&](int64_t tap) {

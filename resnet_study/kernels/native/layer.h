@@ -14,6 +14,7 @@ namespace resnet_study {
 
 struct Geometry {
   int64_t images, height, width, inputs, outputs, side, stride;
+  bool direct;  // no convolution by Winograd's algorithm, for comparisons
 
   int64_t padding() const { return side / 2; }
   int64_t out_height() const { return (height + stride - 1) / stride; }

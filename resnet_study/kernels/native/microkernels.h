@@ -1,5 +1,5 @@
-// The two inner loops, everything else only feeds them: a block of outputs kept in registers
-// while products are summed into it. The order of a sum never depends on the vector width.
+// The inner loops, everything else only feeds them: a block of outputs kept in registers while
+// products are summed into it. The order of a sum never depends on the vector width.
 
 #pragma once
 
@@ -12,16 +12,30 @@ namespace resnet_study {
 namespace INSTRUCTIONS {
 
 #if defined(__AVX512F__)
-constexpr int LANES = 16, WIDEST = 2, LONGEST = 12;
+constexpr int LANES = 16, WIDEST = 2, LONGEST = 12, SUMS = 16;
 #elif defined(__AVX2__)
-constexpr int LANES = 8, WIDEST = 2, LONGEST = 6;
+constexpr int LANES = 8, WIDEST = 2, LONGEST = 6, SUMS = 8;
 #elif defined(__aarch64__)
-constexpr int LANES = 4, WIDEST = 4, LONGEST = 6;
+constexpr int LANES = 4, WIDEST = 4, LONGEST = 6, SUMS = 16;
 #else
-constexpr int LANES = 4, WIDEST = 2, LONGEST = 6;
+constexpr int LANES = 4, WIDEST = 2, LONGEST = 6, SUMS = 8;
 #endif
 // LANES floats are one vector; a panel is up to WIDEST vectors of output channels; a strip is
-// up to LONGEST positions. WIDEST * LONGEST sums and WIDEST weights fit the registers.
+// up to LONGEST positions. WIDEST * LONGEST sums and WIDEST weights fit the registers. Products of
+// matrices keep SUMS sums, so that a block has 4, 8 or 16 rows.
+
+// body(0), ..., body(n - 1), each with its index as a constant. Sums in an array that a loop
+// indexes are copied through the stack by GCC; with constants each is a register.
+template <class Body, int... i>
+inline __attribute__((always_inline)) void with_constants(std::integer_sequence<int, i...>,
+                                                          Body body) {
+  (body(std::integral_constant<int, i>{}), ...);
+}
+template <int n, class Body>
+inline __attribute__((always_inline)) void with_constants(Body body) {
+  with_constants(std::make_integer_sequence<int, n>{}, body);
+}
+#define INLINED __attribute__((always_inline))
 
 // One kernel position of a convolution: where the strip's inputs and the panel's weights are.
 struct Tap {
@@ -34,10 +48,11 @@ struct Tap {
 template <int positions, int vectors>
 void convolve_strip(const Tap* taps, int64_t count, int64_t offset, int64_t channels, int64_t step,
                     float* out, int64_t out_step, bool accumulate) {
-  Floats<LANES> sum[positions][vectors];
-  for (int p = 0; p < positions; ++p)
-    for (int v = 0; v < vectors; ++v)
-      sum[p][v] = accumulate ? load<LANES>(out + p * out_step + v * LANES) : Floats<LANES>{};
+  Floats<LANES> sum[positions * vectors];
+  with_constants<positions * vectors>([&](auto i) INLINED {
+    const float* from = out + i / vectors * out_step + i % vectors * LANES;
+    sum[i] = accumulate ? load<LANES>(from) : Floats<LANES>{};
+  });
   for (int64_t t = 0; t < count; ++t) {
     const float* x = taps[t].x + offset;
     const float* w = taps[t].w;
@@ -45,14 +60,15 @@ void convolve_strip(const Tap* taps, int64_t count, int64_t offset, int64_t chan
     for (int64_t channel = 0; channel < channels; ++channel) {
       Floats<LANES> weight[vectors];
       for (int v = 0; v < vectors; ++v) weight[v] = load<LANES>(w + v * LANES);
-      for (int p = 0; p < positions; ++p)
-        for (int v = 0; v < vectors; ++v) sum[p][v] += weight[v] * x[p * step];
+      with_constants<positions * vectors>(
+          [&](auto i) INLINED { sum[i] += weight[i % vectors] * x[i / vectors * step]; });
       w += vectors * LANES;
       ++x;
     }
   }
-  for (int p = 0; p < positions; ++p)
-    for (int v = 0; v < vectors; ++v) store<LANES>(out + p * out_step + v * LANES, sum[p][v]);
+  with_constants<positions * vectors>([&](auto i) INLINED {
+    store<LANES>(out + i / vectors * out_step + i % vectors * LANES, sum[i]);
+  });
 }
 
 // A run of positions whose products go into one block of the weight gradient.
@@ -66,10 +82,10 @@ template <int channels, int vectors>
 void accumulate_block(const float* x, const float* d, const Segment* segments, int64_t count,
                       int64_t positions, int64_t x_step, int64_t d_step, float* gradient,
                       int64_t gradient_step) {
-  Floats<LANES> sum[channels][vectors];
-  for (int c = 0; c < channels; ++c)
-    for (int v = 0; v < vectors; ++v)
-      sum[c][v] = load<LANES>(gradient + c * gradient_step + v * LANES);
+  Floats<LANES> sum[channels * vectors];
+  with_constants<channels * vectors>([&](auto i) INLINED {
+    sum[i] = load<LANES>(gradient + i / vectors * gradient_step + i % vectors * LANES);
+  });
   for (int64_t s = 0; s < count; ++s) {
     const float* xs = x + segments[s].x;
     const float* ds = d + segments[s].d;
@@ -77,15 +93,61 @@ void accumulate_block(const float* x, const float* d, const Segment* segments, i
     for (int64_t position = 0; position < positions; ++position) {
       Floats<LANES> right[vectors];
       for (int v = 0; v < vectors; ++v) right[v] = load<LANES>(ds + v * LANES);
-      for (int c = 0; c < channels; ++c)
-        for (int v = 0; v < vectors; ++v) sum[c][v] += right[v] * xs[c];
+      with_constants<channels * vectors>(
+          [&](auto i) INLINED { sum[i] += right[i % vectors] * xs[i / vectors]; });
       xs += x_step;
       ds += d_step;
     }
   }
-  for (int c = 0; c < channels; ++c)
-    for (int v = 0; v < vectors; ++v)
-      store<LANES>(gradient + c * gradient_step + v * LANES, sum[c][v]);
+  with_constants<channels * vectors>([&](auto i) INLINED {
+    store<LANES>(gradient + i / vectors * gradient_step + i % vectors * LANES, sum[i]);
+  });
+}
+
+// A matrix by its distances: entry (r, s) is at[r * row_step + s * column_step].
+struct Matrix {
+  const float* at;
+  int64_t row_step, column_step;
+};
+
+// out[r][panel] (+)= sum over s < depth of left(r, s) * right[s * right_step][panel], for so many
+// blocks of `rows` rows. In one call, since a block of few products hardly outweighs a call.
+template <int rows, int vectors>
+void multiply_blocks(Matrix left, const float* right, int64_t right_step, int64_t depth,
+                     float* out, int64_t out_step, int64_t blocks, bool accumulate) {
+  for (; blocks > 0; --blocks) {
+    Floats<LANES> sum[rows * vectors];
+    with_constants<rows * vectors>([&](auto i) INLINED {
+      const float* from = out + i / vectors * out_step + i % vectors * LANES;
+      sum[i] = accumulate ? load<LANES>(from) : Floats<LANES>{};
+    });
+    const float* l = left.at;
+    const float* r = right;
+#pragma GCC unroll 2
+    for (int64_t s = 0; s < depth; ++s, l += left.column_step, r += right_step) {
+      Floats<LANES> panel[vectors];
+      with_constants<vectors>([&](auto v) INLINED { panel[v] = load<LANES>(r + v * LANES); });
+      with_constants<rows * vectors>(
+          [&](auto i) INLINED { sum[i] += panel[i % vectors] * l[i / vectors * left.row_step]; });
+    }
+    with_constants<rows * vectors>([&](auto i) INLINED {
+      store<LANES>(out + i / vectors * out_step + i % vectors * LANES, sum[i]);
+    });
+    left.at += rows * left.row_step;
+    out += rows * out_step;
+  }
+}
+
+template <int vectors>
+void multiply_panel(Matrix left, const float* right, int64_t right_step, int64_t depth, float* out,
+                    int64_t out_step, int64_t rows, bool accumulate) {
+  constexpr int tall = SUMS / vectors;
+  const int64_t blocks = rows / tall, done = blocks * tall;
+  multiply_blocks<tall, vectors>(left, right, right_step, depth, out, out_step, blocks,
+                                 accumulate);
+  left.at += done * left.row_step;
+  multiply_blocks<1, vectors>(left, right, right_step, depth, out + done * out_step, out_step,
+                              rows - done, accumulate);
 }
 
 using Convolve = decltype(&convolve_strip<1, 1>);
@@ -106,6 +168,10 @@ inline Convolve convolve_kernel(int64_t positions, int64_t vectors) {
   static constexpr auto one = convolve_table<1>(sizes);
   static constexpr auto all = convolve_table<WIDEST>(sizes);
   return (vectors == 1 ? one : all)[positions - 1];
+}
+
+inline auto multiply_kernel(int64_t vectors) {
+  return vectors == 1 ? multiply_panel<1> : multiply_panel<WIDEST>;
 }
 
 inline Accumulate accumulate_kernel(int64_t channels, int64_t vectors) {

@@ -12,6 +12,7 @@
 
 #include "layer.h"
 #include "microkernels.h"
+#include "prefetch.h"
 
 namespace resnet_study {
 namespace INSTRUCTIONS {
@@ -170,8 +171,10 @@ inline std::vector<float> pack(const float* kernel, const Geometry& g, bool tran
 // out = the convolution of one tile; `channels` of the `from` buffer are summed over.
 inline void convolve(const Convolution& plan, const Geometry& g, const float* from,
                      int64_t channels, const float* packed, float* to, int64_t to_channels,
-                     int64_t images) {
+                     int64_t images, Prefetch ahead) {
   const int64_t vectors = panel_vectors(to_channels), width = vectors * LANES;
+  const int64_t blocks = (channels + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK;
+  ahead.begin(to_channels / width * blocks * static_cast<int64_t>(plan.sites.size()));
   for (int64_t panel = 0; panel < to_channels; panel += width)
     for (int64_t begin = 0; begin < channels; begin += CHANNEL_BLOCK) {
       const int64_t used = std::min(CHANNEL_BLOCK, channels - begin);
@@ -188,15 +191,18 @@ inline void convolve(const Convolution& plan, const Geometry& g, const float* fr
                                          to + site.out + first * plan.out_step + panel,
                                          plan.out_step, begin > 0);
         });
+        ahead.step();
       }
     }
 }
 
 // gradient[tap][input][rounded outputs] += the products of one tile.
 inline void accumulate(const WeightGradient& plan, const Geometry& g, const float* x,
-                       const float* d, int64_t d_channels, float* gradient, int64_t images) {
+                       const float* d, int64_t d_channels, float* gradient, int64_t images,
+                       Prefetch ahead) {
   const int64_t vectors = panel_vectors(d_channels), width = vectors * LANES;
-  for (const TapSegments& block : plan.blocks)
+  ahead.begin(static_cast<int64_t>(plan.blocks.size()));
+  for (const TapSegments& block : plan.blocks) {
     for_parts(g.inputs, LONGEST, [&](int64_t first, int64_t size) {
       const Accumulate kernel = accumulate_kernel(size, vectors);
       float* row = gradient + (block.tap * g.inputs + first) * d_channels;
@@ -205,6 +211,8 @@ inline void accumulate(const WeightGradient& plan, const Geometry& g, const floa
                block.positions ? block.positions : images, plan.x_step, plan.d_step, row + panel,
                d_channels);
     });
+    ahead.step();
+  }
 }
 
 }  // namespace INSTRUCTIONS

@@ -1,0 +1,283 @@
+// Winograd's F(2x2, 3x3): a tile of 2x2 outputs from 16 products instead of 36 (Lavin & Gray
+// 2016, arXiv 1509.09308, section 4.1).
+//
+// Of one input channel and one output channel, with x the 4x4 inputs that a tile of 2x2 outputs
+// sees and g the 3x3 kernel:
+//
+//   out = A' [ (G g G') * (B' x B) ] A,    ' transposes, * multiplies entry by entry
+//
+//        | 1  0 -1  0 |        |  1    0    0  |
+//   B' = | 0  1  1  0 |    G = | 1/2  1/2  1/2 |    A' = | 1  1  1  0 |
+//        | 0 -1  1  0 |        | 1/2 -1/2  1/2 |         | 0  1 -1 -1 |
+//        | 0  1  0 -1 |        |  0    0    1  |
+//
+// Sums over channels are taken inside the brackets, so that each of the 16 entries is a product
+// of two matrices, (tiles, inputs) and (inputs, outputs). The gradients are those of this formula:
+//
+//   of g:  G' [ sum over tiles of (A d A') * (B' x B) ] G,   d the gradient of the 2x2 outputs;
+//   of x:  a convolution of d with g turned by 180 degrees, its channels exchanged.
+//
+// The products go through the inner loops of the direct kernels (microkernels.h), a block of
+// tiles at a time, so that what lies between the transforms stays in the cache. Each entry's sum
+// runs over channels (or tiles) in their order: it depends neither on the vector width nor on
+// where blocks begin.
+
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <vector>
+
+#include "layer.h"
+#include "microkernels.h"
+#include "plan.h"
+#include "prefetch.h"
+
+namespace resnet_study {
+namespace INSTRUCTIONS {
+
+constexpr int64_t ENTRIES = 16;
+constexpr int64_t BLOCK = 16;          // tiles whose transforms are in the cache together
+constexpr int64_t CHANNEL_GROUP = 16;  // the widest vector of any instruction set
+
+// The one place that decides which layers are computed this way; all others are computed
+// directly. It goes by the shape alone, and so is the same for every instruction set.
+inline bool takes_winograd(const Geometry& g) {
+  return !g.direct && g.side == 3 && g.stride == 1 && !is_narrow(g) && g.height % 2 == 0 &&
+         g.width % 2 == 0 && g.inputs % CHANNEL_GROUP == 0 &&
+         g.outputs % CHANNEL_GROUP == 0;
+}
+
+using Lane = Floats<LANES>;
+
+// B', A, A', G and G' times a vector.
+inline std::array<Lane, 4> input_transform(Lane a, Lane b, Lane c, Lane d) {
+  return {a - c, b + c, c - b, b - d};
+}
+inline std::array<Lane, 4> gradient_transform(Lane a, Lane b) { return {a, a + b, a - b, -b}; }
+inline std::array<Lane, 2> output_transform(Lane a, Lane b, Lane c, Lane d) {
+  return {a + (b + c), (b - c) - d};
+}
+inline std::array<Lane, 4> kernel_transform(Lane a, Lane b, Lane c) {
+  const Lane outer = a + c;
+  return {a, (outer + b) * 0.5f, (outer - b) * 0.5f, c};
+}
+inline std::array<Lane, 3> kernel_gradient_transform(Lane a, Lane b, Lane c, Lane d) {
+  const Lane half = (b + c) * 0.5f;
+  return {a + half, (b - c) * 0.5f, half + d};
+}
+
+// G g G' of every pair of channels as panels: [entry][panel][channel][panel's outputs]; transposed
+// for the gradient of the input. Turning g by 180 degrees exchanges the entries 0 and 3 of an axis.
+inline std::vector<float> winograd_kernel(const float* kernel, const Geometry& g,
+                                          bool transposed) {
+  const int64_t pairs = g.inputs * g.outputs;
+  const int64_t outputs = transposed ? g.inputs : g.outputs;
+  const int64_t channels = transposed ? g.outputs : g.inputs;
+  const int64_t width = panel_vectors(outputs) * LANES;
+  std::vector<float> transformed(ENTRIES * pairs);
+  auto place = [&](int64_t channel, int64_t output) {
+    return transformed.data() + output / width * width * channels + channel * width +
+           output % width;
+  };
+  auto turned = [](int64_t i) { return i % 3 ? i : 3 - i; };
+  for (int64_t input = 0; input < g.inputs; ++input)
+    for (int64_t output = 0; output < g.outputs; output += LANES) {
+      const float* from = kernel + input * g.outputs + output;
+      std::array<Lane, 4> columns[3];
+      for (int64_t c = 0; c < 3; ++c)
+        columns[c] = kernel_transform(load<LANES>(from + c * pairs),
+                                      load<LANES>(from + (3 + c) * pairs),
+                                      load<LANES>(from + (6 + c) * pairs));
+      for (int64_t r = 0; r < 4; ++r) {
+        const auto row = kernel_transform(columns[0][r], columns[1][r], columns[2][r]);
+        for (int64_t c = 0; c < 4; ++c)
+          if (transposed)
+            for (int64_t j = 0; j < LANES; ++j)
+              place(output + j, input)[(turned(r) * 4 + turned(c)) * pairs] = row[c][j];
+          else
+            store<LANES>(place(input, output) + (r * 4 + c) * pairs, row[c]);
+      }
+    }
+  return transformed;
+}
+
+// G' s G of every pair of channels; s: [entry][input][output], gradient: [tap][input][output].
+inline void winograd_kernel_gradient(const float* s, const Geometry& g, float* gradient) {
+  const int64_t pairs = g.inputs * g.outputs;
+  for (int64_t pair = 0; pair < pairs; pair += LANES) {
+    const float* from = s + pair;
+    std::array<Lane, 3> columns[4];
+    for (int64_t c = 0; c < 4; ++c)
+      columns[c] = kernel_gradient_transform(
+          load<LANES>(from + c * pairs), load<LANES>(from + (4 + c) * pairs),
+          load<LANES>(from + (8 + c) * pairs), load<LANES>(from + (12 + c) * pairs));
+    for (int64_t r = 0; r < 3; ++r) {
+      const auto row = kernel_gradient_transform(columns[0][r], columns[1][r], columns[2][r],
+                                                 columns[3][r]);
+      for (int64_t c = 0; c < 3; ++c)
+        store<LANES>(gradient + (r * 3 + c) * pairs + pair, row[c]);
+    }
+  }
+}
+
+// The tiles of one image, in blocks of whole rows of tiles, and where their transforms lie.
+class Winograd {
+ public:
+  explicit Winograd(const Geometry& g)
+      : rows_(g.height / 2),
+        across_(g.width / 2),
+        block_(std::clamp<int64_t>(BLOCK / across_, 1, rows_)),
+        most_(std::max(g.inputs, g.outputs)),
+        zeros_((g.width + 2) * most_) {}
+
+  // Floats that `convolve` and `accumulate` work in.
+  int64_t scratch() const { return zeros_ + 2 * ENTRIES * spaced(most_); }
+
+  // out = the convolution of one image with what `winograd_kernel` returned. Columns beside the
+  // map are read from the margin of `from`.
+  void convolve(const Layout& from, const Layout& to, const float* x, const float* kernel,
+                float* out, float* scratch, Prefetch ahead) const {
+    ahead.begin(steps());
+    const Buffers buffers = divide(scratch);
+    const int64_t channels = from.channels, outputs = to.channels;
+    const int64_t vectors = panel_vectors(outputs), width = vectors * LANES;
+    const auto multiply = multiply_kernel(vectors);
+    const int64_t x_step = spaced(channels), out_step = spaced(outputs);
+    for (int64_t first = 0; first < rows_; first += block_) {
+      const int64_t rows = std::min(block_, rows_ - first);
+      transform_input(from, x, first, rows, buffers.zeros, buffers.x);
+      for (int64_t entry = 0; entry < ENTRIES; ++entry, ahead.step())
+        for (int64_t panel = 0; panel < outputs; panel += width)
+          multiply({buffers.x + entry * x_step, channels, 1},
+                   kernel + (entry * outputs + panel) * channels, width, channels,
+                   buffers.other + entry * out_step + panel, outputs, rows * across_, false);
+      transform_output(to, buffers.other, first, rows, out);
+    }
+  }
+
+  // sums[entry][input][output] += (A d A') * (B' x B), summed over the tiles of one image.
+  void accumulate(const Layout& x_layout, const Layout& d_layout, const float* x, const float* d,
+                  float* sums, float* scratch, Prefetch ahead) const {
+    ahead.begin(steps());
+    const Buffers buffers = divide(scratch);
+    const int64_t inputs = x_layout.channels, outputs = d_layout.channels;
+    const int64_t vectors = panel_vectors(outputs), width = vectors * LANES;
+    const auto multiply = multiply_kernel(vectors);
+    const int64_t x_step = spaced(inputs), d_step = spaced(outputs);
+    for (int64_t first = 0; first < rows_; first += block_) {
+      const int64_t rows = std::min(block_, rows_ - first);
+      transform_input(x_layout, x, first, rows, buffers.zeros, buffers.x);
+      transform_gradient(d_layout, d, first, rows, buffers.other);
+      for (int64_t entry = 0; entry < ENTRIES; ++entry, ahead.step())
+        for (int64_t panel = 0; panel < outputs; panel += width)
+          multiply({buffers.x + entry * x_step, 1, inputs},
+                   buffers.other + entry * d_step + panel, outputs, rows * across_,
+                   sums + entry * inputs * outputs + panel, outputs, inputs, true);
+    }
+  }
+
+ private:
+  struct Buffers {
+    const float* zeros;  // a row of the map
+    float* x;            // [entry][tile][channel], entries `spaced` apart
+    float* other;        // the same of products, or of gradients
+  };
+
+  int64_t steps() const { return (rows_ + block_ - 1) / block_ * ENTRIES; }
+
+  Buffers divide(float* scratch) const {
+    std::fill_n(scratch, zeros_, 0.0f);
+    return {scratch, scratch + zeros_, scratch + zeros_ + ENTRIES * spaced(most_)};
+  }
+
+  // Floats from one entry to the next: a cache line more than the tiles take, since distances of
+  // powers of two would make the entries of a tile share one set of the cache.
+  int64_t spaced(int64_t channels) const { return block_ * across_ * channels + 16; }
+
+  void transform_input(const Layout& layout, const float* x, int64_t first, int64_t rows,
+                       const float* zeros, float* to) const {
+    const int64_t channels = layout.channels, step = spaced(channels);
+    for (int64_t row = first; row < first + rows; ++row, to += across_ * channels) {
+      const float* lines[4];
+      for (int64_t i = 0; i < 4; ++i) {
+        const int64_t line = 2 * row - 1 + i;
+        lines[i] = line < 0 || line >= layout.height ? zeros : x + layout.at(line, -1);
+      }
+      for (int64_t c = 0; c < channels; c += LANES) {
+        auto column = [&](int64_t at) INLINED {
+          return input_transform(load<LANES>(lines[0] + at), load<LANES>(lines[1] + at),
+                                 load<LANES>(lines[2] + at), load<LANES>(lines[3] + at));
+        };
+        float* tile = to + c;
+        // Two of a tile's four columns are also the first two of the next one.
+        auto left = column(c), middle = column(c + channels);
+        for (int64_t t = 0; t < across_; ++t, tile += channels) {
+          const auto right = column(c + (2 * t + 2) * channels);
+          const auto last = column(c + (2 * t + 3) * channels);
+          with_constants<4>([&](auto r) INLINED {
+            const auto entries = input_transform(left[r], middle[r], right[r], last[r]);
+            with_constants<4>(
+                [&](auto i) INLINED { store<LANES>(tile + (r * 4 + i) * step, entries[i]); });
+          });
+          left = right, middle = last;
+        }
+      }
+    }
+  }
+
+  void transform_output(const Layout& layout, const float* products, int64_t first, int64_t rows,
+                        float* out) const {
+    const int64_t channels = layout.channels, step = spaced(channels);
+    for (int64_t tile = 0; tile < rows * across_; ++tile) {
+      float* to = out + layout.at(2 * (first + tile / across_), 2 * (tile % across_));
+      for (int64_t c = 0; c < channels; c += LANES) {
+        const float* from = products + tile * channels + c;
+        std::array<Lane, 2> columns[4];
+        with_constants<4>([&](auto i) INLINED {
+          columns[i] = output_transform(load<LANES>(from + i * step),
+                                        load<LANES>(from + (4 + i) * step),
+                                        load<LANES>(from + (8 + i) * step),
+                                        load<LANES>(from + (12 + i) * step));
+        });
+        with_constants<2>([&](auto r) INLINED {
+          const auto pair =
+              output_transform(columns[0][r], columns[1][r], columns[2][r], columns[3][r]);
+          store<LANES>(to + r * layout.row() + c, pair[0]);
+          store<LANES>(to + r * layout.row() + channels + c, pair[1]);
+        });
+      }
+    }
+  }
+
+  void transform_gradient(const Layout& layout, const float* d, int64_t first, int64_t rows,
+                          float* to) const {
+    const int64_t channels = layout.channels, step = spaced(channels);
+    for (int64_t tile = 0; tile < rows * across_; ++tile) {
+      const float* from = d + layout.at(2 * (first + tile / across_), 2 * (tile % across_));
+      for (int64_t c = 0; c < channels; c += LANES) {
+        auto column = [&](const float* at) INLINED {
+          return gradient_transform(load<LANES>(at), load<LANES>(at + layout.row()));
+        };
+        const auto left = column(from + c), right = column(from + channels + c);
+        with_constants<4>([&](auto r) INLINED {
+          const auto entries = gradient_transform(left[r], right[r]);
+          with_constants<4>([&](auto i) INLINED {
+            store<LANES>(to + (r * 4 + i) * step + tile * channels + c, entries[i]);
+          });
+        });
+      }
+    }
+  }
+
+  const int64_t rows_, across_, block_;  // rows of tiles, tiles in one, rows in a block
+  const int64_t most_, zeros_;           // channels; floats in a row of zeros
+};
+
+inline std::optional<Winograd> winograd_of(const Geometry& g) {
+  return takes_winograd(g) ? std::optional<Winograd>(g) : std::nullopt;
+}
+
+}  // namespace INSTRUCTIONS
+}  // namespace resnet_study
