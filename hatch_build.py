@@ -1,4 +1,7 @@
-"""Compiles the native kernels while the package is installed; without a compiler it goes on."""
+"""Compiles the native kernels while the package is installed; without a compiler it goes on.
+
+A wheel also takes studies and sweeps along.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,16 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CustomBuildHook(BuildHookInterface):
-    """See `resnet_study/kernels/build.py`."""
+    """See `resnet_study/kernels/build.py` and `resnet_study.studies.find.home`."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before a wheel or an editable install is made."""
+        if version == "standard":
+            # Studies and sweeps travel inside the package; in a clone they are at its top.
+            for name, pattern in (("experiments", "*.py"), ("sweeps", "*.yaml")):
+                for file in Path(self.root, name).glob(pattern):
+                    inside = f"resnet_study/bundled/{name}/{file.name}"
+                    build_data["force_include"][str(file)] = inside
         path = Path(self.root, "resnet_study", "kernels", "build.py")
         spec = importlib.util.spec_from_file_location("build_kernels", path)
         assert spec is not None

@@ -5,10 +5,10 @@ resnet-study reproduce smoke
 
 from dataclasses import replace
 
-from experiments.quick import STUDY as QUICK
+from resnet_study.studies.find import load_study
 
 STUDY = replace(
-    QUICK,
+    load_study("quick"),
     name="smoke",
     title="Smoke test",
     question=(

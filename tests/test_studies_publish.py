@@ -18,7 +18,7 @@ from resnet_study.phenomena.gradients.claims import GRADIENTS_EXPLODE_AT_INITIAL
 from resnet_study.probes import recorded_steps
 from resnet_study.records import PROBES, RunWriter, find_runs, read_frames, read_run
 from resnet_study.spec import DataSpec, RunSpec, ScheduleSpec
-from resnet_study.studies.publish import publish
+from resnet_study.studies.publish import publish, without_paths
 
 ITERATIONS = 6400
 
@@ -142,3 +142,12 @@ def test_a_study_is_not_thinned_onto_itself(study: Path) -> None:
     with pytest.raises(UserError, match="give another one"):
         publish(study, study / ".." / study.name)
     assert len(find_runs([study])) == 6
+
+
+def test_no_folder_of_a_machine_is_published() -> None:
+    command = "resnet-study reproduce x --cifar10=/home/me/data '/a b' ~/c --results=results/x"
+    found = without_paths({"command": command, "previous": [{"command": "train --a=/b"}]})
+    assert found["command"] == (
+        "resnet-study reproduce x --cifar10=PATH 'PATH b' PATH --results=results/x"
+    )
+    assert found["previous"] == [{"command": "train --a=PATH"}]

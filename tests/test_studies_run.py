@@ -11,7 +11,7 @@ from resnet_study import phenomena
 from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding
 from resnet_study.launch import Outcome, local
-from resnet_study.phenomena.initialization import grid as signals
+from resnet_study.phenomena.initialization import grid
 from resnet_study.phenomena.initialization.grid import InitializationArm
 from resnet_study.records import find_runs, read_run
 from resnet_study.spec import RunSpec, from_flat, to_json
@@ -243,7 +243,7 @@ def test_a_file_that_holds_no_study_is_refused_in_a_line(
 @pytest.fixture(scope="module")
 def few_arms() -> list[InitializationArm]:
     """Two of the networks at initialisation that the study measures, the shallowest."""
-    arms = [arm for arm in signals.ARMS if arm.model.depth == 8]
+    arms = [arm for arm in grid.ARMS if arm.model.depth == 8]
     chosen = [arm for arm in arms if "activation_gradient_norm" in arm.quantities][:2]
     assert len({arm.family for arm in arms}) == 2
     return chosen
@@ -254,15 +254,15 @@ def test_measuring_at_initialisation_continues_where_it_was(
 ) -> None:
     measured = []
 
-    def measure(piece: signals.Piece) -> pd.DataFrame:
+    def measure(piece: grid.Piece) -> pd.DataFrame:
         if len(measured) == 1:
             measured.append("interrupted")
             raise KeyboardInterrupt
         measured.append(piece.name)
         return real(piece)
 
-    real = signals.measure_piece
-    monkeypatch.setattr(signals, "measure_piece", measure)
+    real = grid.measure_piece
+    monkeypatch.setattr(grid, "measure_piece", measure)
     folder = tmp_path / "initialization"
     folder.mkdir()
     (folder / "of_an_older_grid.parquet").write_bytes(b"")
@@ -271,7 +271,7 @@ def test_measuring_at_initialisation_continues_where_it_was(
     assert len(list(folder.glob("*.parquet"))) == 1
     reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
     reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
-    names = [piece.name for piece in signals.pieces(few_arms, (0, 1))]
+    names = [piece.name for piece in grid.pieces(few_arms, (0, 1))]
     assert sorted(name for name in measured if name != "interrupted") == sorted(names)
     assert json.loads((folder / "environment.json").read_text())["command"] == "a command"
 

@@ -1,7 +1,7 @@
 """What a claim is judged by: one number per run, a threshold, and the numbers in words.
 
-The pieces that every measure of a claim shares; the measures are in `measurements`,
-`deep_residual` and `convergence`, the verdicts in `verdicts`.
+What every measure of a claim shares; the measures are those of `resnet_study.phenomena`, how they
+are judged is in `claim`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Measurement:
 
 
 class Missing(NamedTuple):
-    """The runs that the claim takes (`verdicts.Claim.runs`) are not there.
+    """The runs that the claim takes (`claim.Claim.runs`) are not there.
 
     ``needed`` says what they lack where it is not simply that there are none.
     """

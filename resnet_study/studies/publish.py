@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from resnet_study import records
 from resnet_study.errors import UserError
 from resnet_study.records import Run
+
+_ABSOLUTE = re.compile(r"(?<![\w./-])(?:~|[A-Za-z]:)?[/\\][^\s'\",;]*")
 
 MOST = 64
 """Of the regular steps at least every so-manieth is kept."""
@@ -84,6 +88,15 @@ def layers_bytes(run: Run, every: int) -> bytes:
     return buffer.getvalue()
 
 
+def without_paths(environment: Any) -> Any:
+    """The same without folders of this machine, such as that of the data in a command."""
+    if isinstance(environment, dict):
+        return {name: without_paths(value) for name, value in environment.items()}
+    if isinstance(environment, list):
+        return [without_paths(value) for value in environment]
+    return _ABSOLUTE.sub("PATH", environment) if isinstance(environment, str) else environment
+
+
 def reached(run: Run) -> int:
     """Last iteration of the metrics."""
     return int(run.metrics["step"].max()) if len(run.metrics) else 0
@@ -91,9 +104,11 @@ def reached(run: Run) -> int:
 
 def _copy(run: Run, folder: Path, every: int) -> None:
     folder.mkdir(parents=True)
-    for name in ("spec.json", "environment.json", "metrics.parquet"):
+    for name in ("spec.json", "metrics.parquet"):
         if (run.folder / name).exists():
             shutil.copyfile(run.folder / name, folder / name)
+    if run.environment:
+        records.write_json(folder / "environment.json", without_paths(run.environment))
     records.write_atomically(folder / "layers.parquet", layers_bytes(run, every))
     summary = dict(run.summary)
     if summary.get("status", "running") == "running":

@@ -16,7 +16,7 @@ from resnet_study.judging.judge import Finding, judge
 from resnet_study.launch import run_local
 from resnet_study.launch.status import how_far
 from resnet_study.phenomena.degradation.table6 import paper_table, paper_table_text
-from resnet_study.phenomena.initialization import grid as signals
+from resnet_study.phenomena.initialization import grid
 from resnet_study.phenomena.initialization.grid import InitializationArm
 from resnet_study.progress import count_progress
 from resnet_study.report import write_report
@@ -87,8 +87,8 @@ def run_study(
 def measure_initialization(
     folder: Path,
     command: str,
-    arms: Sequence[InitializationArm] = signals.ARMS,
-    seeds: Sequence[int] = signals.SEEDS,
+    arms: Sequence[InitializationArm] = grid.ARMS,
+    seeds: Sequence[int] = grid.SEEDS,
 ) -> None:
     """Measure networks at initialisation, piece by piece; pieces that are there are kept.
 
@@ -98,7 +98,7 @@ def measure_initialization(
         command: command line for ``environment.json``.
         arms, seeds: the grid.
     """
-    pieces = {f"{piece.name}.parquet": piece for piece in signals.pieces(arms, seeds)}
+    pieces = {f"{piece.name}.parquet": piece for piece in grid.pieces(arms, seeds)}
     folder.mkdir(parents=True, exist_ok=True)
     present = {file.name for file in folder.glob("*.parquet")}
     for name in present - pieces.keys():
@@ -113,7 +113,7 @@ def measure_initialization(
     with count_progress("measuring at initialisation", "pieces") as progress:
         for done, name in enumerate(missing):
             progress(len(present & pieces.keys()) + done, len(pieces))
-            records.write_initialization(folder / name, signals.measure_piece(pieces[name]))
+            records.write_initialization(folder / name, grid.measure_piece(pieces[name]))
 
 
 def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Finding]:

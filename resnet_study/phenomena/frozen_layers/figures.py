@@ -37,7 +37,7 @@ from resnet_study.drawing.style import (
 from resnet_study.errors import UserError
 from resnet_study.judging.selections import select
 from resnet_study.phenomena.degradation.figures import TRAINING_ERROR, train_split
-from resnet_study.phenomena.frozen_layers import thaw as frozen
+from resnet_study.phenomena.frozen_layers import thaw
 from resnet_study.records import Frames
 
 PROBES = ("weight_norm", "weight_gradient_norm")
@@ -48,8 +48,8 @@ NETWORKS_SHOWN = 3
 LINESTYLES = ("-", "--", ":", "-.")
 
 ARM = {
-    frozen.DECAY: "weight decay",
-    frozen.RATE: "rate",
+    thaw.DECAY: "weight decay",
+    thaw.RATE: "rate",
     "schedule.warmup_iterations": "warm-up",
     "schedule.warmup_error": "warm-up to error",
 }
@@ -78,7 +78,7 @@ def weight_growth(frames: Frames) -> Figure:
     """
     frames = _normalized(frames, "weight_growth")
     recorded = panels.layer_rows(frames, "weight_growth", PROBES)
-    motion = frozen.layer_motion(frames)
+    motion = thaw.layer_motion(frames)
     for quantity in ("growth", "effective"):
         motion = motion[panels.drawable(motion[quantity], positive=True)]
     if motion.empty:
@@ -127,7 +127,7 @@ def weight_growth(frames: Frames) -> Figure:
         panels.spread(counts, "Bands: minimum to maximum"),
         "e = η‖∂L/∂w‖ / (√(1−μ²)‖w‖).",
         "Dotted: free decay of the weights, and the equilibrium of e, under the weight decay."
-        if (frames.runs[frozen.DECAY] > 0).any()
+        if (frames.runs[thaw.DECAY] > 0).any()
         else "No weight decay.",
         panels.left_out_count(len(recorded) - len(motion), "zero or not finite"),
         panels.unfinished(frames),
@@ -155,9 +155,9 @@ def thaw_times(frames: Frames) -> Figure:
     """
     frames = _normalized(frames, "thaw_times")
     panels.layer_rows(frames, "thaw_times", PROBES)
-    if frozen.layer_motion(frames).empty:
+    if thaw.layer_motion(frames).empty:
         raise UserError("thaw_times: no recorded norm is finite; see the status of the runs")
-    table = frozen.thaw_table(frames)
+    table = thaw.thaw_table(frames)
     judged = table[table["judged"].astype(bool)]
     for name in ("from_growth", "from_step", "thaw", "end", "weight_decay"):
         judged = judged.assign(**{name: judged[name].astype(float)})
@@ -239,13 +239,13 @@ def thaw_curves(frames: Frames) -> Figure:
     if not kept.any():
         raise UserError("thaw_curves: no run has recorded an error; train at least one")
     rows = rows[kept].assign(arm=rows["run_id"].map(_arms(frames.runs)))
-    decays = frames.runs[frozen.DECAY].astype(float)
+    decays = frames.runs[thaw.DECAY].astype(float)
     rows["decay"] = rows["run_id"].map(decays)
     # The rest of an arm, rate and warm-up, is told apart by line style.
-    rows["rest"] = rows["run_id"].map(_arms(frames.runs.drop(columns=frozen.DECAY)))
+    rows["rest"] = rows["run_id"].map(_arms(frames.runs.drop(columns=thaw.DECAY)))
     colours = sequential(rows["decay"])
     styles = {rest: LINESTYLES[i % 4] for i, rest in enumerate(sorted(rows["rest"].unique()))}
-    thaws = frozen.last_thaw(frozen.thaw_table(frames)) if len(frames.layers) else pd.DataFrame()
+    thaws = thaw.last_thaw(thaw.thaw_table(frames)) if len(frames.layers) else pd.DataFrame()
     networks = _networks(rows)
     figure, axes = new_figure(1, len(networks), 2.9, sharey=True, sharex=True)
     counts: list[int] = []
@@ -316,15 +316,15 @@ def _most_seeds(rows: pd.DataFrame) -> int:
 def _theory(axes: np.ndarray, own: pd.DataFrame, frames: Frames) -> None:
     """Free decay of the layer that grew most, and the equilibrium of the effective step."""
     run = frames.runs.loc[own["run_id"].iloc[0]]
-    optimizer = [float(run[f]) for f in (frozen.RATE, frozen.MOMENTUM, frozen.DECAY)]
+    optimizer = [float(run[f]) for f in (thaw.RATE, thaw.MOMENTUM, thaw.DECAY)]
     if optimizer[-1] == 0:
         return
     look: dict[str, Any] = {"color": INK, "linestyle": ":", "linewidth": 1.2}
-    axes[1].axhline(frozen.equilibrium_step(*optimizer), gid="equilibrium", **look)
+    axes[1].axhline(thaw.equilibrium_step(*optimizer), gid="equilibrium", **look)
     means = panels.summarize(own, ["step", "layer"], "growth", geometric=True)
     peak = means.sort_values("mean").iloc[-1]
     steps = np.geomspace(peak["step"] + 1, own["step"].max() + 1, 60) - 1
-    decay = np.exp(-(steps - peak["step"]) / frozen.time_constant(*optimizer))
+    decay = np.exp(-(steps - peak["step"]) / thaw.time_constant(*optimizer))
     axes[0].plot(steps, peak["mean"] * decay, gid="free decay", **look)
 
 
@@ -333,7 +333,7 @@ def _identity(axes: Iterable[Axes], judged: pd.DataFrame) -> None:
     values = judged[["from_growth", "from_step", "thaw", "end"]].to_numpy(float)
     limits = np.array([np.nanmin(values) / 1.3, np.nanmax(values) * 1.3])
     for panel in axes:
-        factor = 2**frozen.BAND
+        factor = 2**thaw.BAND
         panel.fill_between(limits, limits / factor, limits * factor, color=FAINT, alpha=0.4, lw=0)
         panel.plot(limits, limits, color=INK, linewidth=1.0, gid="identity")
         panel.set_xlim(*limits)

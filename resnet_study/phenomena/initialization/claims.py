@@ -1,6 +1,6 @@
 """Claims about networks at initialisation, each a prediction of theory with its formula.
 
-What each measures is in `signals` (gradients by layer) and `signal_blocks` (blocks and paths).
+What each measures is in `gradient_measures` (by layer) and `block_measures` (blocks and paths).
 Margins were fixed before anything was measured.
 """
 
@@ -10,8 +10,7 @@ from functools import partial
 
 from resnet_study.judging.claim import Claim
 from resnet_study.phenomena.gradients import theory
-from resnet_study.phenomena.initialization import block_measures as signal_blocks
-from resnet_study.phenomena.initialization import gradient_measures as signals
+from resnet_study.phenomena.initialization import block_measures, gradient_measures
 from resnet_study.phenomena.initialization.fits import BN_PLAIN, PREACTIVATED, UNNORMALIZED
 
 _YANG = "Yang et al. 2019, arXiv 1902.08129"
@@ -30,14 +29,14 @@ def _plain_factor(initialization: str, activation: str, formula: str) -> Claim:
         f"initial_factor_{initialization}_{activation}",
         "At initialisation, without normalisation, the activation-gradient norm of a plain network "
         f"of 56 layers is multiplied by √(n·Var w·E[φ′²]) = {formula} = {factor:.3f} per layer "
-        f"toward the input, times what zero padding takes on maps of {signals.SIDES[0]}, "
-        f"{signals.SIDES[1]} and {signals.SIDES[2]} pixels' side, within "
-        f"{signals.FACTOR_MARGIN:g} %.",
+        f"toward the input, times what zero padding takes on maps of {gradient_measures.SIDES[0]}, "
+        f"{gradient_measures.SIDES[1]} and {gradient_measures.SIDES[2]} pixels' side, within "
+        f"{gradient_measures.FACTOR_MARGIN:g} %.",
         _GLOROT,
         None,
         partial(
-            signals.growth_deviation,
-            network=signals.without_normalization("plain", initialization, activation),
+            gradient_measures.growth_deviation,
+            network=gradient_measures.without_normalization("plain", initialization, activation),
             formula=formula,
             predicted=factor,
         ),
@@ -51,11 +50,11 @@ CLAIMS = (
         "initial_factor_bn_plain",
         "At initialisation the activation-gradient norm of a plain network of 56 layers with batch "
         "normalisation and ReLU grows by √(π/(π−1)) = 1.211 per layer toward the input, within "
-        f"{signals.FACTOR_MARGIN:g} %.",
+        f"{gradient_measures.FACTOR_MARGIN:g} %.",
         f"{_YANG}, for infinitely wide layers and large batches",
         None,
         partial(
-            signals.growth_deviation,
+            gradient_measures.growth_deviation,
             network=BN_PLAIN,
             formula="√(π/(π−1))",
             predicted=theory.BN_RELU_GROWTH,
@@ -69,8 +68,8 @@ CLAIMS = (
         "normalisation follows an exponential in depth rather than a power of it.",
         f"{_YANG}, abstract",
         "gradient signals grow exponentially in depth",
-        partial(signals.ratio_law, family="plain", better="exponential", worse="power"),
-        f"plain {_AT_START}, {signals.LEAST_DEPTHS} depths or more",
+        partial(gradient_measures.ratio_law, family="plain", better="exponential", worse="power"),
+        f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
         of_initialization=True,
     ),
     Claim(
@@ -79,19 +78,21 @@ CLAIMS = (
         "batch normalisation follows a power of depth rather than an exponential in it.",
         f"hypothesis of this project, the counterpart of {_YANG}",
         None,
-        partial(signals.ratio_law, family="residual", better="power", worse="exponential"),
-        f"residual {_AT_START}, {signals.LEAST_DEPTHS} depths or more",
+        partial(
+            gradient_measures.ratio_law, family="residual", better="power", worse="exponential"
+        ),
+        f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
         of_initialization=True,
     ),
     Claim(
         "initial_growth_residual_linear",
         "At initialisation the first/last activation-gradient ratio of residual networks with "
         "batch normalisation grows in proportion to depth: the exponent of depth is 1, within "
-        f"{signals.EXPONENT_MARGIN:g}.",
+        f"{gradient_measures.EXPONENT_MARGIN:g}.",
         f"hypothesis of this project, the counterpart of {_YANG}",
         None,
-        signals.ratio_exponent,
-        f"residual {_AT_START}, {signals.LEAST_DEPTHS} depths or more",
+        gradient_measures.ratio_exponent,
+        f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
         of_initialization=True,
     ),
     _plain_factor("he", "relu", "√(2·½)"),
@@ -106,9 +107,9 @@ CLAIMS = (
         _GLOROT,
         None,
         partial(
-            signals.slower_than,
-            network=signals.without_normalization("plain", "uniform", "sigmoid"),
-            other=signals.without_normalization("plain", "uniform"),
+            gradient_measures.slower_than,
+            network=gradient_measures.without_normalization("plain", "uniform", "sigmoid"),
+            other=gradient_measures.without_normalization("plain", "uniform"),
         ),
         f"plain {_AT_START}",
         of_initialization=True,
@@ -120,7 +121,7 @@ CLAIMS = (
         "what it is at the last one.",
         _GLOROT,
         None,
-        partial(signals.vanished_ratio, family="plain"),
+        partial(gradient_measures.vanished_ratio, family="plain"),
         f"plain {_AT_START}",
         of_initialization=True,
     ),
@@ -131,7 +132,7 @@ CLAIMS = (
         "of what it is at the last one.",
         "hypothesis of this project: the shortcut passes the gradient on",
         None,
-        partial(signals.vanished_ratio, family="residual"),
+        partial(gradient_measures.vanished_ratio, family="residual"),
         f"residual {_AT_START}",
         of_initialization=True,
     ),
@@ -139,10 +140,10 @@ CLAIMS = (
         "branch_variance_falls_as_one_over_block",
         "At initialisation Var(branch)/Var(skip) of a fully pre-activated residual network with "
         "batch normalisation falls as 1/l with block l: within a stage every block adds 1 to its "
-        f"inverse, within {signal_blocks.SLOPE_MARGIN:g}.",
+        f"inverse, within {block_measures.SLOPE_MARGIN:g}.",
         _DE_SMITH,
         None,
-        signal_blocks.variance_ratio_slope,
+        block_measures.variance_ratio_slope,
         f"fully pre-activated residual {_AT_START}, best 110 layers",
         of_initialization=True,
     ),
@@ -154,7 +155,7 @@ CLAIMS = (
         _BROCK,
         None,
         partial(
-            signal_blocks.variance_law,
+            block_measures.variance_law,
             networks=(PREACTIVATED,),
             better="linear",
             worse="exponential",
@@ -169,7 +170,7 @@ CLAIMS = (
         _BROCK,
         None,
         partial(
-            signal_blocks.variance_law,
+            block_measures.variance_law,
             networks=UNNORMALIZED,
             better="exponential",
             worse="linear",
@@ -183,7 +184,7 @@ CLAIMS = (
         "batch normalisation falls where a stage begins.",
         _BROCK,
         None,
-        signal_blocks.variance_reset,
+        block_measures.variance_reset,
         f"fully pre-activated residual {_AT_START}, best 110 layers",
         of_initialization=True,
     ),
@@ -193,7 +194,7 @@ CLAIMS = (
         "points between two images correlate more in the residual than in the plain network.",
         _BALDUZZI,
         None,
-        signal_blocks.correlation_difference,
+        block_measures.correlation_difference,
         f"plain and residual {_AT_START}",
         of_initialization=True,
     ),
@@ -203,8 +204,8 @@ CLAIMS = (
         "networks with batch normalisation, as a power of depth.",
         _BALDUZZI,
         None,
-        signal_blocks.correlation_decay,
-        f"plain and residual {_AT_START}, {signal_blocks.LEAST_DEPTHS} depths or more",
+        block_measures.correlation_decay,
+        f"plain and residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
         of_initialization=True,
     ),
     Claim(
@@ -213,17 +214,17 @@ CLAIMS = (
         "exponential in the number of branches on it rather than a power.",
         _VEIT,
         None,
-        signal_blocks.path_gradient_law,
+        block_measures.path_gradient_law,
         f"residual {_AT_START}, best 110 layers",
         of_initialization=True,
     ),
     Claim(
         "few_short_paths_carry_gradient",
         "At initialisation the path lengths that carry 95 % of the gradient of a residual network "
-        f"hold less than {100 * signal_blocks.SHORT_PATHS:g} % of its paths.",
+        f"hold less than {100 * block_measures.SHORT_PATHS:g} % of its paths.",
         _VEIT,
         None,
-        signal_blocks.gradient_path_share,
+        block_measures.gradient_path_share,
         f"residual {_AT_START}, best 110 layers",
         of_initialization=True,
     ),
@@ -233,8 +234,8 @@ CLAIMS = (
         "deviates less from 1 the more blocks there are: mean |ln ratio| falls with depth.",
         "Zaeemzadeh et al. 2018, arXiv 1805.07477",
         None,
-        signal_blocks.norm_preservation_slope,
-        f"residual {_AT_START}, {signal_blocks.LEAST_DEPTHS} depths or more",
+        block_measures.norm_preservation_slope,
+        f"residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
         of_initialization=True,
     ),
 )
