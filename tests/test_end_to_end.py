@@ -40,7 +40,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_reproduce_leaves_runs_figures_findings_and_report(study: Path) -> None:
     assert len(list((study / "runs").iterdir())) == 4
-    for name in SMOKE.figures:
+    for name in (figure.name for figure in SMOKE.figures):
         for ending in ("png", "svg"):
             assert (study / "figures" / f"{name}.{ending}").stat().st_size > 10_000
     assert "## Verdicts" in (study / "findings.md").read_text()

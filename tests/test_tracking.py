@@ -22,6 +22,7 @@ from resnet_study.data import load_dataset
 from resnet_study.errors import UserError
 from resnet_study.records import read_run
 from resnet_study.spec import RunSpec, from_flat
+from resnet_study.tracking import mirror as wandb_mirror
 from resnet_study.tracking.tracker import (
     Tracker,
     Tracking,
@@ -29,7 +30,6 @@ from resnet_study.tracking.tracker import (
     make_tracker,
     tracking_mode,
 )
-from resnet_study.tracking.tracker import mirror as wandb_mirror
 from resnet_study.training.loop import Options, train
 
 TINY = {

@@ -1,0 +1,1 @@
+"""The engine of claims: verdicts, intervals, selections, comparisons. Knows no phenomenon."""
