@@ -1,7 +1,7 @@
 """wandb as a mirror of the records: online, offline or off, never the source of truth.
 
 Training hands its rows to a `Tracker` beside the `RunWriter` and goes on at once; a thread
-sends them to a process of their own (`resnet_study.tracking.tracker.mirror`), the only place that
+sends them to a process of their own (`resnet_study.tracking.mirror`), the only place that
 imports wandb. So a slow network, a bad key, a full disk, a crash or a hang of wandb costs
 the training process nothing: it is reported once, and the records are complete.
 """
@@ -223,7 +223,7 @@ def _start_mirror() -> subprocess.Popen[bytes]:
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "resnet_study.tracking.tracker.mirror"],
+            [sys.executable, "-m", "resnet_study.tracking.mirror"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
