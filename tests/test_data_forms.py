@@ -696,12 +696,13 @@ def test_bundled_data_have_a_digest_too(name: str) -> None:
 
 def test_published_numbers_are_not_laid_over_a_subset() -> None:
     from planted import planted_frames
-    from resnet_study.figures.material import is_cifar10
+
+    from resnet_study.drawing.panels import beside_the_paper
 
     whole = {"data.name": "cifar10"}
-    assert is_cifar10(planted_frames((20,), 1, 60, values=whole, layers=False))
+    assert beside_the_paper(planted_frames((20,), 1, 60, values=whole, layers=False))
     part = {**whole, "data.subset": True}
-    assert not is_cifar10(planted_frames((20,), 1, 60, values=part, layers=False))
+    assert not beside_the_paper(planted_frames((20,), 1, 60, values=part, layers=False))
 
 
 def test_the_cache_keeps_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
