@@ -24,20 +24,16 @@ and holds each step exactly once.
 from __future__ import annotations
 
 import io
-import json
-import math
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from resnet_study.errors import UserError
+from resnet_study.files import read_json, read_text, write_atomically, write_json
 from resnet_study.probes import BUILT_IN
 from resnet_study.spec import RunSpec, from_json, to_json
 
@@ -150,7 +146,7 @@ class RunWriter:
             self.metrics = metrics[metrics.step <= resume_step].to_dict("records")  # type: ignore
             # A step's layers are recorded by the iteration that follows its checkpoint.
             self.layers = [layers[layers.step < resume_step]]
-            earlier = _read_json(folder / "environment.json")
+            earlier = read_json(folder / "environment.json")
             previous = [*earlier.pop("previous", []), earlier] if earlier else []
         write_atomically(spec_file, to_json(spec))
         write_json(folder / "environment.json", {**environment, "previous": previous})
@@ -241,8 +237,8 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         spec=_read_spec(spec_file),
-        environment=_read_json(folder / "environment.json"),
-        summary=_read_json(folder / "summary.json"),
+        environment=read_json(folder / "environment.json"),
+        summary=read_json(folder / "summary.json"),
         metrics=_read_table(folder / "metrics.parquet", METRIC_COLUMNS),
         layers=_read_table(folder / "layers.parquet", (*LAYER_COLUMNS, *PROBES)),
     )
@@ -250,12 +246,12 @@ def read_run(folder: Path) -> Run:
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """``summary.json`` of a run folder; empty if there is none yet."""
-    return _read_json(folder / "summary.json")
+    return read_json(folder / "summary.json")
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
     """``environment.json`` of a run folder; empty if there is none yet."""
-    return _read_json(folder / "environment.json")
+    return read_json(folder / "environment.json")
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
@@ -340,44 +336,6 @@ def _no_runs() -> pd.DataFrame:
     return pd.DataFrame(columns=list(dict.fromkeys(columns)), index=pd.Index([], name="run_id"))
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part."""
-    with replacing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes the place of another when all of it is on the disk."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; records are shared like any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write strict JSON atomically; non-finite numbers become null."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {k: clean(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(v) for v in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    write_atomically(path, json.dumps(clean(content), indent=2, allow_nan=False) + "\n")
-
-
 def _write_table(path: Path, table: pd.DataFrame) -> None:
     write_atomically(path, table.to_parquet(index=False))
 
@@ -398,23 +356,4 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _read_spec(path: Path) -> RunSpec:
-    return from_json(_read_text(path), str(path))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}); restore or remove it") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no JSON object; restore or remove it")
-    return content
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); restore or remove it") from None
+    return from_json(read_text(path), str(path))

@@ -1,8 +1,6 @@
 """Records survive kills and resumption, and pandas alone reads them."""
 
-import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnet_study import records
 from resnet_study.errors import UserError
 from resnet_study.records import (
     LAYER_COLUMNS,
@@ -181,26 +178,6 @@ for step in range(1, 10**6):
     assert max(seen) > 3
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.json"
-    records.write_atomically(path, "old")
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        records.write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_files_are_shared_like_any_other(tmp_path: Path) -> None:
-    (tmp_path / "plain").write_text("")
-    records.write_atomically(tmp_path / "a", "")
-    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
 def errors(rows: dict[str, dict[int, float]]) -> pd.DataFrame:
     """Metrics with the given errors by split and step."""
     return pd.DataFrame(
@@ -259,22 +236,6 @@ def test_a_lost_validation_error_is_not_selected() -> None:
     rows = {"val": {1: math.nan, 2: 30.0, 3: math.nan}, "test": {1: 1.0, 2: 2.0, 3: 3.0}}
     summary = summarize_errors(errors(rows))
     assert (summary["selected_step"], summary["test_error_selected"]) == (2, 2.0)
-
-
-def test_json_is_strict(tmp_path: Path) -> None:
-    content = {
-        "a": math.nan,
-        "b": [math.inf, {"c": -math.inf}],
-        "d": (1, 0.5),
-        "e": np.float64("nan"),
-    }
-    records.write_json(tmp_path / "a.json", content)
-
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is no JSON")
-
-    read = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
-    assert read == {"a": None, "b": [None, {"c": None}], "d": [1, 0.5], "e": None}
 
 
 def test_runs_are_found_once_and_in_order(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from resnet_study import lease
 from resnet_study.errors import UserError
-from resnet_study.records import write_json
+from resnet_study.files import write_json
 from resnet_study.spec import RunSpec, to_json
 from resnet_study.studies import slices as pieces
 

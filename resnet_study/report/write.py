@@ -17,8 +17,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from resnet_study.drawing.render import RenderedFigure
+from resnet_study.files import write_atomically
 from resnet_study.judging.judge import Finding
-from resnet_study.records import Frames, write_atomically
+from resnet_study.records import Frames
 from resnet_study.report import content
 from resnet_study.studies.study import Study
 

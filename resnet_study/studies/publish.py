@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from resnet_study import records
+from resnet_study import files, records
 from resnet_study.errors import UserError
 from resnet_study.records import Run
 
@@ -61,7 +61,7 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
     for run in runs:
         _copy(run, target / "runs" / run.folder.name, every)
     text = _readme(source.name, runs, every, size)
-    records.write_atomically(target / "README.md", text)
+    files.write_atomically(target / "README.md", text)
     return text
 
 
@@ -108,13 +108,13 @@ def _copy(run: Run, folder: Path, every: int) -> None:
         if (run.folder / name).exists():
             shutil.copyfile(run.folder / name, folder / name)
     if run.environment:
-        records.write_json(folder / "environment.json", without_paths(run.environment))
-    records.write_atomically(folder / "layers.parquet", layers_bytes(run, every))
+        files.write_json(folder / "environment.json", without_paths(run.environment))
+    files.write_atomically(folder / "layers.parquet", layers_bytes(run, every))
     summary = dict(run.summary)
     if summary.get("status", "running") == "running":
         summary |= {"status": "stopped", "iterations": run.spec.schedule.iterations}
         summary |= {"step": reached(run)}
-    records.write_json(folder / "summary.json", summary)
+    files.write_json(folder / "summary.json", summary)
 
 
 def _readme(name: str, runs: list[Run], every: int, size: int) -> str:
