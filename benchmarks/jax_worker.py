@@ -25,8 +25,8 @@ from resnet_study.environment import describe as describe_environment  # noqa: E
 from resnet_study.kernels import Choice  # noqa: E402
 from resnet_study.kernels import resolve as resolve_kernels  # noqa: E402
 from resnet_study.spec import RunSpec, from_flat  # noqa: E402
-from resnet_study.training.execution import save_memory  # noqa: E402
-from resnet_study.training.loop import keys_of  # noqa: E402
+from resnet_study.training.devices import save_memory  # noqa: E402
+from resnet_study.training.programs import keys_of  # noqa: E402
 from resnet_study.training.step import (  # noqa: E402
     Batch,
     StepMetrics,

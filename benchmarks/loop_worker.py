@@ -20,8 +20,14 @@ from workers import peak_memory, serve  # noqa: E402
 
 from resnet_study.data import Dataset, Split, load_dataset  # noqa: E402
 from resnet_study.spec import RunSpec, from_flat  # noqa: E402
-from resnet_study.training.execution import Execution  # noqa: E402
-from resnet_study.training.loop import Options, Report, StopFlag, train  # noqa: E402
+from resnet_study.training.loop import train  # noqa: E402
+from resnet_study.training.options import (  # noqa: E402
+    Execution,
+    Host,
+    Options,
+    Report,
+    StopFlag,
+)
 
 RANDOM_IMAGES = 5000
 
@@ -53,8 +59,9 @@ class Run:
             if now >= until:
                 stop.requested = True
 
-        options = Options(checkpoint_seconds=1e9, on_progress=watch, execution=self.execution)
-        summary = train(self.spec, self.dataset, self.folder, options, stop)
+        options = Options(checkpoint_seconds=1e9, execution=self.execution)
+        host = Host(stop=stop, on_progress=watch)
+        summary = train(self.spec, self.dataset, self.folder, options, host)
         if summary["status"] != "stopped":
             raise RuntimeError(f"the run is {summary['status']} after {summary['iterations']}")
         return speed

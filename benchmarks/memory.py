@@ -4,7 +4,7 @@
 
 XLA:CPU takes the temporaries of a step when it is dispatched. A process in which every step
 ends before the next is dispatched takes turns (A B A B) with one that dispatches ahead; which of
-the two training uses, `save_memory` in `resnet_study/training/execution.py` decides from the
+the two training uses, `save_memory` in `resnet_study/training/devices.py` decides from the
 spec. Peaks are those of the process so far: after its imports, with the initial weights, after
 the first step, whose program it compiles, and at the end. For comparison, the peak of an
 interpreter that imports PyTorch (--torch-python).

@@ -26,7 +26,8 @@ from resnet_study.environment import describe as describe_environment  # noqa: E
 from resnet_study.spec import from_flat  # noqa: E402
 from resnet_study.training import devices  # noqa: E402
 from resnet_study.training.chunks import CAPACITY, Chunk  # noqa: E402
-from resnet_study.training.execution import Execution, save_memory  # noqa: E402
+from resnet_study.training.devices import save_memory  # noqa: E402
+from resnet_study.training.options import Execution  # noqa: E402
 from resnet_study.training.programs import keys_of, program_of, shape_of  # noqa: E402
 from resnet_study.training.step import initial_state  # noqa: E402
 

@@ -1,7 +1,9 @@
-"""The data sets: how many images, of what shape, of how many classes."""
+"""The data sets: how many images, of what shape, of how many classes, and where they are."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -22,3 +24,14 @@ DATASETS: dict[str, DatasetShape] = {
     "synthetic": DatasetShape(512, 128, 8, 8, 3, 10),
     "cifar100": DatasetShape(50_000, 10_000, 32, 32, 3, 100),
 }
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where images are looked for that are not made or bundled; no part of a spec.
+
+    Attributes:
+        cifar10: CIFAR-10 or CIFAR-100, archive or folder (see resnet-study data --help).
+    """
+
+    cifar10: Path | None = None

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from resnet_study.training.loop import Report
+    from resnet_study.training.options import Report
 
 
 @contextmanager

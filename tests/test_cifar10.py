@@ -42,7 +42,7 @@ from resnet_study.data.cache import Content
 from resnet_study.data.cifar10 import cache_folder, find_cifar10, load_cifar10
 from resnet_study.data.download import ARCHIVE, MD5, download_cifar10
 from resnet_study.data.originals import CIFAR10, ORIGINALS, Original
-from resnet_study.datasets import DATASETS
+from resnet_study.datasets import DATASETS, DataSource
 from resnet_study.errors import UserError
 from resnet_study.spec import DataSpec
 
@@ -533,14 +533,16 @@ def test_progress(tmp_path: Path) -> None:
 
 def test_load_dataset_takes_the_number_of_images_that_there_are(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "a.tar", image_files(per_class=4))
-    data = load_dataset(DataSpec(name="cifar10", batch_size=36, subset=True), 0, archive)
+    data = load_dataset(
+        DataSpec(name="cifar10", batch_size=36, subset=True), 0, DataSource(archive)
+    )
     assert (len(data.train), len(data.val), len(data.test)) == (36, 4, 40)
     missing = "40 of 50,000 training images, 40 of 10,000 test images"
     assert data.source == f"CIFAR-10 (incomplete: {missing})"
     assert (data.classes, data.mean.shape) == (10, (32, 32, 3))
     assert tuple(data.digest.values()) == original_of_images(4).digests
     with pytest.raises(UserError, match="cifar10 has 36 training images"):
-        load_dataset(DataSpec(name="cifar10", subset=True), 0, archive)
+        load_dataset(DataSpec(name="cifar10", subset=True), 0, DataSource(archive))
 
 
 @pytest.mark.skipif(not JPEG_ARCHIVE.exists(), reason="the archive of JPEG images is not there")

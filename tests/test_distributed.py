@@ -17,9 +17,9 @@ from resnet_study.data import load_dataset
 from resnet_study.errors import UserError
 from resnet_study.records import read_run
 from resnet_study.spec import from_flat
-from resnet_study.training import execution
-from resnet_study.training.execution import Execution
-from resnet_study.training.loop import Options, train
+from resnet_study.training import devices
+from resnet_study.training.loop import train
+from resnet_study.training.options import Execution, Options
 
 VALUES: dict[str, Any] = {
     "model.depth": 8,
@@ -39,15 +39,16 @@ from resnet_study import runtime
 runtime.prepare()
 from resnet_study.data import load_dataset
 from resnet_study.spec import (from_flat)
-from resnet_study.training.execution import Execution, join_processes
+from resnet_study.training.devices import join_processes
 join_processes()
 from resnet_study.training.devices import is_main
-from resnet_study.training.loop import Options, StopFlag, train
+from resnet_study.training.loop import train
+from resnet_study.training.options import Host, Options, StopFlag
 spec = from_flat(json.loads(sys.argv[1]))
 stop = StopFlag()
 # Only process 1 is told to stop.
 stop.requested = not is_main()
-summary = train(spec, load_dataset(spec.data, spec.seed), Path(sys.argv[2]), Options(), stop)
+summary = train(spec, load_dataset(spec.data, spec.seed), Path(sys.argv[2]), host=Host(stop=stop))
 assert summary["status"] == "stopped", summary
 """
 
@@ -60,7 +61,7 @@ def two(*command: str) -> list[str]:
     processes = []
     for index in range(2):
         values = (f"127.0.0.1:{port}", "2", str(index))
-        environment = {**os.environ, **dict(zip(execution.COORDINATOR, values, strict=True))}
+        environment = {**os.environ, **dict(zip(devices.COORDINATOR, values, strict=True))}
         # One device for each process.
         environment.pop("XLA_FLAGS", None)
         processes.append(
@@ -121,7 +122,7 @@ def test_two_processes_give_the_numbers_of_one_and_resume_exactly(tmp_path: Path
 
 
 def test_a_process_that_is_alone_says_what_it_needs() -> None:
-    environment = {k: v for k, v in os.environ.items() if k not in execution.COORDINATOR}
+    environment = {k: v for k, v in os.environ.items() if k not in devices.COORDINATOR}
     done = subprocess.run(
         [sys.executable, "-m", "resnet_study", "train", "--model.depth=8", "--distributed"],
         env=environment,

@@ -14,7 +14,7 @@ from resnet_study.models import Network, Recorder
 from resnet_study.phenomena.initialization.chain import Part, backpropagate, make_chain, propagate
 from resnet_study.phenomena.initialization.measuring import first_batch
 from resnet_study.spec import RunSpec
-from resnet_study.training.loop import keys_of
+from resnet_study.training.programs import keys_of
 from resnet_study.training.step import Batch, initial_state, make_train_step
 
 DIGITS = DATASETS["digits"]

@@ -18,14 +18,13 @@ import pytest
 from rich.console import Console
 
 from resnet_study import lease, progress
-from resnet_study.launch import display, local, run_local
-from resnet_study.launch.worker import WorkerOptions, run_one
+from resnet_study.launch import Pool, display, local, run_local
+from resnet_study.launch.worker import Assignment, run_one
 from resnet_study.records import read_run, read_summary
 from resnet_study.spec import RunSpec, from_flat, to_json
 from resnet_study.tracking.tracker import Tracker
 from resnet_study.training import loop
-from resnet_study.training.execution import Execution
-from resnet_study.training.loop import Report, StopFlag
+from resnet_study.training.options import Execution, Options, Report, StopFlag
 
 COMMAND = [sys.executable, "-m", "resnet_study", "sweep"]
 TIMEOUT = 240
@@ -135,7 +134,7 @@ def test_two_workers_do_every_run_and_then_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specs = [tiny(seed=seed) for seed in range(3)]
-    outcome = run_local(specs, tmp_path, command="the command", workers=2)
+    outcome = run_local(specs, tmp_path, pool=Pool(workers=2), command="the command")
     assert outcome.failures == {}
     assert not outcome.interrupted
     assert set(outcome.summaries) == {spec.run_id for spec in specs}
@@ -148,8 +147,8 @@ def test_two_workers_do_every_run_and_then_nothing(
     def none(*_: object) -> None:
         raise AssertionError("a worker was started")
 
-    monkeypatch.setattr(local, "_Pool", none)
-    again = run_local(specs, tmp_path, command="again", workers=2)
+    monkeypatch.setattr(local, "_Workers", none)
+    again = run_local(specs, tmp_path, pool=Pool(workers=2), command="again")
     assert again.summaries == outcome.summaries
     assert contents(tmp_path) == before
 
@@ -182,11 +181,12 @@ def test_a_failing_run_is_reported_and_the_others_finish(tmp_path: Path) -> None
 DRIVER = """
 import json, sys
 from pathlib import Path
-from resnet_study.launch import run_local
+from resnet_study.launch import Pool, run_local
+from resnet_study.training.options import Options
 from resnet_study.spec import (from_flat)
 specs = [from_flat(values) for values in json.loads(sys.argv[2])]
 outcome = run_local(
-    specs, Path(sys.argv[1]), command="driver", workers=2, checkpoint_seconds=0.3
+    specs, Path(sys.argv[1]), Options(checkpoint_seconds=0.3), Pool(workers=2), command="driver"
 )
 assert "jax" not in sys.modules  # its import would hold up signals for seconds
 print(json.dumps([sorted(outcome.summaries), outcome.failures, outcome.interrupted]))
@@ -279,7 +279,7 @@ def test_two_sweeps_on_one_folder_share_the_work(tmp_path: Path) -> None:
 def test_a_worker_killed_while_idle_costs_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = local._Pool.start
+    start = local._Workers.start
     started: list[int] = []
 
     def first_one_dies(pool: Any, index: int) -> Any:
@@ -290,8 +290,8 @@ def test_a_worker_killed_while_idle_costs_no_run(
         started.append(index)
         return worker
 
-    monkeypatch.setattr(local._Pool, "start", first_one_dies)
-    outcome = run_local([tiny()], tmp_path, command="c", workers=1)
+    monkeypatch.setattr(local._Workers, "start", first_one_dies)
+    outcome = run_local([tiny()], tmp_path, pool=Pool(workers=1))
     assert outcome.failures == {}
     assert started == [0, 0]
     check_complete(tmp_path / tiny().run_id)
@@ -311,7 +311,7 @@ def test_a_run_taken_in_the_last_moment_is_held_and_no_failure(
         return len(looks) > 1 and look(folder)
 
     monkeypatch.setattr(lease, "is_held", free_at_first)
-    message = run_one(spec, WorkerOptions(tmp_path, None, "c"), StopFlag(), Tracker())
+    message = run_one(spec, Assignment(tmp_path, Options(), "c"), StopFlag(), Tracker())
     assert (message.kind, message.run_id) == ("held", spec.run_id)
     assert len(looks) == 2
     assert [path.name for path in (tmp_path / spec.run_id).iterdir()] == [lease.FILE_NAME]
@@ -326,7 +326,7 @@ def test_a_crash_becomes_one_line_and_a_traceback_in_a_file(
 
     spec = tiny()
     monkeypatch.setattr(loop, "_Loop", crash)
-    message = run_one(spec, WorkerOptions(tmp_path, None, "c"), StopFlag(), Tracker())
+    message = run_one(spec, Assignment(tmp_path, Options(), "c"), StopFlag(), Tracker())
     assert message.kind == "failed"
     assert message.content.startswith("ZeroDivisionError: first line (traceback in ")
     assert "\n" not in message.content
@@ -334,17 +334,17 @@ def test_a_crash_becomes_one_line_and_a_traceback_in_a_file(
     # On a disk that takes no file, the reason is still told.
     monkeypatch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     monkeypatch.setattr(loop.lease, "acquire", lambda _: contextlib.nullcontext())
-    message = run_one(spec, WorkerOptions(tmp_path, None, "c"), StopFlag(), Tracker())
+    message = run_one(spec, Assignment(tmp_path, Options(), "c"), StopFlag(), Tracker())
     assert message.kind == "failed"
     assert message.content == "ZeroDivisionError: first line"
 
 
 def test_a_worker_is_told_the_kernels_and_devices(tmp_path: Path) -> None:
-    options = WorkerOptions(tmp_path, None, "c", execution=Execution("xla"))
+    options = Assignment(tmp_path, Options(execution=Execution("xla")), "c")
     assert run_one(tiny(), options, StopFlag(), Tracker()).kind == "done"
     recorded = read_run(tmp_path / tiny().run_id).environment["execution"]
     assert (recorded["kernels"], recorded["devices"]) == ("xla", 1)
-    too_many = WorkerOptions(tmp_path, None, "c", execution=Execution(devices=1024))
+    too_many = Assignment(tmp_path, Options(execution=Execution(devices=1024)), "c")
     message = run_one(tiny(seed=1), too_many, StopFlag(), Tracker())
     assert message.kind == "failed"
     assert "--devices=1024" in message.content

@@ -16,7 +16,8 @@ from resnet_study.models import weights_of
 from resnet_study.models.layers import convolve
 from resnet_study.records import read_run
 from resnet_study.spec import RunSpec, from_flat
-from resnet_study.training.loop import keys_of, train
+from resnet_study.training.loop import train
+from resnet_study.training.programs import keys_of
 from resnet_study.training.step import Batch, TrainState, initial_state, make_train_step
 
 SHAPE = DATASETS["synthetic"]

@@ -207,9 +207,9 @@ def test_a_bad_time_limit_is_refused(text: str) -> None:
 def test_options_reach_sbatch() -> None:
     from submitit.slurm.slurm import _make_sbatch_string
 
-    extra = {"account": "vision", "signal-delay-s": "300", "licenses": "matlab"}
-    slurm = SlurmOptions(90, "gpu", gpus=1, cpus=4, parallel=8, extra=extra)
-    lines = _make_sbatch_string(command="x", folder="f", map_count=20, **_parameters(slurm))
+    more = ["account=vision", "signal-delay-s=300", "licenses=matlab"]
+    slurm = SlurmOptions("90", "gpu", gpus=1, cpus=4, parallel=8, sbatch=more)
+    lines = _make_sbatch_string(command="x", folder="f", map_count=20, **_parameters(slurm, None))
     for option in (
         "account=vision",
         "array=0-19%8",

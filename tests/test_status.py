@@ -12,7 +12,7 @@ import pytest
 
 from resnet_study import cli, lease, runtime
 from resnet_study.errors import UserError
-from resnet_study.launch import placement, run_local
+from resnet_study.launch import Pool, placement, run_local
 from resnet_study.launch.estimate import cost, estimate
 from resnet_study.launch.placement import Placement, default_workers, placements
 from resnet_study.launch.status import STATES, run_states
@@ -119,7 +119,7 @@ def test_the_command_shows_the_runs_of_a_sweep(
         (["--gpus=1"], "--gpus is for --on=slurm"),
         (["--time=1:00:00"], "--time is for --on=slurm"),
         (["--on=slurm", "--time=soon"], "--time=soon: write minutes"),
-        (["--on=slurm", "--sbatch", "account"], "--sbatch account: write an option"),
+        (["--on=slurm", "--sbatch", "account"], "--sbatch account: write a name"),
         (["--wandb=sometimes"], "wandb"),
     ],
 )
@@ -139,10 +139,10 @@ def test_failed_runs_wait_for_retry(
     spec = from_flat({**tiny, "schedule.iterations": 8})
     runs = tmp_path / "runs"
     write_summary(runs, spec.run_id, status="failed", reason="disk full")
-    outcome = run_local([spec], runs, command="", workers=1, retry=False)
+    outcome = run_local([spec], runs, pool=Pool(workers=1), retry=False)
     assert outcome.failures == {spec.run_id: "failed before: disk full"}
     assert not outcome.summaries
-    outcome = run_local([spec], runs, command="", workers=1, retry=True)
+    outcome = run_local([spec], runs, pool=Pool(workers=1), retry=True)
     assert outcome.summaries[spec.run_id]["status"] == "finished"
     assert not outcome.failures
 

@@ -30,7 +30,8 @@ from resnet_study.tracking.tracker import (
     make_tracker,
     tracking_mode,
 )
-from resnet_study.training.loop import Options, train
+from resnet_study.training.loop import train
+from resnet_study.training.options import Host
 
 TINY = {
     "model.depth": 8,
@@ -104,7 +105,7 @@ def run(
     tracker = WandbTracker(Tracking("offline"), warnings.append, close_seconds)
     dataset = load_dataset(spec.data, spec.seed)
     try:
-        summary = train(spec, dataset, folder, Options(tracker=tracker))
+        summary = train(spec, dataset, folder, host=Host(tracker=tracker))
     finally:
         began = time.monotonic()
         tracker.close()
@@ -218,11 +219,10 @@ def test_rows_are_taken_at_once_however_slow_wandb_is(tmp_path: Path, fake: Any)
     tracker.start(from_flat(TINY), tmp_path / "study" / "runs" / "run")
     probes = {"activation_gradient_norm": np.ones(110)}
     layers = [("stem", 0, 0)] * 110
-    began = time.monotonic()
     for step in range(5000):  # far more than a pipe holds
         tracker.log_layers(step, layers, probes)
         tracker.log_metrics(step, 0.0, "test", loss=1.0, error=50.0)
-    assert time.monotonic() - began < 2
+    assert tracker._messages.qsize() > 1000  # nothing waited for them to be sent
     tracker.close()
     assert len(warnings) == 1
 
@@ -362,9 +362,10 @@ def test_a_mirror_waits_for_the_one_of_an_earlier_attempt(
     assert time.monotonic() - began >= 0.3
     for one in (second, first):
         one.end(0)
+    monkeypatch.setattr(wandb_mirror, "ORPHAN_SECONDS", 1000)
     began = time.monotonic()
     mirror(monkeypatch, tmp_path, Shown(step=0)).end(0)
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 500
 
 
 def test_pictures_take_a_hundredth_of_the_time(

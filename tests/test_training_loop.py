@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resnet_study import lease, records
+from resnet_study import files, lease
 from resnet_study.data import load_dataset
 from resnet_study.errors import UserError
 from resnet_study.records import read_run
 from resnet_study.spec import RunSpec, from_flat
-from resnet_study.training import checkpoints, chunks, compiled, loop, programs
-from resnet_study.training.loop import Options, StopFlag, train
+from resnet_study.training import checkpoints, chunks, loop, programs
+from resnet_study.training.loop import train
+from resnet_study.training.options import Host, StopFlag
 
 BASE = {
     "model.depth": 8,
@@ -54,8 +55,8 @@ def spec_of(**values) -> RunSpec:
     return from_flat({**BASE, **values})
 
 
-def run(spec: RunSpec, folder: Path, **options) -> dict:
-    return train(spec, load_dataset(spec.data, spec.seed), folder, Options(**options))
+def run(spec: RunSpec, folder: Path, **host) -> dict:
+    return train(spec, load_dataset(spec.data, spec.seed), folder, host=Host(**host))
 
 
 def tables(folder: Path) -> list[pd.DataFrame]:
@@ -87,7 +88,7 @@ def test_the_rate_follows_the_error_at_every_step(tmp_path: Path, stop_at: int |
     )
     data = load_dataset(spec.data, spec.seed)
     if stop_at is not None:
-        assert train(spec, data, tmp_path, stop=StopAt(stop_at))["status"] == "stopped"
+        assert train(spec, data, tmp_path, host=Host(stop=StopAt(stop_at)))["status"] == "stopped"
     assert train(spec, data, tmp_path)["status"] == "finished"
     rows = read_run(tmp_path).metrics
     rows = rows[rows.split == "train"].sort_values("step")
@@ -151,7 +152,7 @@ def test_stopped_between_rows_and_resumed_equals_uninterrupted(
     folder = tmp_path / "pieces"
     # 1 + 6 + 8 + 25: in the middle of a row, on a row, on an evaluation, at the end.
     for steps in (1, 6, 8, 25):
-        assert train(spec, data, folder, stop=StopAt(steps))["status"] == "stopped"
+        assert train(spec, data, folder, host=Host(stop=StopAt(steps)))["status"] == "stopped"
     assert checkpoints.latest_step(folder / "checkpoints") == 40
     assert train(spec, data, folder)["status"] == "finished"
     assert_same_records(tmp_path / "whole", folder)
@@ -187,7 +188,10 @@ def test_records_do_not_depend_on_where_chunks_are_cut(
     for name, seed in (("a", 1), ("b", 2)):
         cuts = Cuts(seed)
         monkeypatch.setattr(loop, "next_chunk", cuts)
-        assert train(spec, data, tmp_path / name, stop=StopAt(5 + seed))["status"] == "stopped"
+        assert (
+            train(spec, data, tmp_path / name, host=Host(stop=StopAt(5 + seed)))["status"]
+            == "stopped"
+        )
         assert train(spec, data, tmp_path / name)["status"] == "finished"
         made.append(cuts.made)
     assert made[0] != made[1]
@@ -215,11 +219,11 @@ def test_a_program_for_chunks_gives_the_records_of_single_steps(
     data = load_dataset(spec.data, spec.seed)
     train(spec, data, tmp_path / "single")
     monkeypatch.setattr(loop, "program_of", programs.Chunked)
-    monkeypatch.setattr(compiled, "EVALUATION_BATCH", 128)
+    monkeypatch.setattr(programs, "EVALUATION_BATCH", 128)
     monkeypatch.setattr(loop, "next_chunk", Cuts(3))
     train(spec, data, tmp_path / "chunked")
     monkeypatch.setattr(loop, "next_chunk", Cuts(4))
-    assert train(spec, data, tmp_path / "cut", stop=StopAt(2))["status"] == "stopped"
+    assert train(spec, data, tmp_path / "cut", host=Host(stop=StopAt(2)))["status"] == "stopped"
     assert train(spec, data, tmp_path / "cut")["status"] == "finished"
     assert_same_records(tmp_path / "chunked", tmp_path / "cut")
     for single, chunked in zip(
@@ -313,7 +317,7 @@ def test_a_run_that_another_process_holds_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
     spec = spec_of()
     run(spec, tmp_path)
-    records.write_json(tmp_path / "summary.json", {"status": "running"})
+    files.write_json(tmp_path / "summary.json", {"status": "running"})
     for file in (tmp_path / "checkpoints" / "40").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")

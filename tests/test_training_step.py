@@ -14,7 +14,7 @@ from resnet_study.datasets import DATASETS
 from resnet_study.models import weights_of
 from resnet_study.records import PROBES
 from resnet_study.spec import OptimizerSpec, RunSpec, from_flat
-from resnet_study.training.loop import keys_of
+from resnet_study.training.programs import keys_of
 from resnet_study.training.step import (
     Batch,
     TrainState,

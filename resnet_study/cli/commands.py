@@ -5,12 +5,10 @@ jax is imported only by what trains; the rest starts without it.
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import signal
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,17 +19,21 @@ from rich.table import Table
 
 from resnet_study import kernels as native_kernels
 from resnet_study import records
+from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
-from resnet_study.kernels import Choice
+from resnet_study.launch.local import Pool
+from resnet_study.names import pairs
 from resnet_study.spec import RunSpec
-from resnet_study.tracking.tracker import Mode, Tracking, make_tracker, tracking_mode, under_agent
-from resnet_study.training.execution import Execution, join_processes
+from resnet_study.tracking.tracker import make_tracker, under_agent
+from resnet_study.training.options import Host, Options, StopFlag
 
 if TYPE_CHECKING:
     from resnet_study.data import Dataset
 
 Positional = tyro.conf.Positional
 Flat = tyro.conf.arg(name="")
+Shared = Annotated[Options, Flat, tyro.conf.OmitArgPrefixes]
+"""The flags of every command that trains."""
 
 
 def command_line() -> str:
@@ -42,13 +44,9 @@ def command_line() -> str:
 def train(
     spec: Annotated[RunSpec, Flat, tyro.conf.FlagConversionOff],
     results: Path = Path("results/train"),
-    cifar10: Path | None = None,
-    checkpoint_seconds: float = 60.0,
-    kernels: Choice = "auto",
-    devices: int | None = None,
     distributed: bool = False,
-    wandb: Mode | None = None,
-    wandb_artifact: bool = False,
+    *,
+    options: Shared,
 ) -> int:
     """Train one network and record every layer.
 
@@ -61,48 +59,39 @@ def train(
     Args:
         spec: the run.
         results: Folder of the study.
-        cifar10: CIFAR-10 archive or folder (see resnet-study data --help).
-        checkpoint_seconds: Wall time between checkpoints.
-        kernels: What computes the convolutions on a CPU; auto: the native ones if they are there.
-        devices: Devices of this machine that share each batch; by default one.
         distributed: This process is one of several that train the run on the devices of all
             (see docs/gpu.md); the first one writes the records.
-        wandb: Mirror the run to wandb; by default as WANDB_MODE says, online under a wandb
-            agent, else off.
-        wandb_artifact: Store the run folder there too, as an artifact.
+        options: what is no part of the spec.
     """
     from resnet_study import runtime
 
-    execution = Execution(kernels, devices, distributed)
-    tracking = Tracking(tracking_mode(wandb), wandb_artifact)
     runtime.prepare()
-    if distributed:
-        join_processes()
     from resnet_study.progress import run_progress
-    from resnet_study.training.devices import is_main
-    from resnet_study.training.loop import Options, StopFlag
+    from resnet_study.training import devices
     from resnet_study.training.loop import train as train_run
 
+    if distributed:
+        devices.join_processes()
     folder = results / "runs" / spec.run_id
-    dataset = _load(spec, cifar10)
-    if distributed and not is_main():
+    dataset = _load(spec, options.source)
+    if distributed and not devices.is_main():
         with StopFlag().listening(signal.SIGINT, signal.SIGTERM) as stop:
-            summary = train_run(spec, dataset, folder, Options(execution=execution), stop)
+            summary = train_run(spec, dataset, folder, options, Host(stop=stop))
         return 130 if summary["status"] == "stopped" else 0
     print(f"{spec.run_id} ({dataset.source}, {len(dataset.train)} training images)")
-    tracker = make_tracker(tracking, lambda line: print(line, file=sys.stderr))
+    tracker = make_tracker(options.tracking, lambda line: print(line, file=sys.stderr))
     finished_before = records.read_summary(folder).get("status") in records.DONE
     with StopFlag().listening(signal.SIGINT, signal.SIGTERM) as stop, closing(tracker):
         with run_progress() as report:
-            options = Options(command_line(), checkpoint_seconds, report, tracker, execution)
-            summary = train_run(spec, dataset, folder, options, stop)
+            host = Host(command_line(), tracker, stop, report)
+            summary = train_run(spec, dataset, folder, options, host)
         if finished_before and under_agent():
             # wandb's server asked for a run that is there: let it know the result.
             tracker.start(spec, folder)
             tracker.finish(summary)
     print(_summary_line(summary))
     print(folder)
-    if tracking.mode == "offline":
+    if options.tracking.mode == "offline":
         print(sync_line(results))
     if summary["status"] == "stopped":
         print("Stopped with a checkpoint; the same command continues.")
@@ -113,42 +102,27 @@ def train(
 def reproduce(
     study: Annotated[str, Positional],
     results: Path = Path("results"),
-    workers: int | None = None,
-    minutes: float | None = None,
-    cifar10: Path | None = None,
-    kernels: Choice = "auto",
-    devices: int | None = None,
+    *,
+    pool: Annotated[Pool, Flat],
+    options: Shared,
 ) -> int:
     """Run a study from its sweeps to its report: one of experiments/, or a file of your own.
 
     Interrupted, it continues where it was when the same command is given again. Ends with
-    figures, findings.md and report.html in RESULTS/<study>/, and prints the verdicts.
+    figures, findings.md and report.html in RESULTS/<study>/, and prints the verdicts; when the
+    time is up before, on what there is.
 
     Args:
         study: Name of a module in experiments/, such as quick, or a file, such as ./mine.py.
         results: Folder of all studies.
-        workers: Processes; by default one per core, or one per accelerator.
-        minutes: Stop training after so many, with checkpoints, and report on what there is; the
-            same command continues.
-        cifar10: CIFAR-10 archive or folder (see resnet-study data --help).
-        kernels: What computes the convolutions on a CPU; auto: the native ones if they are there.
-        devices: Devices of each run, which share its batches; by default one.
+        pool: workers and time.
+        options: of every run.
     """
-    stop_at = stop_after(minutes)
     from resnet_study.studies.find import load_study
     from resnet_study.studies.run import run_study
 
-    check_count("--workers", workers)
     chosen = load_study(study)
-    return run_study(
-        chosen,
-        results / chosen.name,
-        command_line(),
-        workers=workers,
-        cifar10=cifar10,
-        execution=Execution(kernels, devices),
-        stop_at=stop_at,
-    )
+    return run_study(chosen, results / chosen.name, command_line(), options, pool)
 
 
 def figures(
@@ -239,12 +213,7 @@ def compare(
     """
     from resnet_study.judging.compare import compare as make_table
 
-    selections = {}
-    for text in where or []:
-        name, equals, values = text.partition("=")
-        if not (name and equals and values):
-            raise UserError(f"--where {text}: write a field and its values, model.depth=20,56")
-        selections[name] = values
+    selections = pairs("--where", where or [], "model.depth=20,56")
     if plot is not None and plot.suffix not in (".png", ".svg"):
         raise UserError(f"--plot={plot}: the file ends in .png or .svg")
     table = make_table(_frames(runs), quantity, against, selections, at_step, split)
@@ -265,8 +234,9 @@ def compare(
 
 def data(
     name: Annotated[Literal["cifar10", "digits", "synthetic", "cifar100"], Positional] = "cifar10",
-    cifar10: Path | None = None,
     subset: bool = False,
+    *,
+    source: Annotated[DataSource, Flat],
 ) -> int:
     """Check a data set; fetch CIFAR-10 if it is nowhere to be found.
 
@@ -281,8 +251,8 @@ def data(
 
     Args:
         name: The data set.
-        cifar10: Archive or folder with CIFAR-10 or CIFAR-100.
         subset: Accept fewer images than the data set has, as a run with --data.subset=true does.
+        source: where it is.
     """
     from resnet_study.data import load_dataset
     from resnet_study.data.cifar10 import is_available
@@ -291,12 +261,12 @@ def data(
     from resnet_study.runtime import cache_folder
     from resnet_study.spec import DataSpec
 
-    if name == "cifar10" and cifar10 is None and not is_available():
+    if name == "cifar10" and source.cifar10 is None and not is_available():
         with count_progress("downloading", "B") as progress:
-            cifar10 = download_cifar10(cache_folder(), progress=progress)
+            source = DataSource(download_cifar10(cache_folder(), progress=progress))
     spec = DataSpec(name=name, subset=subset, batch_size=1)
     with count_progress("decoding", "images") as progress:
-        dataset = load_dataset(spec, seed=0, path=cifar10, progress=progress)
+        dataset = load_dataset(spec, 0, source, progress)
     height, width, channels = dataset.train.images.shape[1:]
     print(
         f"{dataset.source}: {len(dataset.train)} training, {len(dataset.val)} validation and "
@@ -345,12 +315,12 @@ def doctor() -> int:
     return 0
 
 
-def _load(spec: RunSpec, cifar10: Path | None) -> Dataset:
+def _load(spec: RunSpec, source: DataSource) -> Dataset:
     from resnet_study.data import load_dataset
     from resnet_study.progress import count_progress
 
     with count_progress("decoding", "images") as progress:
-        return load_dataset(spec.data, spec.seed, cifar10, progress=progress)
+        return load_dataset(spec.data, spec.seed, source, progress)
 
 
 def _frames(runs: list[Path]) -> records.Frames:
@@ -379,13 +349,6 @@ def check_count(flag: str, count: int | None) -> None:
     """Refuse a number below 1 of a flag that counts."""
     if count is not None and count < 1:
         raise UserError(f"{flag}={count}: at least 1 is needed")
-
-
-def stop_after(minutes: float | None) -> float | None:
-    """When --minutes from now are over, as of ``time.monotonic``."""
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise UserError(f"--minutes={minutes:g}: a time above 0 is needed")
-    return None if minutes is None else time.monotonic() + 60 * minutes
 
 
 def sync_line(results: Path) -> str:

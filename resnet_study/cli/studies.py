@@ -5,21 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from resnet_study.cli.commands import Positional, check_count, command_line, stop_after
+from resnet_study.cli.commands import Flat, Positional, Shared, command_line
 from resnet_study.errors import UserError
-from resnet_study.kernels import Choice
-from resnet_study.training.execution import Execution
+from resnet_study.launch.local import Pool
+
+NINE_MINUTES = Pool(minutes=9.0)
 
 
 def slice_study(
     study: Annotated[str, Positional],
-    minutes: float = 9.0,
     state: Path | None = None,
     results: Path = Path("results"),
-    workers: int | None = None,
-    cifar10: Path | None = None,
-    kernels: Choice = "auto",
-    devices: int | None = None,
+    *,
+    pool: Annotated[Pool, Flat] = NINE_MINUTES,
+    options: Shared,
 ) -> int:
     """Do the next minutes of a study, and leave one archive that any machine can go on from.
 
@@ -31,31 +30,17 @@ def slice_study(
 
     Args:
         study: Name of a module in experiments/, such as cifar10, or a file, such as ./mine.py.
-        minutes: When training stops; checkpoints and the archive take some seconds more.
         state: The archive; by default RESULTS/<study>.tar.
         results: Folder of all studies.
-        workers: Processes; by default one per core, or one per accelerator.
-        cifar10: CIFAR-10 archive or folder (see resnet-study data --help).
-        kernels: What computes the convolutions on a CPU; auto: the native ones if they are there.
-        devices: Devices of each run, which share its batches; by default one.
+        pool: workers and time.
+        options: of every run.
     """
-    stop_at = stop_after(minutes)
-    assert stop_at is not None
     from resnet_study.studies.find import load_study
     from resnet_study.studies.slices import run_slice
 
-    check_count("--workers", workers)
     chosen = load_study(study)
-    return run_slice(
-        chosen,
-        results / chosen.name,
-        state or results / f"{chosen.name}.tar",
-        command_line(),
-        stop_at,
-        workers=workers,
-        cifar10=cifar10,
-        execution=Execution(kernels, devices),
-    )
+    archive = state or results / f"{chosen.name}.tar"
+    return run_slice(chosen, results / chosen.name, archive, command_line(), options, pool)
 
 
 def publish(

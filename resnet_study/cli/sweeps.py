@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,50 +12,40 @@ from rich.table import Table
 
 from resnet_study import records
 from resnet_study.cli.commands import (
+    Flat,
     Positional,
+    Shared,
     check_count,
     command_line,
     console_for_tables,
-    stop_after,
     sync_line,
 )
+from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
-from resnet_study.kernels import Choice
-from resnet_study.launch import expand, load_sweep, read_sweep, run_local
+from resnet_study.launch import Pool, expand, load_sweep, read_sweep, run_local
 from resnet_study.launch.display import duration
 from resnet_study.launch.estimate import estimate
 from resnet_study.launch.placement import default_workers
 from resnet_study.launch.slurm import SlurmOptions, submit
-from resnet_study.launch.slurm import minutes as slurm_minutes
 from resnet_study.launch.status import STATES, how_far, run_states
-from resnet_study.launch.worker import WorkerOptions, packed
+from resnet_study.launch.worker import Assignment, packed
 from resnet_study.probes import Probe
 from resnet_study.spec import RunSpec
-from resnet_study.tracking.tracker import Mode, Tracking, tracking_mode
-from resnet_study.training.execution import Execution
+from resnet_study.training.options import Options
 
 
 def sweep(
     file: Annotated[Path, Positional],
     results: Path | None = None,
-    workers: int | None = None,
-    minutes: float | None = None,
-    cifar10: Path | None = None,
     dry_run: bool = False,
     retry: bool = False,
     runs: int | None = None,
     seed: int = 0,
-    kernels: Choice = "auto",
-    devices: int | None = None,
-    wandb: Mode | None = None,
-    wandb_artifact: bool = False,
     on: Literal["local", "slurm"] = "local",
-    time: str | None = None,
-    partition: str | None = None,
-    gpus: int | None = None,
-    cpus: int | None = None,
-    parallel: int | None = None,
-    sbatch: list[str] | None = None,
+    *,
+    pool: Annotated[Pool, Flat],
+    options: Shared,
+    slurm: Annotated[SlurmOptions, Flat],
 ) -> int:
     """Run every point of a sweep file on this machine or as a SLURM job array.
 
@@ -70,41 +61,20 @@ def sweep(
             study of your own, such as ./mine.py.
         results: Folder of the study; by default the one in the file's command, else
             results/<name of the file>.
-        workers: Processes on this machine; by default one per core, or one per accelerator.
-        minutes: Stop after so many, with checkpoints; the same command continues.
-        cifar10: CIFAR-10 archive or folder (see resnet-study data --help).
         dry_run: Only print the table of runs, with an estimate of the time.
         retry: Run those again that failed before.
         runs: How many runs of a random search, or of the start of a grid; at most the
             file's run_cap.
         seed: Of the draws of a random search.
-        kernels: What computes the convolutions on a CPU; auto: the native ones if they are there.
-        devices: Devices of each run, which share its batches; by default one.
-        wandb: Mirror the runs to wandb; by default as WANDB_MODE says, else off.
-        wandb_artifact: Store the run folders there too, as artifacts.
         on: Where to run.
-        time: SLURM's limit for a task, requeued until its run is done; 90 (minutes),
-            12:00:00 or 2-00:00:00. By default 12:00:00.
-        partition: SLURM's partition.
-        gpus: GPUs of a SLURM task; by default none, or as many as --devices.
-        cpus: Cores of a SLURM task; by default 2.
-        parallel: Most SLURM tasks at once; by default 256.
-        sbatch: Further options of sbatch, such as account=vision.
+        pool: workers and time, on this machine.
+        options: of every run.
+        slurm: what is asked of SLURM.
     """
-    check_count("--workers", workers)
     check_count("--runs", runs)
-    stop_at = stop_after(minutes)
-    slurm = {
-        "time": time,
-        "partition": partition,
-        "gpus": gpus,
-        "cpus": cpus,
-        "parallel": parallel,
-        "sbatch": sbatch,
-    }
-    if on == "local" and (given := [name for name, value in slurm.items() if value is not None]):
+    if on == "local" and (given := slurm.given()):
         raise UserError(f"--{given[0]} is for --on=slurm")
-    if on == "slurm" and minutes is not None:
+    if on == "slurm" and pool.minutes is not None:
         raise UserError("--minutes is for --on=local; --time limits a SLURM task")
     own: Sequence[Probe] = ()
     if file.suffix == ".py":
@@ -115,41 +85,23 @@ def sweep(
         results = results or definition.results or Path("results") / file.stem
         if definition.early_terminate:
             print("early_terminate is left to wandb's server: every run goes to its end here.")
-    execution = Execution(kernels, devices)
-    tracking = Tracking(tracking_mode(wandb), wandb_artifact)
     if dry_run:
-        _print_runs(specs, results, None if on == "slurm" else workers, devices or 1)
+        workers = None if on == "slurm" else pool.workers
+        _print_runs(specs, results, workers, options.execution.devices or 1)
         return 0
     if on == "slurm":
-        array = SlurmOptions(
-            slurm_minutes(time or "12:00:00"),
-            partition,
-            gpus or (devices if devices and devices > 1 else 0),
-            cpus or 2,
-            parallel or 256,
-            _pairs("--sbatch", sbatch or []),
-        )
-        _submit(specs, results, cifar10, tracking, execution, array, retry, own)
+        _submit(specs, results, options, slurm, retry, own)
         print(f"Follow them with: resnet-study status {results} --sweep={file}")
         return 0
     outcome = run_local(
-        specs,
-        results / "runs",
-        command=command_line(),
-        workers=workers,
-        cifar10=cifar10,
-        tracking=tracking,
-        retry=retry,
-        execution=execution,
-        stop_at=stop_at,
-        probes=own,
+        specs, results / "runs", options, pool, command=command_line(), retry=retry, probes=own
     )
     if outcome.expired:
         far = how_far(results / "runs", [spec.run_id for spec in specs])
         print(f"Time is up: {far}; the same command continues.")
     else:
         print(f"{len(outcome.summaries)} of {len(specs)} runs are done: {results / 'runs'}")
-    if tracking.mode == "offline":
+    if options.tracking.mode == "offline":
         print(sync_line(results))
     if outcome.failures and not outcome.interrupted:
         print("The same command with --retry runs those again that failed.", file=sys.stderr)
@@ -172,10 +124,8 @@ def _runs_of_study(
 def _submit(
     specs: list[RunSpec],
     results: Path,
-    cifar10: Path | None,
-    tracking: Tracking,
-    execution: Execution,
-    array: SlurmOptions,
+    options: Options,
+    slurm: SlurmOptions,
     retry: bool,
     own: Sequence[Probe],
 ) -> None:
@@ -186,15 +136,11 @@ def _submit(
     if not todo:
         print(f"Nothing to queue: all {len(specs)} runs are done, running or failed before")
         return
-    options = WorkerOptions(
-        runs,
-        cifar10.resolve() if cifar10 else None,
-        command_line(),
-        tracking=tracking,
-        execution=execution,
-        probes=packed(own),
-    )
-    job = submit(todo, options, array, results / "slurm")
+    if options.source.cifar10 is not None:
+        # A task starts in another folder.
+        options = replace(options, source=DataSource(options.source.cifar10.resolve()))
+    assignment = Assignment(runs, options, command_line(), packed(own))
+    job = submit(todo, assignment, slurm, results / "slurm")
     print(f"Queued as job {job}: {len(todo)} of {len(specs)} runs, output in {results}/slurm")
 
 
@@ -255,16 +201,6 @@ def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, device
     if seconds and left:
         total = f"; about {duration(max(sum(left) / count, max(left)))} with {count} at a time"
     print(f"{len(specs)} runs, {len(left)} of them to do{total} ({source})")
-
-
-def _pairs(flag: str, texts: list[str]) -> dict[str, str]:
-    pairs = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise UserError(f"{flag} {text}: write an option and its value, account=vision")
-        pairs[name] = value
-    return pairs
 
 
 def _exit_code(failures: dict[str, str], interrupted: bool) -> int:

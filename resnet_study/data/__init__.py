@@ -6,12 +6,10 @@ as pure functions) and `resnet_study.data.batches` (the order of the training ex
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from resnet_study.data.dataset import Dataset, Progress, Split, pixel_mean, stable_permutation
-from resnet_study.datasets import DATASETS
+from resnet_study.datasets import DATASETS, DataSource
 from resnet_study.spec import DataSpec, check_batch, split_sizes
 
 __all__ = ["Dataset", "Progress", "Split", "load_dataset"]
@@ -23,8 +21,7 @@ _SPLIT_ENTROPY = 45_000
 def load_dataset(
     spec: DataSpec,
     seed: int,
-    path: Path | None = None,
-    cache: Path | None = None,
+    source: DataSource | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Load a data set and hold out its validation images.
@@ -35,16 +32,15 @@ def load_dataset(
     Args:
         spec: the data set, the held-out fraction and the batch size.
         seed: of the run.
-        path: CIFAR-10 or CIFAR-100 in any form that `resnet_study.data.cifar10` reads; by
-            default it is looked for. The other data sets need none.
-        cache: folder for decoded images; by default that of `runtime.cache_folder`.
+        source: where CIFAR-10 or CIFAR-100 is, in any form that `resnet_study.data.cifar10`
+            reads; by default it is looked for. The other data sets need none.
         progress: called with images decoded and images in all.
 
     Raises:
         UserError: if CIFAR is missing, damaged or incomplete, or if the batch is larger than
             the training images that are left.
     """
-    train, test, source, digests = _load(spec, path, cache, progress)
+    train, test, label, digests = _load(spec, source or DataSource(), progress)
     sizes = split_sizes(spec, len(train))
     check_batch(spec, sizes[0])
     order = stable_permutation(len(train), _SPLIT_ENTROPY, seed)
@@ -57,13 +53,13 @@ def load_dataset(
         test=test,
         mean=pixel_mean(training.images),
         classes=DATASETS[spec.name].classes,
-        source=source,
+        source=label,
         digest={"train": digests[0], "test": digests[1]},
     )
 
 
 def _load(
-    spec: DataSpec, path: Path | None, cache: Path | None, progress: Progress | None
+    spec: DataSpec, source: DataSource, progress: Progress | None
 ) -> tuple[Split, Split, str, tuple[str, str]]:
     # Each loader is imported when it is asked for: scikit-learn and Pillow take their time.
     from resnet_study.data.originals import ORIGINALS, digest_of
@@ -71,10 +67,11 @@ def _load(
     if spec.name in ORIGINALS:
         from resnet_study.data.cifar10 import load_cifar10
 
-        return load_cifar10(path, cache, progress, ORIGINALS[spec.name], spec.subset)
+        original = ORIGINALS[spec.name]
+        return load_cifar10(source.cifar10, None, progress, original, spec.subset)
     if spec.name == "digits":
         from resnet_study.data.digits import load_digits as load
     else:
         from resnet_study.data.synthetic import make_synthetic as load
-    train, test, source = load()
-    return train, test, source, (digest_of(train), digest_of(test))
+    train, test, label = load()
+    return train, test, label, (digest_of(train), digest_of(test))

@@ -69,7 +69,7 @@ class Display:
         )
 
     def progress(self, spec: RunSpec, report: Mapping[str, float]) -> None:
-        """The run got further; `report` has the fields of `training.loop.Report`."""
+        """The run got further; `report` has the fields of `training.options.Report`."""
         fraction = report["step"] / report["iterations"]
         self.fractions[spec.run_id] = fraction
         known = not math.isnan(report["error"])

@@ -7,6 +7,7 @@ while the others go on. Several invocations on one folder share the work through
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import multiprocessing
 import multiprocessing.connection
@@ -19,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from resnet_study import lease, records
+from resnet_study.errors import UserError
 from resnet_study.launch.display import Display
 from resnet_study.launch.estimate import cost
-from resnet_study.launch.placement import default_workers, placements
-from resnet_study.launch.worker import Message, WorkerOptions, packed, work
+from resnet_study.launch.placement import Placement, default_workers, placements
+from resnet_study.launch.worker import Assignment, Message, packed, work
 from resnet_study.probes import Probe
 from resnet_study.spec import RunSpec
-from resnet_study.tracking.tracker import Tracking, tracking_mode
-from resnet_study.training.execution import Execution
+from resnet_study.training.options import Options
 
 POLL_SECONDS = 0.25
 HELD_SECONDS = 2.0
@@ -36,6 +37,34 @@ LAST_TENTH = 0.1
 CHECKPOINT_SECONDS = 30.0
 """How long a worker may take to write its checkpoint when the time is up, before it is ended. Only
 one that is compiling takes longer; its run continues from the checkpoint before."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Workers and their time.
+
+    Attributes:
+        workers: Processes; by default one per core, or as many as the accelerators serve.
+        minutes: Stop training after so many, with checkpoints; the same command continues.
+
+    Raises:
+        UserError: if there is no worker or no time.
+    """
+
+    workers: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"--workers={self.workers}: at least 1 is needed")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise UserError(f"--minutes={self.minutes:g}: a time above 0 is needed")
+        assert self.stop_at > 0  # the time starts here, before imports and a look at the data
+
+    @functools.cached_property
+    def stop_at(self) -> float:
+        """When the time is up, as of ``time.monotonic``; infinite without a limit."""
+        return math.inf if self.minutes is None else time.monotonic() + 60 * self.minutes
 
 
 @dataclass
@@ -58,15 +87,11 @@ class Outcome:
 def run_local(
     specs: Sequence[RunSpec],
     runs: Path,
+    options: Options | None = None,
+    pool: Pool | None = None,
     *,
-    command: str,
-    workers: int | None = None,
-    cifar10: Path | None = None,
-    checkpoint_seconds: float = 60.0,
-    tracking: Tracking | None = None,
+    command: str = "",
     retry: bool = True,
-    execution: Execution | None = None,
-    stop_at: float | None = None,
     in_order: bool = False,
     probes: Sequence[Probe] = (),
 ) -> Outcome:
@@ -75,18 +100,14 @@ def run_local(
     Args:
         specs: the runs.
         runs: folder of the run folders.
+        options: of every run.
+        pool: workers, and when they write their checkpoints and end.
         command: command line for ``environment.json``.
-        workers: processes; by default one per core, or as many as the accelerators serve.
-        cifar10: where CIFAR-10 is, if the user said so.
-        checkpoint_seconds: wall time between checkpoints.
-        tracking: what is mirrored to wandb; by default what its environment variables say.
         retry: whether runs that failed before are run again, or only reported again.
-        execution: kernels, and devices of each run.
-        stop_at: when the workers write their checkpoints and end, as of ``time.monotonic``.
         in_order: whether runs are begun in the order of `specs` and not the longest first.
         probes: that the specs name beside the built-in ones.
     """
-    outcome, execution = Outcome(), execution or Execution()
+    outcome, options, pool = Outcome(), options or Options(), pool or Pool()
     todo: list[RunSpec] = []
     for spec in specs:
         summary = records.read_summary(runs / spec.run_id)
@@ -104,23 +125,15 @@ def run_local(
     # a compiled program; far apart in the queue, the second finds it in the cache.
     if not in_order:
         todo.sort(key=lambda spec: (-cost(spec), spec.seed, spec.family))
-    count = min(workers or default_workers(execution.devices or 1), len(todo))
-    tracking = tracking or Tracking(tracking_mode(None))
-    options = WorkerOptions(
-        runs,
-        cifar10,
-        command,
-        checkpoint_seconds,
-        tracking,
-        execution=execution,
-        probes=packed(probes),
-    )
+    devices = options.execution.devices or 1
+    count = min(pool.workers or default_workers(devices), len(todo))
+    assignment = Assignment(runs, options, command, packed(probes))
     shown = [spec for spec in specs if spec.run_id not in outcome.failures]
     costs = {spec.run_id: cost(spec) for spec in shown}
     with Display(shown, costs, set(outcome.summaries)) as display:
-        pool = _Pool(count, options, retry, stop_at)
-        with pool.signals():
-            pool.run(todo, outcome, display)
+        workers = _Workers(placements(count, devices), assignment, retry, pool.stop_at)
+        with workers.signals():
+            workers.run(todo, outcome, display)
     return outcome
 
 
@@ -131,18 +144,20 @@ class _Worker:
     spec: RunSpec | None = None
 
 
-class _Pool:
+class _Workers:
     """Worker processes and the queue that feeds them."""
 
     def __init__(
-        self, count: int, options: WorkerOptions, retry: bool, stop_at: float | None = None
+        self,
+        placements: Sequence[Placement],
+        assignment: Assignment,
+        retry: bool,
+        stop_at: float = math.inf,
     ) -> None:
-        self.count, self.options, self.retry = count, options, retry
-        self.stop_at = self.last_start = math.inf
-        if stop_at is not None:
-            self.stop_at = stop_at
-            self.last_start = stop_at - LAST_TENTH * max(0.0, stop_at - time.monotonic())
-        self.placements = placements(count, options.execution.devices or 1)
+        self.placements, self.assignment, self.retry = placements, assignment, retry
+        self.stop_at = self.last_start = stop_at
+        if stop_at < math.inf:
+            self.last_start -= LAST_TENTH * max(0.0, stop_at - time.monotonic())
         self.context = multiprocessing.get_context("spawn")
         self.workers: list[_Worker] = []
         self.interrupts = 0
@@ -150,8 +165,8 @@ class _Pool:
 
     def start(self, index: int) -> _Worker:
         ours, theirs = self.context.Pipe()
-        options = replace(self.options, placement=self.placements[index])
-        process = self.context.Process(target=work, args=(theirs, options), daemon=False)
+        assignment = replace(self.assignment, placement=self.placements[index])
+        process = self.context.Process(target=work, args=(theirs, assignment), daemon=False)
         # Ctrl-C in a terminal reaches every process; only this one decides what it means.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         process.start()
@@ -178,7 +193,7 @@ class _Pool:
 
     def run(self, todo: list[RunSpec], outcome: Outcome, display: Display) -> None:
         held_until: dict[str, float] = {}
-        self.workers = [self.start(index) for index in range(self.count)]
+        self.workers = [self.start(index) for index in range(len(self.placements))]
         try:
             while self.goes_on(todo):
                 for worker in self.workers:
@@ -223,7 +238,7 @@ class _Pool:
         for spec in list(todo):
             if held_until.get(spec.run_id, 0.0) > now:
                 continue
-            folder = self.options.runs / spec.run_id
+            folder = self.assignment.runs / spec.run_id
             summary = records.read_summary(folder)
             if summary.get("status") in records.DONE:
                 todo.remove(spec)

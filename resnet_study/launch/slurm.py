@@ -15,14 +15,15 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resnet_study import lease, records, runtime
 from resnet_study.errors import UserError
-from resnet_study.launch.worker import Message, WorkerOptions, run_one
+from resnet_study.launch.worker import Assignment, Message, run_one
+from resnet_study.names import pairs
 from resnet_study.spec import RunSpec
 from resnet_study.tracking.tracker import make_tracker
 from resnet_study.training.options import StopFlag
@@ -38,20 +39,39 @@ class SlurmOptions:
     """What is asked of SLURM for every task.
 
     Attributes:
-        time: limit in minutes.
-        partition: name, by default the cluster's.
-        gpus: GPUs of a task.
-        cpus: cores of a task.
-        parallel: most tasks at once.
-        extra: further options of ``sbatch`` by name, such as ``account``.
+        time: SLURM's limit for a task, requeued until its run is done; 90 (minutes),
+            12:00:00 or 2-00:00:00. By default 12:00:00.
+        partition: SLURM's partition.
+        gpus: GPUs of a SLURM task; by default none, or as many as --devices.
+        cpus: Cores of a SLURM task; by default 2.
+        parallel: Most SLURM tasks at once; by default 256.
+        sbatch: Further options of sbatch, such as account=vision.
+
+    Raises:
+        UserError: if the time is in none of SLURM's forms, or an option has no value.
     """
 
-    time: int
+    time: str | None = None
     partition: str | None = None
-    gpus: int = 0
-    cpus: int = 2
-    parallel: int = 256
-    extra: Mapping[str, str] = field(default_factory=dict)
+    gpus: int | None = None
+    cpus: int | None = None
+    parallel: int | None = None
+    sbatch: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.minutes(), self.extra()
+
+    def given(self) -> list[str]:
+        """Names of the options that somebody asked for."""
+        return [name for name, value in vars(self).items() if value is not None]
+
+    def minutes(self) -> int:
+        """The limit of a task."""
+        return minutes(self.time or "12:00:00")
+
+    def extra(self) -> dict[str, str]:
+        """Further options of sbatch by name."""
+        return pairs("--sbatch", self.sbatch or (), "account=vision")
 
 
 def minutes(text: str) -> int:
@@ -77,13 +97,13 @@ def minutes(text: str) -> int:
 
 
 def submit(
-    specs: Sequence[RunSpec], options: WorkerOptions, slurm: SlurmOptions, logs: Path
+    specs: Sequence[RunSpec], assignment: Assignment, slurm: SlurmOptions, logs: Path
 ) -> str:
     """Queue a job array with one task per run and return at once.
 
     Args:
         specs: the runs, at least one.
-        options: as for a local worker; the folders must be seen by every node.
+        assignment: as for a local worker; the folders must be seen by every node.
         slurm: what is asked of SLURM.
         logs: folder for the tasks' output.
 
@@ -101,30 +121,31 @@ def submit(
         ) from None
     try:
         executor = submitit.SlurmExecutor(folder=logs.resolve(), max_num_timeout=MOST_REQUEUES)
-        executor.update_parameters(**_parameters(slurm))
+        executor.update_parameters(**_parameters(slurm, assignment.options.execution.devices))
         # submitit prints what sbatch says, and raises it too.
         with contextlib.redirect_stderr(io.StringIO()):
-            jobs = executor.map_array(Task(options), list(specs))
+            jobs = executor.map_array(Task(assignment), list(specs))
     except RuntimeError as error:
         said = re.findall(r"sbatch: error: (.*)", str(error)) or str(error).split("\n")
         raise UserError(f"--on slurm: {'; '.join(dict.fromkeys(said))}") from None
     return str(jobs[0].job_id.split("_")[0])
 
 
-def _parameters(slurm: SlurmOptions) -> dict[str, Any]:
+def _parameters(slurm: SlurmOptions, devices: int | None) -> dict[str, Any]:
     """Keywords of submitit's executor; options that it has no word for go to sbatch as given."""
     from submitit.slurm.slurm import SlurmExecutor
 
     known = SlurmExecutor._valid_parameters()
-    given = {name.replace("-", "_"): value for name, value in slurm.extra.items()}
+    given = {name.replace("-", "_"): value for name, value in slurm.extra().items()}
+    gpus = slurm.gpus or (devices if devices and devices > 1 else 0)
     return {
         "job_name": "resnet-study",
-        "time": slurm.time,
-        "array_parallelism": slurm.parallel,
-        "cpus_per_task": slurm.cpus,
+        "time": slurm.minutes(),
+        "array_parallelism": slurm.parallel or 256,
+        "cpus_per_task": slurm.cpus or 2,
         "signal_delay_s": SIGNAL_SECONDS,
         **({"partition": slurm.partition} if slurm.partition else {}),
-        **({"gpus_per_node": slurm.gpus} if slurm.gpus else {}),
+        **({"gpus_per_node": gpus} if gpus else {}),
         **{name: value for name, value in given.items() if name in known},
         "additional_parameters": {
             # Where preemption or a lost node ends a task without a word, SLURM queues it again.
@@ -138,7 +159,7 @@ def _parameters(slurm: SlurmOptions) -> dict[str, Any]:
 class Task:
     """What a task of the array calls with its run."""
 
-    options: WorkerOptions
+    assignment: Assignment
 
     def __call__(self, spec: RunSpec) -> dict[str, Any]:
         """Train the run and return its summary; exits by requeueing when told of the end."""
@@ -160,9 +181,11 @@ class Task:
         # submitit's own handler requeues, but in the middle of a step.
         requeue = signal.signal(usr, note)
         signal.signal(signal.SIGTERM, note)
-        tracker = make_tracker(self.options.tracking, lambda line: print(line, file=sys.stderr))
+        tracker = make_tracker(
+            self.assignment.options.tracking, lambda line: print(line, file=sys.stderr)
+        )
         try:
-            message = _when_free(spec, self.options, stop, tracker)
+            message = _when_free(spec, self.assignment, stop, tracker)
         finally:
             tracker.close()
         if message.kind == "failed":
@@ -170,7 +193,7 @@ class Task:
         if message.kind == "done" and message.content["status"] == "stopped" and usr in received:
             assert callable(requeue)
             requeue(usr, None)
-        return records.read_summary(self.options.runs / spec.run_id)
+        return records.read_summary(self.assignment.runs / spec.run_id)
 
     def checkpoint(self, spec: RunSpec) -> Any:
         """submitit asks for what to queue again; the state is in the run folder."""
@@ -179,11 +202,11 @@ class Task:
         return submitit.helpers.DelayedSubmission(self, spec)
 
 
-def _when_free(spec: RunSpec, options: WorkerOptions, stop: Any, tracker: Any) -> Message:
+def _when_free(spec: RunSpec, assignment: Assignment, stop: Any, tracker: Any) -> Message:
     """Run it; a lease that a killed task left on another node is waited for until it is stale."""
     end = time.monotonic() + lease.STALE_SECONDS + 10 * HELD_SECONDS
     while True:
-        message = run_one(spec, options, stop, tracker)
+        message = run_one(spec, assignment, stop, tracker)
         if message.kind != "held" or stop.requested or time.monotonic() > end:
             return message
         time.sleep(HELD_SECONDS)

@@ -15,41 +15,34 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from resnet_study import lease, probes, records, runtime
+from resnet_study import files, lease, probes, runtime
 from resnet_study.errors import UserError
 from resnet_study.launch.placement import Placement
 from resnet_study.probes import Probe
 from resnet_study.spec import RunSpec
-from resnet_study.tracking.tracker import Tracker, Tracking, make_tracker
-from resnet_study.training.execution import Execution
-from resnet_study.training.options import Report, StopFlag
+from resnet_study.tracking.tracker import Tracker, make_tracker
+from resnet_study.training.options import Host, Options, Report, StopFlag
 
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
-class WorkerOptions:
+class Assignment:
     """What a worker is told once.
 
     Attributes:
         runs: folder of the run folders.
-        cifar10: where CIFAR-10 is, if the user said so.
+        options: of every run.
         command: command line for ``environment.json``.
-        checkpoint_seconds: wall time between checkpoints.
-        tracking: what is mirrored to wandb.
-        placement: where the process computes.
-        execution: kernels, and devices of each run.
         probes: of `packed`.
+        placement: where the process computes.
     """
 
     runs: Path
-    cifar10: Path | None
+    options: Options
     command: str
-    checkpoint_seconds: float = 60.0
-    tracking: Tracking = field(default_factory=Tracking)
-    placement: Placement = field(default_factory=Placement)
-    execution: Execution = field(default_factory=Execution)
     probes: bytes = b""
+    placement: Placement = field(default_factory=Placement)
 
 
 def packed(own: Sequence[Probe]) -> bytes:
@@ -80,17 +73,17 @@ class Message(NamedTuple):
     content: Any
 
 
-def work(connection: Connection, options: WorkerOptions) -> None:
+def work(connection: Connection, assignment: Assignment) -> None:
     """Serve specs from the connection until it closes or None arrives."""
     _die_with_parent()
-    options.placement.apply()
+    assignment.placement.apply()
     runtime.prepare()
-    unpack(options.probes)
+    unpack(assignment.probes)
 
     def warn(line: str) -> None:
         connection.send(Message("note", "", line))
 
-    tracker = make_tracker(options.tracking, warn)
+    tracker = make_tracker(assignment.options.tracking, warn)
     with (
         StopFlag().listening(signal.SIGTERM) as stop,
         contextlib.suppress(EOFError, KeyboardInterrupt, OSError),
@@ -106,12 +99,12 @@ def work(connection: Connection, options: WorkerOptions) -> None:
             def tell(report: Report, run_id: str = spec.run_id) -> None:
                 connection.send(Message("progress", run_id, vars(report)))
 
-            connection.send(run_one(spec, options, stop, tracker, tell))
+            connection.send(run_one(spec, assignment, stop, tracker, tell))
 
 
 def run_one(
     spec: RunSpec,
-    options: WorkerOptions,
+    assignment: Assignment,
     stop: StopFlag,
     tracker: Tracker,
     tell: Callable[[Report], None] = lambda report: None,
@@ -120,23 +113,21 @@ def run_one(
 
     Args:
         spec: the run.
-        options: as the worker was told.
+        assignment: as the worker was told.
         stop: ends the run after the current chunk.
         tracker: gets the rows.
         tell: gets the progress.
     """
     from resnet_study.data import load_dataset
-    from resnet_study.training.loop import Options, train
+    from resnet_study.training.loop import train
 
-    run_id, folder = spec.run_id, options.runs / spec.run_id
+    run_id, folder, options = spec.run_id, assignment.runs / spec.run_id, assignment.options
     if lease.is_held(folder):
         return Message("held", run_id, None)
     try:
-        dataset = load_dataset(spec.data, spec.seed, options.cifar10)
-        chosen = Options(
-            options.command, options.checkpoint_seconds, tell, tracker, options.execution
-        )
-        return Message("done", run_id, train(spec, dataset, folder, chosen, stop))
+        dataset = load_dataset(spec.data, spec.seed, options.source)
+        host = Host(assignment.command, tracker, stop, tell)
+        return Message("done", run_id, train(spec, dataset, folder, options, host))
     except UserError as error:
         # Another process may have been faster since the look at the lease.
         if lease.is_held(folder):
@@ -151,7 +142,7 @@ def run_one(
             reason += f" (traceback in {folder}/error.txt)"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        records.write_json(folder / "summary.json", {"status": "failed", "reason": reason})
+        files.write_json(folder / "summary.json", {"status": "failed", "reason": reason})
     return Message("failed", run_id, reason)
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from resnet_study import records, runtime
+from resnet_study import files, records, runtime
 from resnet_study.drawing.render import render
 from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding, judge
-from resnet_study.launch import run_local
+from resnet_study.launch import Outcome, Pool, run_local
 from resnet_study.launch.status import how_far
 from resnet_study.phenomena.degradation.table6 import paper_table, paper_table_text
 from resnet_study.phenomena.initialization import grid
@@ -22,7 +22,7 @@ from resnet_study.progress import count_progress
 from resnet_study.report import write_report
 from resnet_study.studies.find import specs_of
 from resnet_study.studies.study import Study
-from resnet_study.training.execution import Execution
+from resnet_study.training.options import Options
 
 SYMBOLS = {"reproduced": "✓", "indicated": "~", "not reproduced": "✗", "undecided": "?"}
 
@@ -31,16 +31,12 @@ def run_study(
     study: Study,
     folder: Path,
     command: str,
-    *,
-    workers: int | None = None,
-    cifar10: Path | None = None,
-    execution: Execution | None = None,
-    stop_at: float | None = None,
+    options: Options | None = None,
+    pool: Pool | None = None,
 ) -> int:
     """Train what is missing, then write figures, findings and report into the folder.
 
-    Training ends at `stop_at`, of ``time.monotonic``, if not before; runs that are not done are
-    then reported as such.
+    Runs that are not done when the time is up are reported as such.
 
     Returns:
         Exit code: 0, 1 if a run failed, 130 if interrupted (nothing is drawn then).
@@ -55,19 +51,7 @@ def run_study(
             print("Interrupted: the same command continues.", file=sys.stderr)
             return 130
     specs = specs_of(study)
-    outcome = run_local(
-        specs,
-        folder / "runs",
-        command=command,
-        workers=workers,
-        cifar10=cifar10,
-        execution=execution,
-        stop_at=stop_at,
-        in_order=study.order != "longest",
-        probes=study.probes,
-    )
-    for run_id, reason in outcome.failures.items():
-        print(f"FAILED {run_id}: {reason}", file=sys.stderr)
+    outcome = train_runs(study, folder, command, options, pool)
     if outcome.interrupted:
         done = f"{len(outcome.summaries)} of {len(specs)} runs are done"
         print(f"Interrupted: {done}; the same command continues.", file=sys.stderr)
@@ -82,6 +66,28 @@ def run_study(
     for name in ("report.html", "findings.md", "figures"):
         print(folder / name)
     return 1 if outcome.failures else 0
+
+
+def train_runs(
+    study: Study,
+    folder: Path,
+    command: str,
+    options: Options | None = None,
+    pool: Pool | None = None,
+) -> Outcome:
+    """Train the runs of a study that are not done, in its order; failures are printed."""
+    outcome = run_local(
+        specs_of(study),
+        folder / "runs",
+        options,
+        pool,
+        command=command,
+        in_order=study.order != "longest",
+        probes=study.probes,
+    )
+    for run_id, reason in outcome.failures.items():
+        print(f"FAILED {run_id}: {reason}", file=sys.stderr)
+    return outcome
 
 
 def measure_initialization(
@@ -109,7 +115,7 @@ def measure_initialization(
     runtime.prepare()
     from resnet_study.environment import describe
 
-    records.write_json(folder / "environment.json", describe(command, "digits"))
+    files.write_json(folder / "environment.json", describe(command, "digits"))
     with count_progress("measuring at initialisation", "pieces") as progress:
         for done, name in enumerate(missing):
             progress(len(present & pieces.keys()) + done, len(pieces))
@@ -135,7 +141,7 @@ def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Findin
     write_report(study, frames, findings, figures, folder)
     table = paper_table(frames)
     if len(table):
-        records.write_atomically(folder / "table6.md", paper_table_text(table))
+        files.write_atomically(folder / "table6.md", paper_table_text(table))
     return findings
 
 

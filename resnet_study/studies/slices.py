@@ -13,19 +13,19 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from resnet_study import lease, records, runtime
+from resnet_study import files, lease, records, runtime
 from resnet_study.errors import UserError
-from resnet_study.launch import run_local
+from resnet_study.launch import Pool
 from resnet_study.launch.status import how_far
 from resnet_study.studies.find import specs_of
+from resnet_study.studies.run import train_runs
 from resnet_study.studies.study import Study
-from resnet_study.training.execution import Execution
+from resnet_study.training.options import Options
 
 COMPILED_BYTES = 32 << 20
 RECORDS = ("spec.json", "environment.json", "summary.json", "metrics.parquet", "layers.parquet")
@@ -36,11 +36,8 @@ def run_slice(
     folder: Path,
     archive: Path,
     command: str,
-    stop_at: float,
-    *,
-    workers: int | None = None,
-    cifar10: Path | None = None,
-    execution: Execution | None = None,
+    options: Options,
+    pool: Pool,
 ) -> int:
     """Continue a study until a time, and leave an archive to go on from.
 
@@ -49,8 +46,7 @@ def run_slice(
         folder: its results; may be empty, and is not needed again.
         archive: read if it exists, replaced at the end.
         command: command line for ``environment.json``.
-        stop_at: when training ends, as of ``time.monotonic``.
-        workers, cifar10, execution: as of `run_local`.
+        options, pool: as of `run_local`.
 
     Returns:
         Exit code: 0, 1 if a run failed, 130 if interrupted; the archive is written in each case.
@@ -69,20 +65,8 @@ def run_slice(
         # Decoded once, here: the workers find it in the cache.
         from resnet_study.data import load_dataset
 
-        load_dataset(real.data, real.seed, cifar10)
-    outcome = run_local(
-        specs,
-        runs,
-        command=command,
-        workers=workers,
-        cifar10=cifar10,
-        execution=execution,
-        stop_at=stop_at,
-        in_order=study.order != "longest",
-        probes=study.probes,
-    )
-    for run_id, reason in outcome.failures.items():
-        print(f"FAILED {run_id}: {reason}", file=sys.stderr)
+        load_dataset(real.data, real.seed, options.source)
+    outcome = train_runs(study, folder, command, options, pool)
     size = pack(folder, names, archive)
     more = "; the same command with this archive continues" if outcome.expired else ""
     print(f"{how_far(runs, names)}. {archive}: {size / 1e6:.1f} MB{more}.")
@@ -102,7 +86,7 @@ def pack(folder: Path, run_ids: Sequence[str], archive: Path) -> int:
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     # Uncompressed: weights and parquet files do not shrink further.
-    with records.replacing(archive) as file, tarfile.open(fileobj=file, mode="w") as tar:
+    with files.replacing(archive) as file, tarfile.open(fileobj=file, mode="w") as tar:
         for path in _needed(folder, run_ids):
             tar.add(path, str(path.relative_to(folder)))
     return archive.stat().st_size

@@ -48,19 +48,33 @@ class Tracking:
     """What is mirrored; can be sent to another process.
 
     Attributes:
-        mode: online, offline (sent later by ``wandb sync``) or off.
-        artifact: whether the run folder, without checkpoints, becomes an artifact.
+        wandb: Mirror runs to wandb: online, offline (sent later by wandb sync) or off; by default
+            as WANDB_MODE says, online under a wandb agent, else off.
+        wandb_artifact: Store the run folder there too, without checkpoints, as an artifact.
+
+    Raises:
+        UserError: if WANDB_MODE is unknown.
     """
 
-    mode: Mode = "off"
-    artifact: bool = False
+    wandb: Mode | None = None
+    wandb_artifact: bool = False
+
+    def __post_init__(self) -> None:
+        # Asked once: another process may have another environment.
+        object.__setattr__(self, "wandb", tracking_mode(self.wandb))
+
+    @property
+    def mode(self) -> Mode:
+        """What is done."""
+        assert self.wandb is not None
+        return self.wandb
 
 
-def tracking_mode(chosen: str | None, environment: Mapping[str, str] = os.environ) -> Mode:
+def tracking_mode(chosen: Mode | None, environment: Mapping[str, str] = os.environ) -> Mode:
     """The mode: as chosen, else WANDB_MODE, else online under a wandb agent, else off.
 
     Raises:
-        UserError: if the mode is unknown.
+        UserError: if WANDB_MODE is unknown.
     """
     if chosen is None and environment.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
         return "off"
@@ -148,7 +162,7 @@ class WandbTracker(Tracker):
             # wandb adds wandb/ to it; one place for a whole study.
             directory=os.environ.get("WANDB_DIR") or str(study),
             folder=str(folder.resolve()),
-            artifact=self._tracking.artifact,
+            artifact=self._tracking.wandb_artifact,
         )
         return {"wandb": record}
 

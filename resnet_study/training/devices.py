@@ -9,6 +9,7 @@ order, which changes the numbers by rounding.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,16 +19,28 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from resnet_study import runtime
+from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.kernels import Choice, Kernels, resolve
 from resnet_study.spec import RunSpec
-from resnet_study.training.execution import Execution
+from resnet_study.training.options import Execution
 
 Announcement = Literal["train", "done", "refused"]
 _ANNOUNCEMENTS: tuple[Announcement, ...] = ("train", "done", "refused")
 
 TF32_CAPABILITY = 8.0
 """Compute capability of the first NVIDIA GPUs that multiply in TF32 (Ampere)."""
+
+
+COORDINATOR = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+"""Environment variables that tell a process its place where nothing else does."""
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+"""What jax reports when a program is compiled or read from the cache, before it runs."""
+
+WAIT_FROM = 2**24
+"""Values in the widest feature maps of a batch, over all layers; see `save_memory`."""
 
 
 @dataclass(frozen=True)
@@ -219,3 +232,60 @@ def most(*values: float) -> tuple[float, ...]:
         return values
     gathered = multihost_utils.process_allgather(np.array(values, np.float32))
     return tuple(float(value) for value in np.max(gathered, axis=0))
+
+
+def save_memory(spec: RunSpec) -> None:
+    """Make this process hold less memory on a CPU. Changes no number.
+
+    What a compilation leaves free goes back to the system: it is in pieces too small for the
+    temporaries of a step. And one set of these is kept, not three, where a network is large: by
+    default XLA:CPU takes the temporaries of a step when it is dispatched, while those of the
+    step before are in use, and glibc finds them a third place after that. If a step ends before
+    the next one is dispatched, one place serves all. On 32x32 images that costs up to 2 % of the
+    time, on 8x8 ones 2-7 % (``benchmarks/memory.py``).
+
+    Counts for the whole process; the second part only if nothing was computed in it yet.
+
+    Args:
+        spec: of the first run.
+    """
+    _return_pages_after_compilations()
+    shape, width = DATASETS[spec.data.name], spec.model.width
+    pixels = spec.data.batch_size * shape.height * shape.width
+    small = pixels * width * spec.model.depth < WAIT_FROM
+    jax.config.update("jax_cpu_enable_async_dispatch", small)
+
+
+@functools.cache
+def _return_pages_after_compilations() -> None:
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == COMPILED:
+            runtime.return_pages()
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+
+
+def join_processes() -> None:
+    """Make this process one of several, through `jax.distributed.initialize`.
+
+    SLURM, Open MPI, Kubernetes and TPU pods are recognised by jax. Elsewhere `COORDINATOR`
+    names the address and port of process 0, the number of processes, and this one's number
+    from 0. Call before anything computes.
+
+    Raises:
+        UserError: if the processes cannot find each other.
+    """
+    if runtime.uses_cpu():
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    address, count, index = (os.environ.get(name) for name in COORDINATOR)
+    try:
+        if count is not None and index is not None:
+            jax.distributed.initialize(address, int(count), int(index))
+        else:
+            jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(
+            f"--distributed: {reason}; start one process per node or device with srun, or set "
+            f"{', '.join(COORDINATOR)}"
+        ) from None

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from resnet_study.spec import OptimizerSpec, ScheduleSpec
+from resnet_study.spec import OptimizerSpec, RunSpec, ScheduleSpec
 
 WARMUP_BATCHES = 50
 """Mini-batches whose mean error decides on the end of a warm-up."""
@@ -46,6 +46,12 @@ def learning_rate(optimizer: OptimizerSpec, schedule: ScheduleSpec, step: int) -
     rate = optimizer.learning_rate * schedule.drop_factor**drops
     warm = step < cast(int, schedule.warmup_iterations)
     return min(rate, schedule.warmup_learning_rate) if warm else rate
+
+
+def first_rate(spec: RunSpec) -> float:
+    """Rate of the first update, whatever the kind of warm-up."""
+    rate = jnp.float32(learning_rate(spec.optimizer, spec.schedule, 0))
+    return float(warmed_rate(start_warmup(spec.schedule), spec.schedule, rate))
 
 
 class Warmup(NamedTuple):

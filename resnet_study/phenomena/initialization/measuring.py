@@ -33,7 +33,7 @@ from resnet_study.phenomena.initialization.chain import Chain, backpropagate, ma
 from resnet_study.phenomena.initialization.paths import path_gradient_norms
 from resnet_study.phenomena.initialization.shattering import line_autocorrelation
 from resnet_study.spec import DataSpec
-from resnet_study.training.loop import keys_of
+from resnet_study.training.programs import keys_of
 
 Values = tuple[str, int, np.ndarray, np.ndarray]
 """Quantity, first index, stages and values; the index counts on from the first."""

@@ -9,16 +9,16 @@ import sys
 import pytest
 
 from resnet_study.spec import from_flat
-from resnet_study.training import execution
-from resnet_study.training.execution import save_memory
+from resnet_study.training import devices
+from resnet_study.training.devices import save_memory
 
 RUN = """
 import sys
 from pathlib import Path
 from resnet_study import runtime
 runtime.prepare()
-from resnet_study.training import execution
-execution.WAIT_FROM = float(sys.argv[1])
+from resnet_study.training import devices
+devices.WAIT_FROM = float(sys.argv[1])
 from resnet_study.data import load_dataset
 from resnet_study.spec import (from_flat)
 from resnet_study.training.loop import train
@@ -59,7 +59,7 @@ def test_large_networks_wait(
     monkeypatch.setattr(jax.config, "update", seen.__setitem__)
     save_memory(from_flat(flat))
     assert seen == {"jax_cpu_enable_async_dispatch": not waits}
-    assert execution.WAIT_FROM == 2**24
+    assert devices.WAIT_FROM == 2**24
 
 
 COMPILES = """
@@ -69,7 +69,7 @@ from resnet_study import runtime
 kept = runtime.prepare()["allocator"] == runtime.KEPT
 import jax
 from resnet_study.spec import (RunSpec)
-from resnet_study.training.execution import save_memory
+from resnet_study.training.devices import save_memory
 
 def mib():
     (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x]
