@@ -5,6 +5,8 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,9 +189,10 @@ def test_vanishing_names_the_step_and_both_gradients() -> None:
     finding = CLAIMS[VANISHING[1]].evaluate(frames)
     assert finding.verdict == "reproduced"
     assert finding.effect == pytest.approx(42 * np.log10(0.9), abs=0.1)
-    assert "plain-44 after 8 iterations" in finding.detail
-    assert "1 of ∂L/∂y" in finding.detail
-    assert "layer 2, by a factor 4" in finding.detail
+    numbers = finding.numbers
+    assert (numbers["depth"], numbers["steps"], numbers["grown"]) == (44, [8], 2)
+    assert numbers["response_ratio"] == pytest.approx(1)
+    assert numbers["growth"] == pytest.approx(40, rel=0.1)
 
 
 def test_no_finite_gradient_is_no_evidence() -> None:
@@ -198,7 +201,7 @@ def test_no_finite_gradient_is_no_evidence() -> None:
     frames.layers.loc[one, "activation_gradient_norm"] = np.nan
     finding = CLAIMS[VANISHING[1]].evaluate(frames)
     assert finding.n == "2 seeds"
-    assert "Runs without finite gradients, left out: 1." in finding.detail
+    assert finding.numbers["without_finite_gradients"] == 1
 
 
 def test_underflow_counts_as_vanished() -> None:
@@ -247,8 +250,8 @@ def test_healthy_norms_are_judged_from_both_sides(growth: float, verdict: str) -
         assert finding.verdict == verdict
         # 55 3x3 layers, 54 steps between the first and the last.
         assert finding.effect == pytest.approx(54 * np.log10(growth), abs=0.12)
-        assert "at 20, " in finding.detail
-        assert f"{10 ** (finding.effect or 0):.3g} at 56" in finding.detail
+        assert set(finding.numbers["ratios"]) == {20, 56}
+        assert np.log10(finding.numbers["ratios"][56]) == pytest.approx(finding.effect)
 
 
 def test_healthy_norms_are_judged_at_the_step_they_name() -> None:
@@ -275,7 +278,7 @@ def test_a_run_without_finite_gradients_is_not_healthy() -> None:
     ]
     assert [f.verdict for f in found] == ["reproduced"] * 2 + ["undecided"] * 3
     assert all(f.n == "5 seeds" for f in found)
-    assert all("counted as unhealthy: 1." in f.detail for f in found[2:])
+    assert [f.numbers["without_finite_gradients"] for f in found[2:]] == [1, 1, 1]
     # Runs that have not ended say nothing about the end.
     runs["status"] = "stopped"
     assert CLAIMS[HEALTHY[-1]].evaluate(frames._replace(runs=runs)).effect is None
@@ -304,6 +307,7 @@ def test_settings_are_not_mixed_and_the_choice_is_said() -> None:
     finding = CLAIMS[DEGRADATION].evaluate(join(usual, slow))
     alone = CLAIMS[DEGRADATION].evaluate(usual)
     assert (finding.effect, finding.interval) == (alone.effect, alone.interval)
+    assert finding.numbers["judged_group"] == {"optimizer.learning_rate": "0.1"}
     assert "optimizer.learning_rate=0.1" in finding.detail
     # A group that cannot answer does not stand in the way of one that can.
     plain_only = planted_frames((8, 14, 20, 26), 3, layers=False, families=("plain",),
@@ -321,18 +325,18 @@ def test_unfinished_runs_are_left_out_and_diverged_ones_count() -> None:
     diverged = diverged._replace(metrics=diverged.metrics.iloc[:0])
     finding = CLAIMS[DEGRADATION].evaluate(join(good, diverged))
     assert finding.effect == pytest.approx(90, abs=1)
-    assert "Diverged runs (3)" in finding.detail
+    assert finding.numbers["diverged"] == 3
 
 
 def test_depth_rules() -> None:
-    def detail(*depths: int) -> str:
+    def numbers(*depths: int) -> Mapping[str, Any]:
         frames = planted_frames(depths, 2, families=("plain",), layers=False)
-        return CLAIMS[DEGRADATION].evaluate(frames).detail
+        return CLAIMS[DEGRADATION].evaluate(frames).numbers
 
-    assert detail(8, 20, 44, 56, 110).startswith("plain-56 ends at 3")
-    assert detail(20, 44, 110).startswith("plain-110 ends")
-    assert "at 8, +" in detail(8, 20, 32, 56)
-    assert "5.67 and 1.39" in detail(20, 56)
+    assert numbers(8, 20, 44, 56, 110)["deep"] == 56
+    assert numbers(20, 44, 110)["deep"] == 110
+    assert set(numbers(8, 20, 32, 56)["above_shallow_elsewhere"]) == {8, 32}
+    assert numbers(20, 56)["paper"] == {20: 1.39, 56: 5.67}
 
 
 def test_measurements_have_one_number_per_run() -> None:

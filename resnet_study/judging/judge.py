@@ -22,6 +22,7 @@ import pandas as pd
 from resnet_study.errors import UserError
 from resnet_study.judging.claim import Claim, Finding, Verdict, smaller_arm
 from resnet_study.judging.measurement import Measurement
+from resnet_study.judging.words import plain
 from resnet_study.records import Frames
 
 __all__ = ["Claim", "Finding", "Verdict", "findings_json", "findings_table", "judge"]
@@ -72,5 +73,5 @@ def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
 
 def findings_json(findings: Sequence[Finding]) -> str:
     """Strict JSON: a list with one object per finding; what does not exist is null."""
-    rows = [dataclasses.asdict(finding) for finding in findings]
+    rows = [plain(vars(finding)) for finding in findings]
     return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from resnet_study.judging.claim import Claim
 from resnet_study.judging.measurement import Measurement, Missing
+from resnet_study.judging.words import ENDED
 from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.frozen_layers import measures
 from resnet_study.records import Frames
@@ -21,6 +22,67 @@ _FROZEN_RUNS = (
     "enough for layers to thaw, 2 seeds or more"
 )
 _DECAY_RUNS = f"{_DEEP_ONE} with and without weight decay, with layer records, {_SEEDS}"
+
+_ARM = """plain-{{ depth }} with weight decay {{ weight_decay|number("g") }}"""
+_THAW = (
+    _ARM
+    + """, {{ runs }} runs: {{ layers }} frozen and inflated layers, of which {{ thawed }} were
+seen to thaw. Thaw {% if thaw is none %}not seen{% else %}at iteration {{ thaw|number(".0f") }}
+(median of those seen){% endif %}, predicted {{ predicted|number(".0f") }} (median of all); rank
+correlation over the layers of a run {{ rank_correlation|number(".2f") }}. Weight growth accounts
+for {{ percent_by_weight_growth|number(".0f") }} % of the fall of the effective step since
+initialisation (median over layers, in logarithms), a smaller gradient at equal norm for the
+rest. {% if open_runs %} In {{ open_runs }} runs layers that have not thawed leave the median
+open, between {{ median_between[0]|number(".2f") }} and {{ median_between[1]|number(".2f") }}
+(means over runs). {% endif %} {% if other_arms %} log2(measured/predicted) of other arms:
+{% for arm in other_arms %}
+{{- ", " if not loop.first }}{{ "≥ " if arm.bound }}{{ arm.ratio|number(".2f") }} for
+plain-{{ arm.depth }} with weight decay {{ arm.weight_decay|number("g") }} (n = {{ arm.runs }})
+{%- endfor %}.{% endif %}"""
+)
+_AT_THAW = (
+    _ARM
+    + """, {{ runs }} runs: the training error first falls below {{ level|number("g") }} % at
+iteration {{ learns|number(".0f") }}, the slowest frozen layer thaws at {{ thaws|number(".0f") }}
+(medians over runs; the end of the run where it was not seen, the error in {{ learns_unseen }}
+runs, the thaw in {{ thaws_unseen }}). Below 0 the network learns before its frozen layers move.
+{% if without_decay %} Without weight decay it falls below in {{ without_decay.fell }} of
+{{ without_decay.runs }} runs{% if without_decay.fell %} at iteration
+{{ without_decay.iteration|number(".0f") }} (median){% endif %}, by iteration
+{{ without_decay.last }}.{% endif %}"""
+)
+_WITHOUT_THAW = (
+    _ARM
+    + """ and without: the training error first falls below {{ level|number("g") }} % at
+iteration {{ with_decay.iteration|number(".0f") }} with weight decay and
+{{ without_decay.iteration|number(".0f") }} without (medians over runs; the end of the run where
+it does not, in {{ with_decay.unseen }} of {{ with_decay.runs }} and {{ without_decay.unseen }}
+of {{ without_decay.runs }} runs)."""
+)
+_STILL_FROZEN = (
+    _ARM
+    + """ and without, at iteration {{ iteration }}, {{ time_constants }} time constants of the
+decay: of the layers whose weights had grown by a factor of {{ inflated }} or more by iteration
+{{ early }}, {{ without_decay.percent_frozen|number(".0f") }} % are frozen without weight decay
+and {{ with_decay.percent_frozen|number(".0f") }} % with it (an effective step below
+{{ frozen_below|number("g") }} of that of the last quarter of the layers). They turn by
+{{ without_decay.radians_per_iteration|number(".2g") }} and
+{{ with_decay.radians_per_iteration|number(".2g") }} radians per iteration."""
+)
+_GENTLER = """plain-{{ depth }} at a rate of {{ rates[0]|number("g") }}
+{% if rates|length > 1 %}and {{ rates[1]|number("g") }}{% else %}without and with
+warm-up{% endif %}: """
+_GROWTH = (
+    _GENTLER
+    + """the weights of the layer that grew most grew by a factor of {{ factors.full }} and
+{{ factors.gentle }} (geometric means over runs, at any recorded iteration)."""
+)
+_ERRORS = (
+    _GENTLER
+    + """training error at the end {{ errors.full }} and {{ errors.gentle }} %, after equally
+many iterations."""
+    + ENDED
+)
 
 
 def _gentler(
@@ -43,6 +105,7 @@ def _gentler(
             growth,
             runs,
             measures.GENTLE_FIELDS,
+            words=_GROWTH,
         ),
         Claim(
             f"{arm}_lowers_training_error",
@@ -53,6 +116,7 @@ def _gentler(
             error,
             runs,
             measures.GENTLE_FIELDS,
+            words=_ERRORS,
         ),
     )
 
@@ -68,6 +132,7 @@ CLAIMS = (
         measures.thaw_from_growth,
         _FROZEN_RUNS,
         measures.DECAY_FIELDS,
+        words=_THAW,
     ),
     Claim(
         "frozen_layers_thaw_as_steps_grow",
@@ -79,6 +144,7 @@ CLAIMS = (
         measures.thaw_from_step,
         _FROZEN_RUNS,
         measures.DECAY_FIELDS,
+        words=_THAW,
     ),
     Claim(
         "training_error_falls_with_thaw",
@@ -90,6 +156,7 @@ CLAIMS = (
         measures.error_at_thaw,
         _FROZEN_RUNS,
         measures.DECAY_FIELDS,
+        words=_AT_THAW,
     ),
     Claim(
         "training_error_falls_later_without_thaw",
@@ -101,6 +168,7 @@ CLAIMS = (
         measures.error_without_thaw,
         _DECAY_RUNS,
         measures.DECAY_FIELDS,
+        words=_WITHOUT_THAW,
     ),
     Claim(
         "layers_stay_frozen_without_weight_decay",
@@ -112,6 +180,7 @@ CLAIMS = (
         measures.frozen_without_decay,
         _DECAY_RUNS,
         measures.DECAY_FIELDS,
+        words=_STILL_FROZEN,
     ),
     *_gentler(
         "warmup",

@@ -20,6 +20,97 @@ _BROCK = "Brock et al. 2021, arXiv 2101.08692"
 _BALDUZZI = "Balduzzi et al. 2017, arXiv 1702.08591"
 _VEIT = "Veit et al. 2016, arXiv 1605.06431, of a trained network"
 
+_NETWORK = "{{ family }}-{{ depth }} ({{ setting }}) at initialisation"
+_FACTOR = (
+    _NETWORK
+    + """: the activation-gradient norm is multiplied by {{ factor|number(".4g") }} per layer
+toward the input, within stages ({{ predicted|number(".4g") }} predicted); stage by stage
+{% for stage in factor_by_stage %}{{ ", " if not loop.first }}{{ stage|number(".4g") }}
+{%- if predicted_by_stage %} ({{ predicted_by_stage[loop.index0]|number(".4g") }} predicted)
+{%- endif %}{% endfor %}; jumps between stages included {{ factor_with_jumps|number(".4g") }}.
+{% if predicted_by_stage %} Zero padding included, on maps of {{ sides|join(", ") }} pixels'
+side; without borders {{ formula }} = {{ predicted_without_borders|number(".4g") }}.{% endif %}
+{% if factors_elsewhere %} Other depths: {{ factors_elsewhere|number(".4g") }}.{% endif %}"""
+)
+_SLOWER = """Factor per layer toward the input at depth {{ depth }}, within stages, padding
+included: {% for one in networks %}{{ "; " if not loop.first }}{{ one.factor|number(".4g") }}
+with {{ one.setting }}{% endfor %}. Other depths:
+{% for one in networks %}{{ "; " if not loop.first }}{{ one.factors_elsewhere }}{% endfor %}."""
+_VANISHED = """First/last ratio of the activation-gradient norm in {{ family }} networks without
+normalisation at initialisation, geometric mean over seeds:
+{% for name, by_depth in ratios.items() %} {{- "; " if not loop.first }}{{ name }}
+{{ by_depth|number(".2g") }}{% endfor %}. Judged: its log10 under LeCun initialisation at depth
+{{ depth }}."""
+_RATIOS = """First/last ratio of the activation-gradient norm in {{ family }} networks with BN at
+initialisation, geometric mean over seeds: {{ ratios }}."""
+_BLOCKS = """{% if blocks %} Not judged, ∂L/∂x at the input of the first block over that at the
+output of the last: {{ blocks.ratios }}; as a power of depth exponent {{ blocks.exponent }};
+misses {{ blocks.misses }}.{% endif %}"""
+_LAW = (
+    _RATIOS
+    + """ Root mean square miss in ln(ratio), two parameters each: {{ misses }}. The exponential
+has a factor of {{ factor_per_layer|number(".4g") }} per layer."""
+    + _BLOCKS
+)
+_EXPONENT = _RATIOS + " As a power of depth: exponent {{ exponent }}." + _BLOCKS
+_BRANCH_SHARE = (
+    _NETWORK
+    + """: every block adds {{ added_per_block }} to Var(skip)/Var(branch), within stages. In the
+first stage Var(branch)/Var(skip) falls as the block's number to the power
+{{ first_stage_exponent }}; −1 predicted for many blocks, {{ expected_exponent }} for these
+{{ blocks_per_stage }} with a rectified stem before them, 1/(l − 1/2). {% if original_depth %}
+Original blocks at depth {{ original_depth }}: {{ original_added_per_block }} per block (there
+ReLU follows the addition, which the prediction is not for; a random walk that is reflected at 0
+would keep 1 − 2/π = {{ reflected_walk|number(".3f") }} of its variance).{% endif %}"""
+)
+_VARIANCE_LAW = (
+    _NETWORK
+    + """, channel variance at the block outputs against the number of the block in its stage,
+each stage fitted apart: root mean square miss in ln(variance) {{ misses }}. As an exponential a
+factor of {{ factor_per_block|number(".4g") }} per block. {% if expected_by_stage %} He
+initialisation gives a branch the second moment of its input, a factor of 2;
+{{ expected_by_stage|number }} in the three stages with zero padding, geometric mean
+{{ expected|number(".4g") }}.{% endif %}"""
+)
+_RESET = (
+    _NETWORK
+    + """: channel variance at the output of the first block of stages 2 and 3 over that of the
+block before: {{ after_over_before }}, geometric mean. The shortcut is option A, whose zero
+channels halve the mean over channels; a projection of the normalised input would carry none of
+the growth on."""
+)
+_CORRELATIONS = """Autocorrelation of the input gradient at lag 1 along a line between two
+images, with BN, at initialisation: plain {{ plain }}; residual {{ residual }}. Judged at depth
+{{ depth }}."""
+_CORRELATION_DECAY = """Correlation of the input gradients at lag 1 as a power of depth, with BN,
+at initialisation: exponent
+{% for name, family in families.items() %}{{ "; " if not loop.first }}{{ name }}
+{{ family.exponent }} ({{ family.correlations }}){% endfor %}.
+{% for name, family in families.items() if family.undetectable %}
+{{- " Correlations of " if loop.first else " and " }}{{ name }} {%- if loop.last %} networks
+below {{ detectable|number("g") }} are noise and count as this, so that their decay is at least
+this fast.{% endif %}{% endfor %} The predictions 1/2^L (plain) and 1/(β√L) (residual) are for
+two inputs far apart; neighbours start near 1 and come to the former only when depth has driven
+them apart."""
+_PATH_LAW = (
+    _NETWORK
+    + """: gradient g of one path through k branches, k = 1 to {{ longest }}: root mean square
+miss in ln g of an exponential in k {{ misses.exponential }}, of a power of k {{ misses.power }}.
+Every branch multiplies g by {{ factor_per_branch|number(".4g") }}. The source measured a trained
+network."""
+)
+_PATH_SHARE = (
+    _NETWORK
+    + """: paths through {{ branches_from }} to {{ branches_to }} of the {{ blocks }} branches
+carry 95 % of the gradient, the sum over k of C({{ blocks }}, k)·g(k), with a mean length of
+{{ mean_length }}; they are {{ percent_of_paths }} % of all paths. In the source (110 layers,
+trained): 5 to 17 of 54, 0.45 %. If g did not fall with k, 95 % of the gradient would need 95 %
+of the paths."""
+)
+_NORM_PRESERVATION = """Residual networks with BN at initialisation, ratio of the gradient norms
+at input and output of a block, blocks that keep the shape: mean |ln ratio| {{ mean_deviation }};
+geometric mean ratio {{ mean_ratio|number(".4g") }}."""
+
 _AT_START = "networks at initialisation, no training, at least 2 seeds"
 
 
@@ -42,6 +133,7 @@ def _plain_factor(initialization: str, activation: str, formula: str) -> Claim:
         ),
         f"plain {_AT_START}",
         of_initialization=True,
+        words=_FACTOR,
     )
 
 
@@ -61,6 +153,7 @@ CLAIMS = (
         ),
         f"plain {_AT_START}",
         of_initialization=True,
+        words=_FACTOR,
     ),
     Claim(
         "initial_growth_plain_exponential",
@@ -71,6 +164,7 @@ CLAIMS = (
         partial(gradient_measures.ratio_law, family="plain", better="exponential", worse="power"),
         f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
         of_initialization=True,
+        words=_LAW,
     ),
     Claim(
         "initial_growth_residual_power",
@@ -83,6 +177,7 @@ CLAIMS = (
         ),
         f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
         of_initialization=True,
+        words=_LAW,
     ),
     Claim(
         "initial_growth_residual_linear",
@@ -94,6 +189,7 @@ CLAIMS = (
         gradient_measures.ratio_exponent,
         f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
         of_initialization=True,
+        words=_EXPONENT,
     ),
     _plain_factor("he", "relu", "√(2·½)"),
     _plain_factor("lecun", "relu", "√(1·½)"),
@@ -113,6 +209,7 @@ CLAIMS = (
         ),
         f"plain {_AT_START}",
         of_initialization=True,
+        words=_SLOWER,
     ),
     Claim(
         "gradients_vanish_without_bn_plain",
@@ -124,6 +221,7 @@ CLAIMS = (
         partial(gradient_measures.vanished_ratio, family="plain"),
         f"plain {_AT_START}",
         of_initialization=True,
+        words=_VANISHED,
     ),
     Claim(
         "gradients_do_not_vanish_without_bn_residual",
@@ -135,6 +233,7 @@ CLAIMS = (
         partial(gradient_measures.vanished_ratio, family="residual"),
         f"residual {_AT_START}",
         of_initialization=True,
+        words=_VANISHED,
     ),
     Claim(
         "branch_variance_falls_as_one_over_block",
@@ -146,6 +245,7 @@ CLAIMS = (
         block_measures.variance_ratio_slope,
         f"fully pre-activated residual {_AT_START}, best 110 layers",
         of_initialization=True,
+        words=_BRANCH_SHARE,
     ),
     Claim(
         "variance_grows_linearly_with_bn",
@@ -162,6 +262,7 @@ CLAIMS = (
         ),
         f"fully pre-activated residual {_AT_START}, best 110 layers",
         of_initialization=True,
+        words=_VARIANCE_LAW,
     ),
     Claim(
         "variance_grows_exponentially_without_bn",
@@ -177,6 +278,7 @@ CLAIMS = (
         ),
         f"residual {_AT_START}, best 110 layers",
         of_initialization=True,
+        words=_VARIANCE_LAW,
     ),
     Claim(
         "variance_reset_at_transitions",
@@ -187,6 +289,7 @@ CLAIMS = (
         block_measures.variance_reset,
         f"fully pre-activated residual {_AT_START}, best 110 layers",
         of_initialization=True,
+        words=_RESET,
     ),
     Claim(
         "residual_gradients_less_shattered",
@@ -197,6 +300,7 @@ CLAIMS = (
         block_measures.correlation_difference,
         f"plain and residual {_AT_START}",
         of_initialization=True,
+        words=_CORRELATIONS,
     ),
     Claim(
         "residual_gradients_shatter_slower",
@@ -207,6 +311,7 @@ CLAIMS = (
         block_measures.correlation_decay,
         f"plain and residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
         of_initialization=True,
+        words=_CORRELATION_DECAY,
     ),
     Claim(
         "path_gradient_exponential",
@@ -217,6 +322,7 @@ CLAIMS = (
         block_measures.path_gradient_law,
         f"residual {_AT_START}, best 110 layers",
         of_initialization=True,
+        words=_PATH_LAW,
     ),
     Claim(
         "few_short_paths_carry_gradient",
@@ -227,6 +333,7 @@ CLAIMS = (
         block_measures.gradient_path_share,
         f"residual {_AT_START}, best 110 layers",
         of_initialization=True,
+        words=_PATH_SHARE,
     ),
     Claim(
         "norm_preserved_better_with_more_blocks",
@@ -237,5 +344,6 @@ CLAIMS = (
         block_measures.norm_preservation_slope,
         f"residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
         of_initialization=True,
+        words=_NORM_PRESERVATION,
     ),
 )
