@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -25,7 +26,15 @@ from resnet_study.judging.measurement import Measurement
 from resnet_study.judging.words import plain
 from resnet_study.records import Frames
 
-__all__ = ["Claim", "Finding", "Verdict", "findings_json", "findings_table", "judge"]
+__all__ = [
+    "Claim",
+    "Finding",
+    "Verdict",
+    "findings_json",
+    "findings_table",
+    "judge",
+    "read_findings",
+]
 
 
 def judge(claims: Sequence[Claim], frames: Frames, confidence: float = 0.95) -> list[Finding]:
@@ -75,3 +84,14 @@ def findings_json(findings: Sequence[Finding]) -> str:
     """Strict JSON: a list with one object per finding; what does not exist is null."""
     rows = [plain(vars(finding)) for finding in findings]
     return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_findings(file: Path) -> dict[str, Finding]:
+    """The findings that `findings_json` wrote, by claim; none where there is no such file."""
+    if not file.is_file():
+        return {}
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    for row in rows:
+        for name in ("interval", "bootstrap"):
+            row[name] = None if row[name] is None else tuple(row[name])
+    return {row["claim"]: Finding(**row) for row in rows}
