@@ -17,7 +17,12 @@ from resnet_study.phenomena.gradients import theory as gradient_theory
 from resnet_study.phenomena.initialization import block_measures as blocks
 from resnet_study.phenomena.initialization import fits, theory
 from resnet_study.phenomena.initialization import gradient_measures as gradients
-from resnet_study.phenomena.initialization.fits import BN_PLAIN, BN_RESIDUAL, PREACTIVATED, Network
+from resnet_study.phenomena.initialization.fits import (
+    BN_PLAIN,
+    BN_RESIDUAL,
+    PREACTIVATED,
+    NetworkKind,
+)
 from resnet_study.records import Frames, frames_of
 from tests.planted_initialization import (
     DEPTHS,
@@ -30,7 +35,7 @@ from tests.planted_initialization import (
 Measure = Callable[[Frames], Measurement | Missing]
 
 
-def plain(initialization: str, activation: str = "relu") -> Network:
+def plain(initialization: str, activation: str = "relu") -> NetworkKind:
     return gradients.without_normalization("plain", initialization, activation)
 
 
@@ -119,7 +124,7 @@ def test_deviations_from_theory_are_near_zero_where_it_is_planted(name: str) -> 
 def off_by(factor: float) -> Truth:
     """Plain factors that depart from theory."""
 
-    def factors(network: Network) -> tuple[float, float, float]:
+    def factors(network: NetworkKind) -> tuple[float, float, float]:
         first, second, third = published_factors(network)
         return factor * first, factor * second, factor * third
 
@@ -254,7 +259,7 @@ def test_depth_rules() -> None:
 
 
 def test_original_blocks_stand_in_where_preactivated_ones_lack_normalisation() -> None:
-    original = Network("residual", "none")
+    original = NetworkKind("residual", "none")
     numbers = measured("variance exponential", planted_initialization(networks=[original])).numbers
     assert numbers["setting"] == original.setting
 

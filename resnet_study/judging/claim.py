@@ -57,7 +57,7 @@ BATCH_NORMALIZATION: Mapping[str, Any] = {"model.normalization": "batch"}
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with its verdict and evidence.
+    """A claim with its verdict and the numbers that it rests on.
 
     Attributes:
         claim: name of the `Claim`.

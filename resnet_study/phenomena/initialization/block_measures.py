@@ -26,7 +26,7 @@ from resnet_study.phenomena.initialization.fits import (
     BN_PLAIN,
     BN_RESIDUAL,
     PREACTIVATED,
-    Network,
+    NetworkKind,
     block_log_ratios,
     blocks_per_stage,
     by_depth,
@@ -101,7 +101,7 @@ def variance_ratio_slope(frames: Frames) -> Measurement | Missing:
 
 
 def variance_law(
-    frames: Frames, networks: Sequence[Network], better: str, worse: str
+    frames: Frames, networks: Sequence[NetworkKind], better: str, worse: str
 ) -> Measurement | Missing:
     """Misfit of a law of the channel variance against block, within stages, minus another's.
 
@@ -255,7 +255,7 @@ def norm_preservation_slope(frames: Frames) -> Measurement | Missing:
     return Measurement((values,), 0.0, "below", "exponent of depth", numbers)
 
 
-def variance_ratios(frames: Frames, network: Network) -> pd.DataFrame:
+def variance_ratios(frames: Frames, network: NetworkKind) -> pd.DataFrame:
     """Rows of Var(skip)/Var(branch) by block."""
     keys = ["depth", "seed", "index"]
     skip, branch = (

@@ -23,7 +23,7 @@ LARGEST_GROWTH = 20.0
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkKind:
     """Settings of `ModelSpec` that tell the measured networks apart, beside depth and seed."""
 
     family: str
@@ -50,18 +50,18 @@ class Network:
         return f"{self.family} networks at initialisation ({self.setting}): {what}"
 
 
-BN_PLAIN, BN_RESIDUAL = Network("plain"), Network("residual")
+BN_PLAIN, BN_RESIDUAL = NetworkKind("plain"), NetworkKind("residual")
 
-PREACTIVATED = Network("residual", block_order="full-preactivation")
+PREACTIVATED = NetworkKind("residual", block_order="full-preactivation")
 
 UNNORMALIZED = (
-    Network("residual", "none", block_order="full-preactivation"),
-    Network("residual", "none"),
+    NetworkKind("residual", "none", block_order="full-preactivation"),
+    NetworkKind("residual", "none"),
 )
 """Residual networks without normalisation; the first that was measured is judged."""
 
 
-def rows_of(measured: pd.DataFrame, quantity: str, network: Network) -> pd.DataFrame:
+def rows_of(measured: pd.DataFrame, quantity: str, network: NetworkKind) -> pd.DataFrame:
     """What was measured of one quantity, in forward order.
 
     Args:

@@ -36,7 +36,7 @@ from resnet_study.phenomena.gradients import theory
 from resnet_study.phenomena.gradients.measures import VANISHED
 from resnet_study.phenomena.initialization.fits import (
     BN_RESIDUAL,
-    Network,
+    NetworkKind,
     by_depth,
     depths_of,
     exponent,
@@ -73,13 +73,15 @@ PADDING = tuple(theory.padding_factor(side) for side in SIDES)
 """Factor per layer of zero padding, by stage, without normalisation."""
 
 
-def without_normalization(family: str, initialization: str, activation: str = "relu") -> Network:
+def without_normalization(
+    family: str, initialization: str, activation: str = "relu"
+) -> NetworkKind:
     """A network without normalisation."""
-    return Network(family, "none", initialization, activation)
+    return NetworkKind(family, "none", initialization, activation)
 
 
 def growth_deviation(
-    frames: Frames, network: Network, formula: str, predicted: float
+    frames: Frames, network: NetworkKind, formula: str, predicted: float
 ) -> Measurement | Missing:
     """Percent by which the factor per layer toward the input departs from a prediction.
 
@@ -124,7 +126,7 @@ def growth_deviation(
     )
 
 
-def slower_than(frames: Frames, network: Network, other: Network) -> Measurement | Missing:
+def slower_than(frames: Frames, network: NetworkKind, other: NetworkKind) -> Measurement | Missing:
     """ln(factor per layer) of a plain network minus that of another, to lie below 0.
 
     Both without normalisation and of one initialisation, so that padding cancels.
@@ -200,7 +202,7 @@ def padded_ratio(depth: int, factor: float) -> float:
 
 def ratio_law(frames: Frames, family: str, better: str, worse: str) -> Measurement | Missing:
     """Misfit of one law of the first/last ratio against depth minus that of another, with BN."""
-    network = Network(family)
+    network = NetworkKind(family)
     table = _ratios(frames, network)
     if isinstance(table, Missing):
         return table
@@ -233,7 +235,7 @@ def ratio_exponent(frames: Frames) -> Measurement | Missing:
     return Measurement((exponents - 1,), EXPONENT_MARGIN, "within", unit, numbers, predicted)
 
 
-def block_ratios(frames: Frames, network: Network) -> dict[str, Any]:
+def block_ratios(frames: Frames, network: NetworkKind) -> dict[str, Any]:
     """The same from block to block, without the stem and the difference of a block's two layers.
 
     Not judged: ‖∂L/∂x‖ at the input of the first block over that at the output of the last.
@@ -261,7 +263,7 @@ def judged_depth(table: pd.DataFrame, least: int) -> int | None:
     return 56 if 56 in depths else max(depths, default=None)
 
 
-def _ratios(frames: Frames, network: Network) -> pd.DataFrame | Missing:
+def _ratios(frames: Frames, network: NetworkKind) -> pd.DataFrame | Missing:
     """First/last ratio by seed and depth, without holes."""
     rows = rows_of(frames.initialization, "activation_gradient_norm", network)
     table = rectangle(per_network(rows, first_over_last))
