@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_study.judging.statistics import Interval
-from resnet_study.judging.words import GROUPS, in_words, number, plain
+from resnet_study.judging.words import in_words, number, plain
 
 
 def test_numbers_print_with_three_digits_or_as_asked() -> None:
@@ -37,9 +37,9 @@ def test_a_number_that_there_is_not_is_no_silence() -> None:
 
 
 def test_the_group_that_was_judged_is_told_where_there_are_several() -> None:
-    assert in_words(GROUPS, {"a": 1}) == ""
+    assert in_words("", {"a": 1}) == ""
     several = {"groups": 2, "judged_group": {"data.batch_size": "64", "seed": "0"}}
-    told = in_words(GROUPS, several)
+    told = in_words("", several)
     assert told == "Of 2 groups of comparable runs, judged: data.batch_size=64, seed=0."
 
 

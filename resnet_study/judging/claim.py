@@ -46,7 +46,7 @@ from resnet_study.judging.statistics import (
     seeds_needed,
     welch,
 )
-from resnet_study.judging.words import GROUPS, in_words
+from resnet_study.judging.words import in_words
 from resnet_study.records import Frames
 
 Verdict = Literal["reproduced", "indicated", "not reproduced", "undecided"]
@@ -156,7 +156,7 @@ class Claim:
 
     def conclude(self, m: Measurement | Missing, confidence: float) -> Finding:
         """The finding of what `best` measured, with its interval at a level."""
-        detail = in_words(self.words + GROUPS, m.numbers) if m.numbers else ""
+        detail = in_words(self.words, m.numbers) if m.numbers else ""
         if isinstance(m, Missing):
             detail = detail or "The records do not hold what it takes."
             needed = f"{m.needed}: {self.runs}" if m.needed else self.runs

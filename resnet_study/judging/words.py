@@ -19,24 +19,29 @@ from resnet_study.judging.statistics import Interval
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-ENDED = """
+ENDING = """
 {% if diverged %}Diverged runs ({{ diverged }}) count with their last error.{% endif %}
-{% if not_ended %}Runs that have not ended ({{ not_ended }}) are left out.{% endif %}"""
-"""End of a template of final errors, for `measurement.ended_counts`."""
-
-GROUPS = """
-{% if groups is defined %}Of {{ groups }} groups of comparable runs, judged:
+{% if not_ended %}Runs that have not ended ({{ not_ended }}) are left out.{% endif %}
+{% if warmups %}With a warm-up: {% for depth, warmup in warmups.items() %}
+{{- ", " if not loop.first }}rate {{ warmup.rate|number("g") }} until
+{% if warmup.error %}{{ warmup.error|number("g") }} % training error
+{%- else %}iteration {{ warmup.iterations }}{% endif %} at {{ depth }}{% endfor %}.{% endif %}
+{% if groups %}Of {{ groups }} groups of comparable runs, judged:
 {% for field, value in judged_group.items() %}{{ ", " if not loop.first }}{{ field }}={{ value }}
 {%- endfor %}.{% endif %}"""
+"""Behind every template: what is told alike wherever it was counted."""
+
+_COUNTED = dict.fromkeys(("diverged", "not_ended", "warmups", "groups"), 0)
 
 
 def in_words(template: str, numbers: Mapping[str, Any]) -> str:
-    """The numbers in the sentences of a template, on one line.
+    """The numbers in the sentences of a template and of `ENDING`, on one line.
 
     Raises:
         jinja2.UndefinedError: if the template names a number that there is not.
     """
-    return " ".join(_environment().from_string(template).render(numbers).split())
+    text = _environment().from_string(template + ENDING).render(_COUNTED | dict(numbers))
+    return " ".join(text.split())
 
 
 def number(value: Any, form: str = ".3g", unit: str = "") -> str:

@@ -55,12 +55,6 @@ LENGTH_FIELDS = (
 """Spec fields in which a longer schedule of the same shape may differ."""
 
 
-WARMUPS = """{% if warmups %} With a warm-up: {% for depth, warmup in warmups.items() %}
-{{- ", " if not loop.first }}rate {{ warmup.rate|number("g") }} until
-{% if warmup.error %}{{ warmup.error|number("g") }} % training error {%- else %}iteration
-{{ warmup.iterations }}{% endif %} at {{ depth }}{% endfor %}.{% endif %}"""
-"""End of a template of a measure `with_one_warmup`."""
-
 Measure = Callable[[Frames], Measurement | Missing]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from resnet_study.judging.claim import Claim
-from resnet_study.judging.words import ENDED
 from resnet_study.phenomena.convergence import measures
 from resnet_study.phenomena.depths import FAMILIES_ELSEWHERE, LENGTH_FIELDS, MINIMUM_DEEP
 
@@ -16,7 +15,6 @@ _EARLY = (
     """Mean training error over the first quarter of the run at depth {{ depth }}: plain
 {{ plain }} %, residual {{ residual }} %."""
     + FAMILIES_ELSEWHERE
-    + ENDED
 )
 _ITERATIONS = """Iterations until the training error of plain networks stays at or below
 {{ level|number("g") }} %, geometric mean over the runs that reach it:
@@ -30,17 +28,13 @@ seeds, left out: {{ left_out|join(", ") }}.{% endif %} In the paper (CIFAR-10, o
 Figure 6): {{ paper.iterations|number(",.0f") }}; 110 is not displayed, above 60 % at the end,
 and counts as not reached in 64,000. By the same measure {{ paper.misses }}; without 110,
 {{ paper.misses_without_110 }}. {% if diverged_plain %} Diverged runs ({{ diverged_plain }})
-never reach it.{% endif %} {% if not_ended %} Runs that have not ended ({{ not_ended }}) are left
-out.{% endif %}"""
-_LONGER = (
-    """After {{ short.iterations|number(",") }} iterations plain-{{ deep }} ends at
+never reach it.{% endif %}"""
+_LONGER = """After {{ short.iterations|number(",") }} iterations plain-{{ deep }} ends at
 {{ short.errors[deep] }} % training error as trained and plain-{{ shallow }} at
 {{ short.errors[shallow] }} % (difference {{ short.gap|number("+.3g") }}; {{ short.runs[deep] }}
 and {{ short.runs[shallow] }} runs); after {{ long.iterations|number(",") }} iterations, judged,
 at {{ long.errors[deep] }} and {{ long.errors[shallow] }} % (difference
 {{ long.gap|number("+.3g") }}). The paper's statement is of plain-34 on ImageNet."""
-    + ENDED
-)
 
 RESIDUAL_CONVERGES_FASTER = Claim(
     "residual_converges_faster",

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from resnet_study.judging.claim import Claim
-from resnet_study.judging.words import ENDED
 from resnet_study.phenomena.degradation import measures
-from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS, WARMUPS
+from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS
 
 _HE = "He et al. 2015, arXiv 1512.03385"
 
 _SEEDS = "2 seeds or more each"
 _PAIR = f"runs of depth 20 and 56 (or one from {MINIMUM_DEEP} to 110), {_SEEDS}"
 
-_TRAINING_ERRORS = (
-    """{{ family }}-{{ deep }} ends at {{ errors[deep] }} % training error as trained,
-{{ family }}-{{ shallow }} at {{ errors[shallow] }} % {%- if clean_errors %} (images as they are,
-running statistics: {{ clean_errors[deep] }} and {{ clean_errors[shallow] }} %){% endif %}.
-{% if above_shallow_elsewhere %} Minus {{ family }}-{{ shallow }} at other depths:
+_TRAINING_ERRORS = """{{ family }}-{{ deep }} ends at {{ errors[deep] }} % training error as
+trained, {{ family }}-{{ shallow }} at {{ errors[shallow] }} % {%- if clean_errors %} (images as
+they are, running statistics: {{ clean_errors[deep] }} and {{ clean_errors[shallow] }}
+%){% endif %}. {% if above_shallow_elsewhere %} Minus {{ family }}-{{ shallow }} at other depths:
 {{ above_shallow_elsewhere|number("+.3g") }}.{% endif %} {% if paper %} In the paper (CIFAR-10,
 one run each, Figure 6): {{ paper[deep]|number(".2f") }} and {{ paper[shallow]|number(".2f") }}
 %.{% endif %}"""
-    + ENDED
-)
-_TEST_ERRORS = (
-    """Test error of residual networks at the end (last, not best):
+_TEST_ERRORS = """Test error of residual networks at the end (last, not best):
 {{ errors|number(".3g", " %") }}. {% if train_errors %} Training error as trained:
 {{ train_errors|number(".3g", " %") }}.{% endif %} In the paper (CIFAR-10, Table 6):
 {% for depth, row in paper.items() %}{{ ", " if not loop.first -}} {{ row.error|number(".2f") }}
@@ -34,16 +29,9 @@ _TEST_ERRORS = (
 {% for error in row.errors.values() %}{{ " and " if not loop.first -}}
 {{ error|number(".2f") }}{% endfor %} ({{ "best on test" if row.best else "last" }})
 {%- endfor %}.{% endif %}"""
-    + ENDED
-    + WARMUPS
-)
-_FITTED = (
-    """residual-1202 ends at {{ error }} % training error as trained
+_FITTED = """residual-1202 ends at {{ error }} % training error as trained
 {%- if clean_error is not none %}, {{ clean_error }} % on the images as they are{% endif %}.
 {% if errors_elsewhere %} Other depths: {{ errors_elsewhere|number(".3g", " %") }}.{% endif %}"""
-    + ENDED
-    + WARMUPS
-)
 
 DEEPER_PLAIN_HIGHER_TRAINING_ERROR = Claim(
     "deeper_plain_higher_training_error",
@@ -80,7 +68,7 @@ RESIDUAL_NO_DEGRADATION_TO_110 = Claim(
     measures.training_error_to_110,
     f"finished residual runs of depth 20 and 110, {_SEEDS}; those of depth 110 may warm up",
     WARMUP_FIELDS,
-    words=_TRAINING_ERRORS + WARMUPS,
+    words=_TRAINING_ERRORS,
 )
 
 RESIDUAL_GAINS_ACCURACY_TO_110 = Claim(

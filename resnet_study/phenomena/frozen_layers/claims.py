@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from resnet_study.judging.claim import Claim
 from resnet_study.judging.measurement import Measurement, Missing
-from resnet_study.judging.words import ENDED
 from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.frozen_layers import measures
 from resnet_study.records import Frames
@@ -23,14 +22,12 @@ _FROZEN_RUNS = (
 )
 _DECAY_RUNS = f"{_DEEP_ONE} with and without weight decay, with layer records, {_SEEDS}"
 
-_ARM = """plain-{{ depth }} with weight decay {{ weight_decay|number("g") }}"""
-_THAW = (
-    _ARM
-    + """, {{ runs }} runs: {{ layers }} frozen and inflated layers, of which {{ thawed }} were
-seen to thaw. Thaw {% if thaw is none %}not seen{% else %}at iteration {{ thaw|number(".0f") }}
-(median of those seen){% endif %}, predicted {{ predicted|number(".0f") }} (median of all); rank
-correlation over the layers of a run {{ rank_correlation|number(".2f") }}. Weight growth accounts
-for {{ percent_by_weight_growth|number(".0f") }} % of the fall of the effective step since
+_THAW = """plain-{{ depth }} with weight decay {{ weight_decay|number("g") }}, {{ runs }} runs:
+{{ layers }} frozen and inflated layers, of which {{ thawed }} were seen to thaw. Thaw
+{% if thaw is none %}not seen{% else %}at iteration {{ thaw|number(".0f") }} (median of those
+seen){% endif %}, predicted {{ predicted|number(".0f") }} (median of all); rank correlation over
+the layers of a run {{ rank_correlation|number(".2f") }}. Weight growth accounts for
+{{ percent_by_weight_growth|number(".0f") }} % of the fall of the effective step since
 initialisation (median over layers, in logarithms), a smaller gradient at equal norm for the
 rest. {% if open_runs %} In {{ open_runs }} runs layers that have not thawed leave the median
 open, between {{ median_between[0]|number(".2f") }} and {{ median_between[1]|number(".2f") }}
@@ -39,50 +36,38 @@ open, between {{ median_between[0]|number(".2f") }} and {{ median_between[1]|num
 {{- ", " if not loop.first }}{{ "≥ " if arm.bound }}{{ arm.ratio|number(".2f") }} for
 plain-{{ arm.depth }} with weight decay {{ arm.weight_decay|number("g") }} (n = {{ arm.runs }})
 {%- endfor %}.{% endif %}"""
-)
-_AT_THAW = (
-    _ARM
-    + """, {{ runs }} runs: the training error first falls below {{ level|number("g") }} % at
-iteration {{ learns|number(".0f") }}, the slowest frozen layer thaws at {{ thaws|number(".0f") }}
-(medians over runs; the end of the run where it was not seen, the error in {{ learns_unseen }}
-runs, the thaw in {{ thaws_unseen }}). Below 0 the network learns before its frozen layers move.
+_AT_THAW = """plain-{{ depth }} with weight decay {{ weight_decay|number("g") }}, {{ runs }}
+runs: the training error first falls below {{ level|number("g") }} % at iteration
+{{ learns|number(".0f") }}, the slowest frozen layer thaws at {{ thaws|number(".0f") }} (medians
+over runs; the end of the run where it was not seen, the error in {{ learns_unseen }} runs, the
+thaw in {{ thaws_unseen }}). Below 0 the network learns before its frozen layers move.
 {% if without_decay %} Without weight decay it falls below in {{ without_decay.fell }} of
 {{ without_decay.runs }} runs{% if without_decay.fell %} at iteration
 {{ without_decay.iteration|number(".0f") }} (median){% endif %}, by iteration
 {{ without_decay.last }}.{% endif %}"""
-)
-_WITHOUT_THAW = (
-    _ARM
-    + """ and without: the training error first falls below {{ level|number("g") }} % at
-iteration {{ with_decay.iteration|number(".0f") }} with weight decay and
+_WITHOUT_THAW = """plain-{{ depth }} with weight decay {{ weight_decay|number("g") }} and
+without: the training error first falls below {{ level|number("g") }} % at iteration
+{{ with_decay.iteration|number(".0f") }} with weight decay and
 {{ without_decay.iteration|number(".0f") }} without (medians over runs; the end of the run where
 it does not, in {{ with_decay.unseen }} of {{ with_decay.runs }} and {{ without_decay.unseen }}
 of {{ without_decay.runs }} runs)."""
-)
-_STILL_FROZEN = (
-    _ARM
-    + """ and without, at iteration {{ iteration }}, {{ time_constants }} time constants of the
-decay: of the layers whose weights had grown by a factor of {{ inflated }} or more by iteration
-{{ early }}, {{ without_decay.percent_frozen|number(".0f") }} % are frozen without weight decay
-and {{ with_decay.percent_frozen|number(".0f") }} % with it (an effective step below
+_STILL_FROZEN = """plain-{{ depth }} with weight decay {{ weight_decay|number("g") }} and
+without, at iteration {{ iteration }}, {{ time_constants }} time constants of the decay: of the
+layers whose weights had grown by a factor of {{ inflated }} or more by iteration {{ early }},
+{{ without_decay.percent_frozen|number(".0f") }} % are frozen without weight decay and
+{{ with_decay.percent_frozen|number(".0f") }} % with it (an effective step below
 {{ frozen_below|number("g") }} of that of the last quarter of the layers). They turn by
 {{ without_decay.radians_per_iteration|number(".2g") }} and
 {{ with_decay.radians_per_iteration|number(".2g") }} radians per iteration."""
-)
-_GENTLER = """plain-{{ depth }} at a rate of {{ rates[0]|number("g") }}
+_GROWTH = """plain-{{ depth }} at a rate of {{ rates[0]|number("g") }}
 {% if rates|length > 1 %}and {{ rates[1]|number("g") }}{% else %}without and with
-warm-up{% endif %}: """
-_GROWTH = (
-    _GENTLER
-    + """the weights of the layer that grew most grew by a factor of {{ factors.full }} and
-{{ factors.gentle }} (geometric means over runs, at any recorded iteration)."""
-)
-_ERRORS = (
-    _GENTLER
-    + """training error at the end {{ errors.full }} and {{ errors.gentle }} %, after equally
-many iterations."""
-    + ENDED
-)
+warm-up{% endif %}: the weights of the layer that grew most grew by a factor of
+{{ factors.full }} and {{ factors.gentle }} (geometric means over runs, at any recorded
+iteration)."""
+_ERRORS = """plain-{{ depth }} at a rate of {{ rates[0]|number("g") }}
+{% if rates|length > 1 %}and {{ rates[1]|number("g") }}{% else %}without and with
+warm-up{% endif %}: training error at the end {{ errors.full }} and {{ errors.gentle }} %, after
+equally many iterations."""
 
 
 def _gentler(

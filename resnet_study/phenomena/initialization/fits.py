@@ -42,8 +42,8 @@ class NetworkKind:
         return ", ".join(parts if self.block_order == "original" else [*parts, self.block_order])
 
     def named(self, depth: int) -> dict[str, Any]:
-        """What was judged, for `measurement.Measurement.numbers` and `claims.AT_DEPTH`."""
-        return {"family": self.family, "depth": depth, "setting": self.setting}
+        """What was judged, for `Measurement.numbers`."""
+        return {"network": f"{self.family}-{depth}", "depth": depth, "setting": self.setting}
 
     def needed(self, what: str) -> str:
         """Text of a `Missing`."""

@@ -1,7 +1,7 @@
 """Signal and gradient of networks at initialisation, measured without any training.
 
-`seeded_arms` cuts a grid into parts that take seconds each; `measure_arm` measures one of them. What
-is measured, and how, is said in `resnet_study.phenomena.initialization.arms`.
+`seeded_arms` cuts a grid into parts that take seconds each; `measure_arm` measures one of them.
+What is measured, and how, is said in `resnet_study.phenomena.initialization.arms`.
 """
 
 from __future__ import annotations

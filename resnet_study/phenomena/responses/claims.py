@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resnet_study.judging.claim import Claim
-from resnet_study.phenomena.depths import FAMILIES_ELSEWHERE, MINIMUM_DEEP, WARMUP_FIELDS, WARMUPS
+from resnet_study.phenomena.depths import FAMILIES_ELSEWHERE, MINIMUM_DEEP, WARMUP_FIELDS
 from resnet_study.phenomena.responses import measures
 
 _HE = "He et al. 2015, arXiv 1512.03385"
@@ -16,12 +16,9 @@ _AT_ONE_DEPTH = (
     + """ {% if paper %} In the paper (CIFAR-10, Figure 7): {{ paper.plain }} and
 {{ paper.residual }}.{% endif %} Finished runs only."""
 )
-_AGAINST_DEPTH = (
-    """Response standard deviation after training, mean over the 3x3 layers, of residual
-networks: {{ responses }}. Judged: {{ deep }} minus 20. In the paper (CIFAR-10, Figure 7):
-{{ paper }}. Finished runs only."""
-    + WARMUPS
-)
+_AGAINST_DEPTH = """Response standard deviation after training, mean over the 3x3 layers, of
+residual networks: {{ responses }}. Judged: {{ deep }} minus 20. In the paper (CIFAR-10, Figure
+7): {{ paper }}. Finished runs only."""
 
 RESIDUAL_RESPONSES_SMALLER = Claim(
     "residual_responses_smaller",
