@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from planted import equal, join, planted_frames, planted_study, with_errors
 
 from resnet_study import phenomena
 from resnet_study.errors import UserError
-from resnet_study.judging.judge import Finding, findings_json, findings_table, judge
+from resnet_study.judging.judge import Finding, findings_json, judge, read_findings
 from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.judging.statistics import seeds_needed, welch
 from resnet_study.records import Frames
@@ -369,12 +370,17 @@ def test_table_and_json_hold_everything() -> None:
     assert rows[-1]["bootstrap"] is None
     assert rows[0]["bootstrap"] == list(findings[0].bootstrap or ())
     assert rows[0]["runs"] == CLAIMS[DEGRADATION].runs
-    table = findings_table(findings)
-    first = findings[0]
-    assert first.interval == (table["low"][0], table["high"][0])
-    assert first.bootstrap == (table["bootstrap_low"][0], table["bootstrap_high"][0])
-    assert table["low"].isna().iloc[-1]
-    assert findings_table([]).columns.tolist() == table.columns.tolist()
+    numbers = json.loads(json.dumps(dict(findings[0].numbers)))
+    assert rows[0]["numbers"] == numbers
+
+
+def test_findings_are_read_as_they_were_written(tmp_path: Path) -> None:
+    findings = judge(list(CLAIMS.values()), planted_frames((20, 56), 2, 60, layers=False))
+    (tmp_path / "findings.json").write_text(findings_json(findings))
+    read = read_findings(tmp_path / "findings.json")
+    assert list(read) == list(CLAIMS)
+    assert findings_json(list(read.values())) == findings_json(findings)
+    assert read_findings(tmp_path / "none.json") == {}
 
 
 def test_analysis_loads_no_jax() -> None:

@@ -11,14 +11,10 @@ fewer claims pays less, and names them beforehand.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
 
 from resnet_study.errors import UserError
 from resnet_study.judging.claim import Claim, Finding, Verdict, smaller_arm
@@ -26,15 +22,7 @@ from resnet_study.judging.measurement import Measurement
 from resnet_study.judging.words import plain
 from resnet_study.records import Frames
 
-__all__ = [
-    "Claim",
-    "Finding",
-    "Verdict",
-    "findings_json",
-    "findings_table",
-    "judge",
-    "read_findings",
-]
+__all__ = ["Claim", "Finding", "Verdict", "findings_json", "judge", "read_findings"]
 
 
 def judge(claims: Sequence[Claim], frames: Frames, confidence: float = 0.95) -> list[Finding]:
@@ -64,20 +52,6 @@ def judge(claims: Sequence[Claim], frames: Frames, confidence: float = 0.95) -> 
         replace(f, detail=f.detail + note) if together > 1 and f.interval is not None else f
         for f in findings
     ]
-
-
-def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
-    """One row per finding; the intervals in ``low``, ``high``, ``bootstrap_low`` and so on."""
-    limits = {"interval": ["low", "high"], "bootstrap": ["bootstrap_low", "bootstrap_high"]}
-    names = [f.name for f in dataclasses.fields(Finding)]
-    columns = [column for name in names for column in limits.get(name, [name])]
-    rows = []
-    for finding in findings:
-        row = dataclasses.asdict(finding)
-        for name, pair in limits.items():
-            row |= dict(zip(pair, getattr(finding, name) or (math.nan, math.nan), strict=True))
-        rows.append(row)
-    return pd.DataFrame(rows, columns=columns)
 
 
 def findings_json(findings: Sequence[Finding]) -> str:

@@ -5,13 +5,9 @@ What each measures is in `measures`, the hypothesis and its theory in `thaw`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from resnet_study.judging.claim import Claim
-from resnet_study.judging.measurement import Measurement, Missing
-from resnet_study.phenomena.depths import MINIMUM_DEEP
+from resnet_study.phenomena.depths import MINIMUM_DEEP, Measure
 from resnet_study.phenomena.frozen_layers import measures
-from resnet_study.records import Frames
 
 _SEEDS = "2 seeds or more each"
 _FROZEN = "hypothesis of this project, from a pilot"
@@ -70,102 +66,96 @@ warm-up{% endif %}: training error at the end {{ errors.full }} and {{ errors.ge
 equally many iterations."""
 
 
+def _claim(
+    name: str,
+    statement: str,
+    measure: Measure,
+    runs: str,
+    words: str,
+    may_differ: tuple[str, ...] = measures.DECAY_FIELDS,
+    source: str = _FROZEN,
+) -> Claim:
+    return Claim(name, statement, source, None, measure, runs, may_differ, words=words)
+
+
 def _gentler(
     arm: str,
     how: str,
-    growth: Callable[[Frames], Measurement | Missing],
-    error: Callable[[Frames], Measurement | Missing],
+    growth: Measure,
+    error: Measure,
 ) -> tuple[Claim, Claim]:
     runs = (
         f"finished {_DEEP_ONE} at the full rate from the start and {how}, with equal weight decay "
         f"and layer records, {_SEEDS}"
     )
     return (
-        Claim(
+        _claim(
             f"{arm}_reduces_weight_growth",
             "In a deep plain network at the full rate from the start the weights of the layer that "
             f"grows most grow by a larger factor than {how}.",
-            _FROZEN,
-            None,
             growth,
             runs,
+            _GROWTH,
             measures.GENTLE_FIELDS,
-            words=_GROWTH,
         ),
-        Claim(
+        _claim(
             f"{arm}_lowers_training_error",
             "A deep plain network at the full rate from the start ends with a higher training "
             f"error than {how}, after equally many iterations.",
-            _FROZEN,
-            None,
             error,
             runs,
+            _ERRORS,
             measures.GENTLE_FIELDS,
-            words=_ERRORS,
         ),
     )
 
 
 CLAIMS = (
-    Claim(
+    _claim(
         "frozen_layers_thaw_as_weights_shrink",
         "Layers of a deep plain network that the first steps froze, by inflating their weights by "
         "a factor G, move again after (1−μ)/(ηλ)·ln G iterations, in which weight decay brings the "
         "norm back: within a factor of two, as the median over the layers of a run.",
-        _FROZEN,
-        None,
         measures.thaw_from_growth,
         _FROZEN_RUNS,
-        measures.DECAY_FIELDS,
-        words=_THAW,
+        _THAW,
     ),
-    Claim(
+    _claim(
         "frozen_layers_thaw_as_steps_grow",
         "Layers of a deep plain network that the first steps froze move again when predicted from "
         "their effective step after 50 iterations, which rises as 1/‖w‖² while weight decay "
         "shrinks the weights: within a factor of two, as the median over the layers of a run.",
-        f"{_FROZEN}; the equilibrium that ends it: Wan et al. 2020, arXiv 2006.08419",
-        None,
         measures.thaw_from_step,
         _FROZEN_RUNS,
-        measures.DECAY_FIELDS,
-        words=_THAW,
+        _THAW,
+        source=f"{_FROZEN}; the equilibrium that ends it: Wan et al. 2020, arXiv 2006.08419",
     ),
-    Claim(
+    _claim(
         "training_error_falls_with_thaw",
         "The training error of a deep plain network first falls below "
         f"{measures.HALF:g} % when its slowest frozen layer thaws, within a factor of two "
         "in iterations.",
-        _FROZEN,
-        None,
         measures.error_at_thaw,
         _FROZEN_RUNS,
-        measures.DECAY_FIELDS,
-        words=_AT_THAW,
+        _AT_THAW,
     ),
-    Claim(
+    _claim(
         "training_error_falls_later_without_thaw",
         "The training error of a deep plain network first falls below "
         f"{measures.HALF:g} % later without weight decay, where nothing thaws its frozen "
         "layers, than with it.",
-        _FROZEN,
-        None,
         measures.error_without_thaw,
         _DECAY_RUNS,
-        measures.DECAY_FIELDS,
-        words=_WITHOUT_THAW,
+        _WITHOUT_THAW,
     ),
-    Claim(
+    _claim(
         "layers_stay_frozen_without_weight_decay",
         "Of the layers whose weights the first steps inflated more are still frozen, compared with "
         "the last quarter of the layers, without weight decay than with it after equally many "
         "iterations.",
-        _FROZEN,
-        None,
         measures.frozen_without_decay,
         _DECAY_RUNS,
-        measures.DECAY_FIELDS,
-        words=_STILL_FROZEN,
+        _STILL_FROZEN,
     ),
     *_gentler(
         "warmup",
