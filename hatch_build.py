@@ -1,6 +1,6 @@
 """Compiles the native kernels while the package is installed; without a compiler it goes on.
 
-A wheel also takes studies and sweeps along.
+A wheel also takes studies, sweeps and the committed findings along.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class CustomBuildHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before a wheel or an editable install is made."""
         if version == "standard":
-            # Studies and sweeps travel inside the package; in a clone they are at its top.
-            for name, pattern in (("experiments", "*.py"), ("sweeps", "*.yaml")):
-                for file in Path(self.root, name).glob(pattern):
-                    inside = f"resnet_study/bundled/{name}/{file.name}"
-                    build_data["force_include"][str(file)] = inside
+            # They travel inside the package; in a clone they are at its top.
+            patterns = ("experiments/*.py", "sweeps/*.yaml", "results/reference/*/findings.json")
+            for file in (file for pattern in patterns for file in Path(self.root).glob(pattern)):
+                inside = f"resnet_study/bundled/{file.relative_to(self.root).as_posix()}"
+                build_data["force_include"][str(file)] = inside
         path = Path(self.root, "resnet_study", "kernels", "build.py")
         spec = importlib.util.spec_from_file_location("build_kernels", path)
         assert spec is not None

@@ -59,9 +59,4 @@ STUDY = Study(
         convergence_claims.CONVERGENCE_EXPONENTIALLY_SLOW,
     ),
     cost="80 runs of 64,000 iterations: a GPU, or several; --dry_run of its sweeps estimates it",
-    expected=(
-        "from the paper: test error of residual networks 8.75 % (20), 7.51 % (32), 7.17 % (44), "
-        "6.97 % (56), 6.61 ± 0.16 % (110, five runs); training error of plain networks 1.4 % (20), "
-        "1.4 % (32), 2.7 % (44), 5.7 % (56). Not yet measured here"
-    ),
 )

@@ -41,14 +41,4 @@ STUDY = Study(
     ),
     claims=frozen_layers_claims.CLAIMS,
     cost="26 runs; --dry_run of its sweeps estimates 12 minutes on two cores",
-    expected=(
-        "plain-44 with weight decay 0.005, five seeds: all 91 frozen and inflated layers thaw, at "
-        "iteration 675 (median), predicted 560 from the weights and 643 from the effective step; "
-        "both within a factor of two. But the training error does not follow: it first falls below "
-        "50 % at iteration 300 without weight decay, where nothing thaws, and in 3 of 5 runs never "
-        "with it. The weights of the layer that grows most grow by a factor 56, by 6 with a "
-        "warm-up or at a rate of 0.01; final training error without weight decay 41 %, with a "
-        "warm-up 26 %, at a rate of 0.01 2 %. Rounding differs between machines, and so do single "
-        "deep runs"
-    ),
 )

@@ -27,15 +27,5 @@ STUDY = Study(
     figures=initialization_figures.FIGURES,
     claims=initialization_claims.CLAIMS,
     cost="90 networks with five seeds each, no training; 7 minutes on two cores",
-    expected=(
-        "five seeds: plain with batch normalisation ×1.16 per layer toward the input (theory for "
-        "wide layers 1.211), first/last ratio 5 at depth 8, 6,500 at 56, 9 million at 110; "
-        "residual 4 at depth 8, 66 at 110, in proportion to depth^1.04. Without normalisation "
-        "×0.81 (He), 0.58 (LeCun), 0.48 (uniform, linear), 0.33 (uniform, ReLU) per layer: the "
-        "formulas 1, 1/√2, 1/√3, 1/√6 times what zero padding takes on maps of 8, 4 and 2 pixels. "
-        "Branch against skip variance 1.02/block; neighbouring input gradients correlate 0.73 more "
-        "in residual-56 than in plain-56; path gradients ×0.45 per branch; 19 % of the paths carry "
-        "95 % of the gradient, against 0.45 % reported of a trained network"
-    ),
     initialization=True,
 )

@@ -12,8 +12,8 @@ One folder per run, ``results/<study>/runs/<run_id>/``:
 ===================== ======================================================================
 
 What is measured at initialisation, without training, lies in
-``results/<study>/initialization/`` (``signals/`` in earlier versions): one parquet file per piece
-of work with the columns `INITIALIZATION_COLUMNS`, and ``environment.json``.
+``results/<study>/initialization/`` (``signals/`` in earlier versions): one parquet file per arm
+with the columns `INITIALIZATION_COLUMNS`, and ``environment.json``.
 
 ``step`` counts the optimiser steps taken: a row at step k describes the network after k
 updates, so step 0 is initialisation. Every file is replaced atomically, so that what was
@@ -295,7 +295,7 @@ def _initialization_files(path: Path) -> list[Path]:
 
 
 def write_initialization(file: Path, table: pd.DataFrame) -> None:
-    """Write one piece of what was measured at initialisation, atomically."""
+    """Write one arm of what was measured at initialisation, atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     _write_table(file, table[list(INITIALIZATION_COLUMNS)])
 

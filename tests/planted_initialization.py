@@ -12,7 +12,7 @@ import pandas as pd
 from resnet_study.phenomena.gradients import theory as gradient_theory
 from resnet_study.phenomena.initialization import theory
 from resnet_study.phenomena.initialization.block_measures import BRANCHES
-from resnet_study.phenomena.initialization.fits import Network
+from resnet_study.phenomena.initialization.fits import NetworkKind
 from resnet_study.phenomena.initialization.gradient_measures import PADDING, SIDES
 from resnet_study.records import INITIALIZATION_COLUMNS, Frames, frames_of
 
@@ -21,7 +21,7 @@ DEPTHS = (8, 20, 32, 44, 56, 110)
 ByStage = tuple[float, float, float]
 
 
-def published_factors(network: Network) -> ByStage:
+def published_factors(network: NetworkKind) -> ByStage:
     """Per layer toward the input of plain networks, by stage, as theory has them."""
     factor = gradient_theory.growth_toward_input(
         network.normalization, network.initialization, network.activation
@@ -49,7 +49,7 @@ class Truth:
         block_ratio: ‖∂L/∂x_b‖/‖∂L/∂x_{b+1}‖ of the block with this number in its stage.
     """
 
-    factors: Callable[[Network], ByStage] = published_factors
+    factors: Callable[[NetworkKind], ByStage] = published_factors
     residual_norm: Callable[[np.ndarray], np.ndarray] = lambda behind: behind + 1.0
     unnormalized_norm: Callable[[np.ndarray], np.ndarray] = lambda behind: 1.02**behind
     branch_variance: ByStage = BRANCHES
@@ -62,21 +62,21 @@ class Truth:
 
 
 PLAIN = (
-    Network("plain"),
-    Network("plain", "none"),
-    Network("plain", "none", "lecun"),
-    Network("plain", "none", "uniform"),
-    Network("plain", "none", "uniform", "linear"),
-    Network("plain", "none", "uniform", "sigmoid"),
+    NetworkKind("plain"),
+    NetworkKind("plain", "none"),
+    NetworkKind("plain", "none", "lecun"),
+    NetworkKind("plain", "none", "uniform"),
+    NetworkKind("plain", "none", "uniform", "linear"),
+    NetworkKind("plain", "none", "uniform", "sigmoid"),
 )
 
 RESIDUAL = (
-    Network("residual"),
-    Network("residual", "none"),
-    Network("residual", "none", "lecun"),
-    Network("residual", "none", "uniform"),
-    Network("residual", block_order="full-preactivation"),
-    Network("residual", "none", block_order="full-preactivation"),
+    NetworkKind("residual"),
+    NetworkKind("residual", "none"),
+    NetworkKind("residual", "none", "lecun"),
+    NetworkKind("residual", "none", "uniform"),
+    NetworkKind("residual", block_order="full-preactivation"),
+    NetworkKind("residual", "none", block_order="full-preactivation"),
 )
 
 
@@ -85,7 +85,7 @@ def planted_initialization(
     seeds: int = 5,
     truth: Truth | None = None,
     *,
-    networks: Sequence[Network] = PLAIN + RESIDUAL,
+    networks: Sequence[NetworkKind] = PLAIN + RESIDUAL,
     slope_sd: float = 0.002,
     noise: float = 0.02,
     random: int = 0,
@@ -124,7 +124,7 @@ Values = tuple[str, int, np.ndarray, np.ndarray]
 """Quantity, first index, stages, values."""
 
 
-def _quantities(truth: Truth, network: Network, depth: int) -> list[Values]:
+def _quantities(truth: Truth, network: NetworkKind, depth: int) -> list[Values]:
     n = (depth - 2) // 6
     layers = np.concatenate([[0], np.repeat([1, 2, 3], 2 * n)])
     blocks = np.repeat([1, 2, 3], n)

@@ -137,7 +137,7 @@ def test_planted_laws_are_told_apart_and_hardly_ever_confused(
         times = np.array([law(d) for d in DEPTHS]) * noise
         times = np.where(times > horizon, np.nan, times)
         values = np.array([effect(row, horizon) for row in times])
-        measured = Measurement((values,), 0.0, "above", "ln(iterations)", "")
+        measured = Measurement((values,), 0.0, "above", "ln(iterations)")
         verdicts.append(RATES.conclude(measured, 0.95).verdict)
     wrong = {"reproduced", "not reproduced"} - {verdict}
     assert verdicts.count(verdict) >= 24
@@ -150,7 +150,7 @@ def test_times_that_do_not_depend_on_depth_decide_nothing() -> None:
     for _ in range(20):
         times = 100 * np.exp(0.3 * rng.normal(size=(5, len(DEPTHS))))
         measured = Measurement(
-            (np.array([effect(row) for row in times]),), 0.0, "above", "ln(iterations)", ""
+            (np.array([effect(row) for row in times]),), 0.0, "above", "ln(iterations)"
         )
         assert RATES.conclude(measured, 0.95).verdict in ("undecided", "indicated")
 
@@ -174,26 +174,26 @@ def test_planted_records_give_the_verdict_and_the_times() -> None:
     finding = RATES.evaluate(rates(lambda d: exponential(d) / 2))
     assert finding.verdict == "reproduced"
     assert finding.n == "4 seeds"
-    assert "never" not in finding.detail.lower()
-    # exp(0.08) per layer.
-    assert "a factor 1.08" in finding.detail
+    assert finding.numbers["never_reached"] == {}
+    assert finding.numbers["factor_per_layer"] == pytest.approx(np.exp(0.08), abs=0.005)
     finding = RATES.evaluate(rates(linear, random=1))
     assert finding.verdict == "not reproduced"
 
 
 def test_published_times_stand_beside() -> None:
-    detail = RATES.evaluate(rates(linear, seeds=1)).detail
-    assert "3,900 at 20, 7,600 at 32, 15,300 at 44, 19,400 at 56; 110 is not displayed" in detail
+    paper = RATES.evaluate(rates(linear, seeds=1)).numbers["paper"]
+    assert paper["iterations"] == {20: 3900, 32: 7600, 44: 15300, 56: 19400}
     depths, times = [20, 32, 44, 56, 110], np.array([3900, 7600, 15300, 19400, np.nan])
-    for count, before in ((5, "By the same measure"), (4, "without 110,")):
+    for count, name in ((5, "misses"), (4, "misses_without_110")):
         misses = [law(depths[:count], times[:count], np.full(count, 64e3)).misfit for law in LAWS]
-        assert f"{before} linear {misses[0]:.3g}, exponential {misses[1]:.3g}" in detail
+        assert list(paper[name].values()) == pytest.approx(misses)
 
 
 def test_never_reached_is_said_and_counts() -> None:
     full = RATES.evaluate(rates(exponential))
-    assert "Never reached by 4 of 4 runs at 44" in full.detail
-    assert "At the 4 depths that every run reached" in full.detail
+    assert full.numbers["never_reached"] == {44: 4}
+    assert full.numbers["iterations"][44] is None
+    assert full.numbers["depths_all_reached"] == 4
     assert full.verdict == "reproduced"
     assert full.effect is not None
     shallow = RATES.evaluate(rates(exponential, DEPTHS[:4]))
@@ -208,11 +208,11 @@ def test_a_diverged_run_was_never_there() -> None:
     runs.loc[deepest, "status"] = "diverged"
     early = ~frames.metrics["run_id"].isin(deepest) | (frames.metrics["step"] < 100)
     finding = RATES.evaluate(frames._replace(runs=runs, metrics=frames.metrics[early]))
-    assert "Never reached by 4 of 4 runs at 44" in finding.detail
-    assert "Diverged runs (4) never reach it." in finding.detail
+    assert finding.numbers["never_reached"] == {44: 4}
+    assert finding.numbers["diverged_plain"] == 4
     runs.loc[deepest, "status"] = "stopped"
     stopped = RATES.evaluate(frames._replace(runs=runs, metrics=frames.metrics[early]))
-    assert "at 44" not in stopped.detail.split("Root")[0]
+    assert 44 not in stopped.numbers["iterations"]
 
 
 def test_runs_that_do_not_suffice() -> None:
@@ -225,7 +225,7 @@ def test_runs_that_do_not_suffice() -> None:
     measured = iterations_against_depth(more)
     assert isinstance(measured, Measurement)
     assert len(measured.arms[0]) == 4
-    assert "left out: 56." in measured.detail
+    assert measured.numbers["left_out"] == [56]
 
 
 @functools.cache
@@ -248,8 +248,9 @@ def test_a_longer_schedule_is_judged_by_its_own_difference() -> None:
     assert still.verdict == "reproduced"
     assert still.effect == pytest.approx(20, abs=1)
     assert still.n == "4 seeds per arm"
-    assert "After 100 iterations plain-56 ends at 40" in still.detail
-    assert "after 300 iterations, judged, at 30" in still.detail
+    short, long = still.numbers["short"], still.numbers["long"]
+    assert (short["iterations"], long["iterations"]) == (100, 300)
+    assert (short["errors"][56], long["errors"][56]) == pytest.approx((40, 30), abs=0.5)
     assert longer(lengths(100, 40.0), lengths(300, 10.0)).verdict == "undecided"
     assert longer(lengths(100, 40.0), lengths(300, 5.0)).verdict == "not reproduced"
 
@@ -268,7 +269,7 @@ def test_a_longer_schedule_is_thrice_as_long_and_of_the_same_shape() -> None:
     # Epochs are rounded to iterations: 10.1 of them each here.
     epochs = longer(lengths(101, 40.0), lengths(303, 30.0), lengths(909, 20.0))
     assert epochs.effect == pytest.approx(10, abs=1)
-    assert "After 303 iterations" in epochs.detail
+    assert epochs.numbers["short"]["iterations"] == 303
     # Other cadences of recording follow the length and do not matter.
     assert longer(base, lengths(300, 30.0, probes__log_every=10)).verdict == "reproduced"
     # Most seeds go before length.
@@ -282,4 +283,4 @@ def test_lengths_are_joined_for_this_claim_alone() -> None:
     finding = DEGRADATION.evaluate(both)
     assert finding.n == "5 seeds per arm"
     assert finding.effect == pytest.approx(20, abs=1)
-    assert "schedule.iterations=300" in finding.detail
+    assert finding.numbers["judged_group"]["schedule.iterations"] == "300"

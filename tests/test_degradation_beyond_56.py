@@ -7,7 +7,7 @@ import pytest
 from planted import join, planted_frames
 
 from resnet_study import phenomena
-from resnet_study.phenomena.degradation.beyond_56 import one_warmup_per_depth
+from resnet_study.phenomena.depths import one_warmup_per_depth
 from resnet_study.records import Frames
 
 TRAINING = phenomena.claims()["residual_no_degradation_to_110"]
@@ -66,20 +66,19 @@ def test_planted_gains_to_110_are_found() -> None:
 
 
 def test_published_numbers_stand_beside() -> None:
-    detail = ACCURACY.evaluate(paper()).detail
-    assert "8.75 % at 20, 6.43 % at 110 (best of 5 runs on the test set; mean 6.61 ± 0.16 %)" in (
-        detail
-    )
-    assert "nabla0001/resnet 8.51 and 7.14 (last)" in detail
-    assert "akamaster/pytorch_resnet_cifar10 8.27 and 6.32 (best on test)" in detail
-    # a-martyn has no 110.
-    assert "a-martyn" not in detail
+    numbers = ACCURACY.evaluate(paper()).numbers
+    assert numbers["paper"][20]["error"] == 8.75
+    assert numbers["paper"][110] == {"error": 6.43, "runs": 5, "mean": 6.61, "sd": 0.16}
+    found = {row["source"]: (row["errors"], row["best"]) for row in numbers["reproductions"]}
+    assert found["nabla0001/resnet"] == ({20: 8.51, 110: 7.14}, False)
+    assert found["akamaster/pytorch_resnet_cifar10"] == ({20: 8.27, 110: 6.32}, True)
+    # It has no 110.
+    assert "a-martyn/resnet" not in found
     both = join(paper(values={"probes.layers_every": 0}), deepest(0.05, 8.0))
-    detail = OVERFITS.evaluate(both).detail
-    assert "7.93 % at 1202" in detail
-    assert "6.32 and 6.18" in detail
-    assert "0.10 and 0.69" not in TRAINING.evaluate(paper()).detail
-    assert "0.06 and 0.69 %" in TRAINING.evaluate(paper()).detail
+    numbers = OVERFITS.evaluate(both).numbers
+    assert numbers["paper"][1202]["error"] == 7.93
+    assert numbers["reproductions"][0]["errors"] == {110: 6.32, 1202: 6.18}
+    assert TRAINING.evaluate(paper()).numbers["paper"] == {20: 0.69, 110: 0.06}
 
 
 @pytest.mark.parametrize(
@@ -99,8 +98,8 @@ def test_1202_layers_fit_and_overfit_are_two_claims(
     assert (first.verdict, second.verdict) == (fits, overfits)
     assert first.effect == pytest.approx(train, abs=0.02)
     assert second.effect == pytest.approx(test - 6.61, abs=0.15)
-    # The training errors that make it overfitting, or not, are in the detail.
-    assert "Training error as trained" in second.detail
+    # The training errors that make it overfitting, or not, stand beside.
+    assert second.numbers["train_errors"][1202] == pytest.approx(train, abs=0.02)
     alone = OVERFITS.evaluate(deepest(train, test))
     assert alone.needed == OVERFITS.runs
 
@@ -117,8 +116,8 @@ def test_responses_shrink_with_depth(deep: int) -> None:
     smaller = found(-0.006)
     assert smaller.verdict == "reproduced"
     assert smaller.effect == pytest.approx(-0.006 * (deep - 20), abs=0.06)
-    assert f"Judged: {deep} minus 20" in smaller.detail
-    assert "1.62 at 20, 1.13 at 56, 0.987 at 110" in smaller.detail
+    assert smaller.numbers["deep"] == deep
+    assert smaller.numbers["paper"] == pytest.approx({20: 1.62, 56: 1.13, 110: 0.987}, rel=5e-3)
     assert found(0.006).verdict == "not reproduced"
 
 
@@ -127,6 +126,7 @@ def test_a_warm_up_at_depth_110_does_not_part_it_from_20() -> None:
     warm = residual((110,), {110: 0.2}, {110: 6.6}, values=WARM)
     finding = ACCURACY.evaluate(join(cold, warm))
     assert finding.verdict == "reproduced"
+    assert finding.numbers["warmups"] == {110: {"rate": 0.01, "iterations": 0, "error": 80.0}}
     assert "With a warm-up: rate 0.01 until 80 % training error at 110." in finding.detail
     # Any other difference does.
     rate = {**WARM, "optimizer.learning_rate": 0.05}
@@ -142,17 +142,18 @@ def test_one_warm_up_counts_at_each_depth() -> None:
         residual(depths, zero, {20: error, 110: error}, 3, values=values)
         for error, values in ((20.0, None), (10.0, WARM))
     )
-    kept, note = one_warmup_per_depth(join(cold, warm))
+    kept, warmups = one_warmup_per_depth(join(cold, warm))
     # Equally many: as in the paper, cold at 20 and warm at 110; never both pooled.
     settings = kept.runs.groupby("depth")["schedule.warmup_error"].unique()
     assert [list(s) for s in settings] == [[0.0], [80.0]]
     assert len(kept.runs) == 6
-    assert note.endswith("at 110.")
+    assert list(warmups) == [110]
     assert ACCURACY.evaluate(join(cold, warm)).effect == pytest.approx(-10, abs=0.2)
     # Most ended runs go before that.
     many = residual((110,), zero, {110: 30.0}, 5, values=SHORT)
     finding = ACCURACY.evaluate(join(cold, warm, many))
     assert finding.effect == pytest.approx(10, abs=0.2)
+    assert finding.numbers["warmups"][110]["iterations"] == 20
     assert "rate 0.01 until iteration 20 at 110" in finding.detail
     stopped = residual((110,), zero, {110: 30.0}, 5, values=SHORT, status="stopped")
     assert ACCURACY.evaluate(join(cold, warm, stopped)).effect == pytest.approx(-10, abs=0.2)

@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from docs import tables
 from resnet_study import probes
 from resnet_study.cli import SUBCOMMANDS
-from resnet_study.judging.selections import final_error
-from resnet_study.records import read_frames
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -99,16 +98,13 @@ def test_the_readme_names_every_subcommand() -> None:
     assert set(named) == set(SUBCOMMANDS)
 
 
-def test_the_errors_on_cifar10_are_those_of_the_records() -> None:
-    frames = read_frames([ROOT / "results" / "reference" / "cifar10"])
-    train, test = (final_error(frames, split) for split in ("train", "test"))
-    computed = {
-        f"{run.family}-{run.depth}": (f"{run.error:.2f}", f"{test['error'][run.Index]:.2f}")
-        for run in train.itertuples()
-    }
-    row = r"^\| ((?:plain|residual)-\d+) \| ([\d.]+) \| [\d.]+ \| ([\d.]+) \| [\d.]+ \|$"
-    quoted = re.findall(row, (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert {name: tuple(errors) for name, *errors in quoted} == computed
+def test_the_tables_of_measured_numbers_are_those_of_the_records() -> None:
+    pages = {page: page.read_text() for page in PAGES if "<!-- end -->" in page.read_text()}
+    assert set(pages) == set(tables.PAGES)
+    named = re.findall(r"<!-- (\w+) -->\n", "".join(pages.values()))
+    assert sorted(named) == sorted([*tables.TABLES, *(["end"] * len(tables.TABLES))])
+    for page, text in pages.items():
+        assert tables.filled(text) == text, f"{page.name}: python docs/tables.py writes it anew"
 
 
 def test_the_citation_has_what_its_schema_asks_for_and_this_version() -> None:

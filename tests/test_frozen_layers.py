@@ -17,6 +17,7 @@ from resnet_study.judging.claim import Claim, Finding
 from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.phenomena.frozen_layers import measures as frozen_measures
 from resnet_study.phenomena.frozen_layers import thaw as frozen
+from resnet_study.phenomena.frozen_layers.claims import CLAIMS
 from resnet_study.phenomena.frozen_layers.thaw import INFLATED, equilibrium_step, time_constant
 from resnet_study.records import Frames
 from resnet_study.spec import OptimizerSpec, from_flat
@@ -316,7 +317,7 @@ def test_a_thaw_as_predicted_is_reproduced_with_the_seed_as_unit() -> None:
         finding = judged(measure, frames)
         assert finding.verdict == "reproduced"
         assert finding.n == "5 seeds"
-        assert "5 runs" in finding.detail
+        assert finding.numbers["runs"] == 5
 
 
 def test_a_thaw_that_takes_four_times_as_long_is_not_reproduced() -> None:
@@ -334,21 +335,23 @@ def test_censored_runs_are_decided_by_the_less_favourable_bound_or_not_at_all() 
     # Some layers are open, and it does not matter.
     some = judged(measure, frozen_frames(seeds=4, iterations=600, noise=0.1))
     assert some.verdict == "reproduced"
-    assert "leave the median open" in some.detail
+    assert some.numbers["open_runs"] == 4
     # Most are open at a time at which they might still be in time.
     most = judged(measure, frozen_frames(seeds=4, iterations=300, noise=0.1))
     assert most.verdict == "undecided"
     assert "longer runs" in most.needed
+    # What was measured is told nevertheless.
+    assert most.numbers["layers"] > most.numbers["thawed"]
     # All are open at about three times the prediction: outside of the band anyway.
     late = judged(measure, frozen_frames(seeds=4, iterations=2600, delay=16, noise=0.1))
     assert late.verdict == "not reproduced"
-    assert "leave the median open" in late.detail
+    assert late.numbers["open_runs"] == 4
 
 
 def test_bounds_that_straddle_the_band_decide_nothing() -> None:
     def found(low: float, high: float) -> Measurement | Missing:
         bounds = pd.DataFrame({"low": [low, low + 0.01], "high": [high, high + 0.01]})
-        return frozen_measures._within_band(bounds, "why", "detail.")
+        return frozen_measures._within_band(bounds, "why", {})
 
     for low, high, judged_value in (
         (0.2, 0.2, 0.2),
@@ -372,8 +375,10 @@ def test_the_decay_with_most_seeds_is_judged_and_the_others_are_named() -> None:
     )
     finding = judged(frozen_measures.thaw_from_growth, frames)
     assert finding.n == "3 seeds"
-    assert finding.detail.startswith("plain-44 with weight decay 0.005, 3 runs")
-    assert "weight decay 0.002 (n = 2)" in finding.detail
+    numbers = finding.numbers
+    assert (numbers["depth"], numbers["weight_decay"], numbers["runs"]) == (44, 0.005, 3)
+    (other,) = numbers["other_arms"]
+    assert (other["depth"], other["weight_decay"], other["runs"]) == (44, 0.002, 2)
 
 
 def test_no_frozen_layer_is_no_evidence() -> None:
@@ -397,7 +402,8 @@ def test_error_that_falls_with_the_thaw_is_told_from_one_that_does_not(
     control = frozen_frames((0.0,), 2, error=falls_at(300))
     finding = judged(frozen_measures.error_at_thaw, join(frames, control))
     assert finding.verdict == verdict
-    assert "in 2 of 2 runs at iteration 300" in finding.detail
+    without = {"runs": 2, "fell": 2, "iteration": 300, "last": 1500}
+    assert finding.numbers["without_decay"] == without
 
 
 def test_error_that_never_falls_is_undecided() -> None:
@@ -453,7 +459,7 @@ def test_layers_that_stay_frozen_without_decay_are_counted() -> None:
     assert measured.arms[0].mean() == pytest.approx(expected, abs=0.1)
     assert measured.arms[1].mean() < 0.05
     assert finding.verdict == "reproduced"
-    assert "7.5 time constants" in finding.detail
+    assert finding.numbers["time_constants"] == pytest.approx(7.5)
 
 
 def gentle(values: dict[str, object], grown: float, error: float, seeds: int = 4) -> Frames:
@@ -507,3 +513,16 @@ def test_a_warm_up_at_the_rate_of_the_run_is_none() -> None:
     assert low.effect == pytest.approx(math.log(25), rel=0.1)
     warm = judged(frozen_measures.growth_without_warmup, frames, fields)
     assert warm.effect is None
+
+
+def test_every_claim_tells_its_numbers() -> None:
+    warm = {"schedule.warmup_iterations": 100, "schedule.warmup_learning_rate": 0.01}
+    frames = join(
+        frozen_frames((0.0, 0.005), 2, error=falls_at(300)),
+        frozen_frames((0.005,), 2, values=warm),
+        frozen_frames((0.005,), 2, values={"optimizer.learning_rate": 0.01}),
+    )
+    for one in CLAIMS:
+        finding = one.evaluate(frames)
+        assert finding.numbers, one.name
+        assert finding.detail.startswith("plain-44 "), one.name

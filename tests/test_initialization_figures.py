@@ -16,7 +16,7 @@ from resnet_study import phenomena
 from resnet_study.drawing.render import render
 from resnet_study.errors import UserError
 from resnet_study.phenomena.gradients import theory as gradient_theory
-from resnet_study.phenomena.initialization.fits import BN_PLAIN, PREACTIVATED, Network, rows_of
+from resnet_study.phenomena.initialization.fits import BN_PLAIN, PREACTIVATED, NetworkKind, rows_of
 from resnet_study.phenomena.initialization.gradient_measures import PADDING
 from resnet_study.records import Frames, frames_of
 from tests.planted_initialization import planted_initialization
@@ -62,7 +62,7 @@ def words(figure: Figure) -> str:
     return " ".join([*(t.get_text() for t in figure.texts), *legends]).replace("\n", " ")
 
 
-def values(quantity: str, network: Network, depth: int) -> pd.DataFrame:
+def values(quantity: str, network: NetworkKind, depth: int) -> pd.DataFrame:
     """Table of indices by seeds."""
     rows = rows_of(FRAMES.initialization, quantity, network)
     return rows[rows["depth"] == depth].pivot(index="index", columns="seed", values="value")
@@ -81,7 +81,7 @@ def test_gradients_by_layer_are_relative_to_the_last_and_end_at_the_stem() -> No
 
 def test_residual_gradients_average_the_two_layers_of_a_block() -> None:
     x, y = line(draw("signal_gradients"), "residual-20")
-    table = values("activation_gradient_norm", Network("residual"), 20)
+    table = values("activation_gradient_norm", NetworkKind("residual"), 20)
     relative = geometric(table / table.loc[19])[::-1]
     np.testing.assert_array_equal(x, [*np.arange(0.5, 18, 2), 18])
     pairs = np.sqrt(relative[:-1:2] * relative[1::2])
@@ -108,7 +108,7 @@ def test_ratio_and_factor_stand_beside_their_theory() -> None:
 def test_vanishing_gradients_hold_measured_and_predicted_ratios() -> None:
     figure = draw("vanishing_gradients")
     x, y = line(figure, "plain-lecun-relu")
-    table = values("activation_gradient_norm", Network("plain", "none", "lecun"), 110)
+    table = values("activation_gradient_norm", NetworkKind("plain", "none", "lecun"), 110)
     assert y[-1] == pytest.approx(np.exp(np.log(table.loc[1] / table.loc[109]).mean()))
     expected = [2 ** (-(d - 2) / 2) * np.prod(PADDING) ** ((d - 2) / 3) for d in x]
     np.testing.assert_allclose(line(figure, "theory-plain-lecun-relu")[1], expected)
@@ -155,7 +155,7 @@ def test_signal_propagation_without_unnormalised_networks_has_one_column() -> No
 
 def test_signal_propagation_shows_the_depth_of_most_networks() -> None:
     wide = planted_initialization((56,), 2)
-    one = planted_initialization((110,), 2, networks=[Network("residual")])
+    one = planted_initialization((110,), 2, networks=[NetworkKind("residual")])
     table = pd.concat([wide.initialization, one.initialization])
     figure = draw("signal_propagation_plot", wide._replace(initialization=table))
     assert "depth 56" in words(figure)
@@ -177,7 +177,7 @@ def test_autocorrelations_by_lag_and_by_depth() -> None:
 
 def test_path_lengths_hold_gradient_fit_and_shares() -> None:
     figure = draw("path_lengths")
-    table = values("path_gradient_norm", Network("residual"), 110)
+    table = values("path_gradient_norm", NetworkKind("residual"), 110)
     k, y = line(figure, "gradient")
     np.testing.assert_allclose(y, geometric(table / table.loc[0]))
     np.testing.assert_allclose(line(figure, "fit")[1][1:], y[1:], rtol=0.3)
@@ -191,7 +191,7 @@ def test_path_lengths_hold_gradient_fit_and_shares() -> None:
 
 def test_norm_preservation_leaves_out_blocks_that_change_the_shape() -> None:
     figure = draw("norm_preservation")
-    table = values("block_gradient_norm", Network("residual"), 56)
+    table = values("block_gradient_norm", NetworkKind("residual"), 56)
     expected = geometric(table / table.shift(-1))
     for stage, blocks in ((1, range(1, 10)), (2, range(11, 19)), (3, range(20, 28))):
         x, y = line(figure, f"ratio-56-stage{stage}")

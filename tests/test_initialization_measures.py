@@ -1,4 +1,4 @@
-"""Measures of signals at initialisation find what was planted, and its absence."""
+"""Measures of networks at initialisation find what was planted, and its absence."""
 
 from __future__ import annotations
 
@@ -16,47 +16,58 @@ from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.phenomena.gradients import theory as gradient_theory
 from resnet_study.phenomena.initialization import block_measures as blocks
 from resnet_study.phenomena.initialization import fits, theory
-from resnet_study.phenomena.initialization import gradient_measures as signals
-from resnet_study.phenomena.initialization.fits import BN_PLAIN, BN_RESIDUAL, PREACTIVATED, Network
+from resnet_study.phenomena.initialization import gradient_measures as gradients
+from resnet_study.phenomena.initialization.fits import (
+    BN_PLAIN,
+    BN_RESIDUAL,
+    PREACTIVATED,
+    NetworkKind,
+)
 from resnet_study.records import Frames, frames_of
-from tests.planted_initialization import PLAIN, Truth, planted_initialization, published_factors
+from tests.planted_initialization import (
+    DEPTHS,
+    PLAIN,
+    Truth,
+    planted_initialization,
+    published_factors,
+)
 
 Measure = Callable[[Frames], Measurement | Missing]
 
 
-def plain(initialization: str, activation: str = "relu") -> Network:
-    return signals.without_normalization("plain", initialization, activation)
+def plain(initialization: str, activation: str = "relu") -> NetworkKind:
+    return gradients.without_normalization("plain", initialization, activation)
 
 
 MEASURES: dict[str, Measure] = {
     "bn": partial(
-        signals.growth_deviation,
+        gradients.growth_deviation,
         network=BN_PLAIN,
         formula="√(π/(π−1))",
         predicted=gradient_theory.BN_RELU_GROWTH,
     ),
-    "he": partial(signals.growth_deviation, network=plain("he"), formula="√(2·½)", predicted=1.0),
+    "he": partial(gradients.growth_deviation, network=plain("he"), formula="√(2·½)", predicted=1.0),
     "lecun": partial(
-        signals.growth_deviation, network=plain("lecun"), formula="√½", predicted=0.5**0.5
+        gradients.growth_deviation, network=plain("lecun"), formula="√½", predicted=0.5**0.5
     ),
     "uniform": partial(
-        signals.growth_deviation,
+        gradients.growth_deviation,
         network=plain("uniform", "linear"),
         formula="√⅓",
         predicted=3**-0.5,
     ),
     "sigmoid": partial(
-        signals.slower_than, network=plain("uniform", "sigmoid"), other=plain("uniform")
+        gradients.slower_than, network=plain("uniform", "sigmoid"), other=plain("uniform")
     ),
-    "plain vanishes": partial(signals.vanished_ratio, family="plain"),
-    "residual does not": partial(signals.vanished_ratio, family="residual"),
+    "plain vanishes": partial(gradients.vanished_ratio, family="plain"),
+    "residual does not": partial(gradients.vanished_ratio, family="residual"),
     "plain exponential": partial(
-        signals.ratio_law, family="plain", better="exponential", worse="power"
+        gradients.ratio_law, family="plain", better="exponential", worse="power"
     ),
     "residual power": partial(
-        signals.ratio_law, family="residual", better="power", worse="exponential"
+        gradients.ratio_law, family="residual", better="power", worse="exponential"
     ),
-    "residual linear": signals.ratio_exponent,
+    "residual linear": gradients.ratio_exponent,
     "branch": blocks.variance_ratio_slope,
     "variance linear": partial(
         blocks.variance_law, networks=(PREACTIVATED,), better="linear", worse="exponential"
@@ -113,7 +124,7 @@ def test_deviations_from_theory_are_near_zero_where_it_is_planted(name: str) -> 
 def off_by(factor: float) -> Truth:
     """Plain factors that depart from theory."""
 
-    def factors(network: Network) -> tuple[float, float, float]:
+    def factors(network: NetworkKind) -> tuple[float, float, float]:
         first, second, third = published_factors(network)
         return factor * first, factor * second, factor * third
 
@@ -178,14 +189,14 @@ def test_a_small_deviation_is_reproduced_and_said_to_miss_the_prediction() -> No
 
 
 def test_padding_is_in_the_prediction_and_the_published_factor_beside() -> None:
-    detail = measured("he").detail
-    assert f"({gradient_theory.padding_factor(2):.4g} predicted)" in detail
-    assert "without borders √(2·½) = 1" in detail
-    assert "predicted" not in measured("bn").detail.split("stage by stage")[1].split(";")[0]
+    numbers = measured("he").numbers
+    assert numbers["predicted_by_stage"][2] == pytest.approx(gradient_theory.padding_factor(2))
+    assert numbers["predicted_without_borders"] == 1
+    assert measured("bn").numbers["predicted_by_stage"] is None
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_without_signals_the_networks_that_it_takes_are_named(name: str) -> None:
+def test_without_measurements_the_networks_that_it_takes_are_named(name: str) -> None:
     finding = conclude(name, frames_of([]))
     assert finding.verdict == "undecided"
     assert "initialisation" in finding.needed
@@ -212,7 +223,7 @@ def test_records_read_twice_and_in_any_order_count_once(name: str) -> None:
     again = measured(name, FRAMES._replace(initialization=table))
     for one, other in zip(measured(name).arms, again.arms, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
-    assert again.detail == measured(name).detail
+    assert list(again.numbers) == list(measured(name).numbers)
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -222,7 +233,7 @@ def test_a_network_with_values_that_are_not_finite_is_left_out(name: str) -> Non
     result = measured(name, FRAMES._replace(initialization=table))
     assert {len(arm) for arm in result.arms} == {4}
     assert np.isfinite(np.concatenate(result.arms)).all()
-    assert "nan" not in result.detail
+    assert "nan" not in str(result.numbers)
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -235,22 +246,22 @@ def test_nothing_usable_at_all_is_refused_in_words(name: str, value: float) -> N
 
 
 def test_depth_rules() -> None:
-    assert "plain-56 (" in measured("bn").detail
-    assert "plain-44 (" in measured("bn", planted_initialization((8, 20, 44), 2)).detail
-    assert "plain-110 (" in measured("bn", planted_initialization((20, 110), 2)).detail
-    assert "at depth 110" in measured("plain vanishes", planted_initialization((20, 110), 2)).detail
+    def judged(name: str, depths: tuple[int, ...] = DEPTHS) -> int:
+        return int(measured(name, planted_initialization(depths, 2)).numbers["depth"])
+
+    assert judged("bn") == 56
+    assert judged("bn", (8, 20, 44)) == 44
+    assert judged("bn", (20, 110)) == 110
+    assert judged("plain vanishes", (20, 110)) == 110
     assert isinstance(MEASURES["plain vanishes"](planted_initialization((20, 32), 2)), Missing)
-    assert "residual-110 (" in measured("branch").detail
-    assert (
-        "Judged at depth 20" in measured("correlation", planted_initialization((8, 20), 2)).detail
-    )
+    assert judged("branch") == 110
+    assert judged("correlation", (8, 20)) == 20
 
 
 def test_original_blocks_stand_in_where_preactivated_ones_lack_normalisation() -> None:
-    original = [Network("residual", "none")]
-    detail = measured("variance exponential", planted_initialization(networks=original)).detail
-    assert "full-preactivation" not in detail
-    assert "no normalisation" in detail
+    original = NetworkKind("residual", "none")
+    numbers = measured("variance exponential", planted_initialization(networks=[original])).numbers
+    assert numbers["setting"] == original.setting
 
 
 def test_correlations_in_the_noise_count_as_its_level() -> None:
@@ -259,7 +270,9 @@ def test_correlations_in_the_noise_count_as_its_level() -> None:
     lost = (table["family"] == "plain") & (table["depth"] >= 44) & (table["index"] == 1)
     table.loc[lost & (table["quantity"] == "gradient_autocorrelation"), "value"] = -0.004
     result = measured("decay", deep._replace(initialization=table))
-    assert "Correlations of plain networks below 0.01 are noise" in result.detail
+    families = result.numbers["families"]
+    assert families["plain"]["undetectable"]
+    assert not families["residual"]["undetectable"]
     assert np.isfinite(result.arms[1]).all()
 
 

@@ -1,4 +1,4 @@
-"""The frame that a piece becomes, and the grid of pieces."""
+"""The frame that an arm becomes, and the grid of arms."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from resnet_study.phenomena.initialization.grid import (
     COLUMNS,
     SEEDS,
     InitializationArm,
-    Piece,
-    measure_piece,
-    pieces,
+    SeededArm,
+    measure_arm,
+    seeded_arms,
 )
 from resnet_study.phenomena.initialization.measuring import first_batch
 from resnet_study.spec import DataSpec
@@ -37,10 +37,10 @@ from resnet_study.spec import DataSpec
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
     arm = InitializationArm(ModelSpec(depth=8, block_order="full-preactivation"), QUANTITIES)
-    return measure_piece(Piece(arm, (4, 1)))
+    return measure_arm(SeededArm(arm, (4, 1)))
 
 
-def test_a_piece_has_every_value_once_in_its_place(frame: pd.DataFrame) -> None:
+def test_an_arm_has_every_value_once_in_its_place(frame: pd.DataFrame) -> None:
     assert tuple(frame.columns) == COLUMNS
     assert frame["value"].dtype == np.float64
     assert np.isfinite(frame["value"]).all()
@@ -87,7 +87,7 @@ def test_quantities_agree_where_they_meet(frame: pd.DataFrame) -> None:
 
 def test_a_seed_gives_the_same_numbers_alone_and_another_seed_others(frame: pd.DataFrame) -> None:
     arm = InitializationArm(ModelSpec(depth=8, block_order="full-preactivation"), GRADIENTS)
-    alone = measure_piece(Piece(arm, (1,)))
+    alone = measure_arm(SeededArm(arm, (1,)))
     assert set(alone["quantity"]) == set(GRADIENTS)
     together = frame[frame["quantity"].isin(GRADIENTS)]
     same = together[together["seed"] == 1].reset_index(drop=True)
@@ -137,19 +137,19 @@ def settings(model: ModelSpec) -> tuple[str, str, str, str]:
     return model.normalization, model.initialization, model.activation, model.block_order
 
 
-def test_names_of_pieces_are_distinct_and_of_what_decides_the_numbers(
+def test_names_of_files_are_distinct_and_of_what_decides_the_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = pieces(ARMS, SEEDS)
-    assert [piece.arm for piece in made] == list(ARMS)
-    assert len({piece.name for piece in made}) == len(made)
+    made = seeded_arms(ARMS, SEEDS)
+    assert [one.arm for one in made] == list(ARMS)
+    assert len({one.name for one in made}) == len(made)
     first = made[0]
     assert first.name.startswith("plain-8_batch_he_relu_original_")
-    assert Piece(first.arm, (*SEEDS, 9)).name != first.name
+    assert SeededArm(first.arm, (*SEEDS, 9)).name != first.name
     less = InitializationArm(first.arm.model, GRADIENTS)
-    assert Piece(less, first.seeds).name != first.name
+    assert SeededArm(less, first.seeds).name != first.name
     again = InitializationArm(first.arm.model, first.arm.quantities[::-1])
-    assert Piece(again, first.seeds).name == first.name
+    assert SeededArm(again, first.seeds).name == first.name
     name = first.name
     monkeypatch.setattr("resnet_study.phenomena.initialization.arms.GRID", 64)
     assert first.name != name
@@ -176,18 +176,18 @@ def test_what_cannot_be_measured_is_refused(model: dict, quantities, message: st
 @pytest.mark.parametrize("seeds", [(), (1, 1), (-1,), (2**32,)])
 def test_seeds_that_make_no_sense_are_refused(seeds: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="seed"):
-        pieces(ARMS[:1], seeds)
+        seeded_arms(ARMS[:1], seeds)
 
 
 def test_an_arm_named_twice_is_refused() -> None:
     with pytest.raises(UserError, match="merge"):
-        pieces([ARMS[0], InitializationArm(ARMS[0].model, GRADIENTS)], SEEDS)
+        seeded_arms([ARMS[0], InitializationArm(ARMS[0].model, GRADIENTS)], SEEDS)
 
 
 def test_the_grid_can_be_read_without_jax() -> None:
     code = (
         "import sys, resnet_study.phenomena.initialization.grid as s\n"
-        "assert s.pieces(s.ARMS, s.SEEDS)[0].name\n"
+        "assert s.seeded_arms(s.ARMS, s.SEEDS)[0].name\n"
         "sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -36,7 +36,7 @@ def claim(
 
 
 def measurement(arms: Any, threshold: float = 0.0, side: Side = "above") -> Measurement:
-    return Measurement(tuple(np.asarray(a, float) for a in arms), threshold, side, "points", "")
+    return Measurement(tuple(np.asarray(a, float) for a in arms), threshold, side, "points")
 
 
 def conclude(arms: Any, threshold: float = 0.0, side: Side = "above") -> Finding:

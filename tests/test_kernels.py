@@ -21,7 +21,7 @@ from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.kernels.build import BuildError, build
-from resnet_study.kernels.operations import Options, Signal, convolve, layer, norms, pool
+from resnet_study.kernels.operations import LayerInput, LayerOptions, convolve, layer, norms, pool
 from resnet_study.models import Network
 from resnet_study.models.fused import fusable
 from resnet_study.models.layers import convolve as xla_convolve
@@ -63,7 +63,9 @@ def relative(a: Any, b: Any) -> float:
     return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30))
 
 
-def reference(options: Options, signal: Signal, kernel: jax.Array) -> tuple[jax.Array, ...]:
+def reference(
+    options: LayerOptions, signal: LayerInput, kernel: jax.Array
+) -> tuple[jax.Array, ...]:
     """z, x, mean and variance as the documentation says, through XLA."""
     x = signal.z
     if signal.mean is not None:
@@ -74,15 +76,15 @@ def reference(options: Options, signal: Signal, kernel: jax.Array) -> tuple[jax.
     return z, x, mean, jnp.mean(jnp.square(z - mean), axis=(0, 1, 2))
 
 
-def random_signal(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> Signal:
+def random_signal(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> LayerInput:
     def draw(*size: int) -> jax.Array:
         return jnp.asarray(rng.normal(size=size), jnp.float32)
 
     if kind == "image":
-        return Signal(draw(*shape))
+        return LayerInput(draw(*shape))
     channels = shape[-1]
     skip = draw(*shape) if kind == "skip" else None
-    return Signal(draw(*shape), draw(channels), draw(channels), draw(channels), skip)
+    return LayerInput(draw(*shape), draw(channels), draw(channels), draw(channels), skip)
 
 
 def check_layer(
@@ -92,7 +94,7 @@ def check_layer(
     rng = np.random.default_rng(seed)
     signal = random_signal(rng, shape, kind)
     kernel = jnp.asarray(rng.normal(size=(side, side, shape[-1], outputs)) / side, jnp.float32)
-    options = Options(stride, keep=kind != "image")
+    options = LayerOptions(stride, keep=kind != "image")
     expected = reference(options, signal, kernel)
     weights = [jnp.asarray(rng.normal(size=v.shape), jnp.float32) for v in expected]
     count = expected[0].size // outputs
@@ -103,11 +105,11 @@ def check_layer(
         products = zip(results, weights, scales, strict=True)
         return sum(s * jnp.sum(r * w) for r, w, s in products if r is not None)  # type: ignore
 
-    def ours(signal: Signal, kernel: jax.Array, taps: Any) -> tuple[jax.Array, Any]:
+    def ours(signal: LayerInput, kernel: jax.Array, taps: Any) -> tuple[jax.Array, Any]:
         out = layer(options, signal, kernel, taps)
         return total((out.z, out.x, out.mean, out.variance)), out
 
-    def theirs(signal: Signal, kernel: jax.Array, offset: jax.Array) -> jax.Array:
+    def theirs(signal: LayerInput, kernel: jax.Array, offset: jax.Array) -> jax.Array:
         z, x, _, _ = reference(options, signal, kernel)
         z = z + offset
         mean = jnp.mean(z, axis=(0, 1, 2))
@@ -128,7 +130,7 @@ def check_layer(
     ):
         if got is not None:
             assert relative(got, wanted) < TOLERANCE, name
-    for name in Signal._fields:
+    for name in LayerInput._fields:
         wanted = getattr(expected_gradients[0], name)
         if wanted is not None:
             assert relative(getattr(signal_gradient, name), wanted) < TOLERANCE, name
@@ -196,12 +198,12 @@ def test_pooling_agrees_with_xla(shape: tuple[int, int, int, int], kind: str) ->
     signal = random_signal(rng, shape, kind)
     weights = jnp.asarray(rng.normal(size=(shape[0], shape[-1])), jnp.float32)
 
-    def theirs(signal: Signal) -> jax.Array:
+    def theirs(signal: LayerInput) -> jax.Array:
         response = (signal.z - signal.mean) * signal.factor + signal.shift
         x = jax.nn.relu(response if signal.skip is None else response + signal.skip)
         return jnp.sum(jnp.mean(x, axis=(1, 2)) * weights)
 
-    def ours(signal: Signal, tap: jax.Array) -> jax.Array:
+    def ours(signal: LayerInput, tap: jax.Array) -> jax.Array:
         return jnp.sum(pool(signal, tap)[0] * weights)
 
     value, (gradient, norm) = jax.value_and_grad(ours, argnums=(0, 1))(signal, jnp.zeros(()))
@@ -219,7 +221,7 @@ def test_variance_does_not_cancel() -> None:
     rng = np.random.default_rng(0)
     x = jnp.asarray(1000 + rng.normal(size=(16, 8, 8, 4)), jnp.float32)
     kernel = jnp.zeros((3, 3, 4, 4)).at[1, 1].set(jnp.eye(4))
-    out = layer(Options(), Signal(x), kernel, (jnp.zeros(()), jnp.zeros(())))
+    out = layer(LayerOptions(), LayerInput(x), kernel, (jnp.zeros(()), jnp.zeros(())))
     assert relative(out.variance, np.var(np.asarray(x, np.float64), axis=(0, 1, 2))) < 1e-5
 
 
@@ -227,8 +229,8 @@ def test_variance_does_not_cancel() -> None:
 def test_not_a_number_is_not_hidden() -> None:
     z = jnp.zeros((2, 8, 8, 16)).at[1, 3, 3, 5].set(jnp.nan)
     vector = jnp.ones(16)
-    signal = Signal(z, vector, vector, vector)
-    out = layer(Options(), signal, jnp.ones((3, 3, 16, 16)), (jnp.zeros(()), jnp.zeros(())))
+    signal = LayerInput(z, vector, vector, vector)
+    out = layer(LayerOptions(), signal, jnp.ones((3, 3, 16, 16)), (jnp.zeros(()), jnp.zeros(())))
     assert bool(jnp.isnan(out.mean).all())
     assert not bool(jnp.isnan(out.z[0]).any())
 

@@ -5,6 +5,9 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from planted import equal, join, planted_frames, planted_study, with_errors
 
 from resnet_study import phenomena
 from resnet_study.errors import UserError
-from resnet_study.judging.judge import Finding, findings_json, findings_table, judge
+from resnet_study.judging.judge import Finding, findings_json, judge, read_findings
 from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.judging.statistics import seeds_needed, welch
 from resnet_study.records import Frames
@@ -187,9 +190,10 @@ def test_vanishing_names_the_step_and_both_gradients() -> None:
     finding = CLAIMS[VANISHING[1]].evaluate(frames)
     assert finding.verdict == "reproduced"
     assert finding.effect == pytest.approx(42 * np.log10(0.9), abs=0.1)
-    assert "plain-44 after 8 iterations" in finding.detail
-    assert "1 of ∂L/∂y" in finding.detail
-    assert "layer 2, by a factor 4" in finding.detail
+    numbers = finding.numbers
+    assert (numbers["depth"], numbers["steps"], numbers["grown"]) == (44, [8], 2)
+    assert numbers["response_ratio"] == pytest.approx(1)
+    assert numbers["growth"] == pytest.approx(40, rel=0.1)
 
 
 def test_no_finite_gradient_is_no_evidence() -> None:
@@ -198,7 +202,7 @@ def test_no_finite_gradient_is_no_evidence() -> None:
     frames.layers.loc[one, "activation_gradient_norm"] = np.nan
     finding = CLAIMS[VANISHING[1]].evaluate(frames)
     assert finding.n == "2 seeds"
-    assert "Runs without finite gradients, left out: 1." in finding.detail
+    assert finding.numbers["without_finite_gradients"] == 1
 
 
 def test_underflow_counts_as_vanished() -> None:
@@ -247,8 +251,8 @@ def test_healthy_norms_are_judged_from_both_sides(growth: float, verdict: str) -
         assert finding.verdict == verdict
         # 55 3x3 layers, 54 steps between the first and the last.
         assert finding.effect == pytest.approx(54 * np.log10(growth), abs=0.12)
-        assert "at 20, " in finding.detail
-        assert f"{10 ** (finding.effect or 0):.3g} at 56" in finding.detail
+        assert set(finding.numbers["ratios"]) == {20, 56}
+        assert np.log10(finding.numbers["ratios"][56]) == pytest.approx(finding.effect)
 
 
 def test_healthy_norms_are_judged_at_the_step_they_name() -> None:
@@ -275,7 +279,7 @@ def test_a_run_without_finite_gradients_is_not_healthy() -> None:
     ]
     assert [f.verdict for f in found] == ["reproduced"] * 2 + ["undecided"] * 3
     assert all(f.n == "5 seeds" for f in found)
-    assert all("counted as unhealthy: 1." in f.detail for f in found[2:])
+    assert [f.numbers["without_finite_gradients"] for f in found[2:]] == [1, 1, 1]
     # Runs that have not ended say nothing about the end.
     runs["status"] = "stopped"
     assert CLAIMS[HEALTHY[-1]].evaluate(frames._replace(runs=runs)).effect is None
@@ -304,6 +308,7 @@ def test_settings_are_not_mixed_and_the_choice_is_said() -> None:
     finding = CLAIMS[DEGRADATION].evaluate(join(usual, slow))
     alone = CLAIMS[DEGRADATION].evaluate(usual)
     assert (finding.effect, finding.interval) == (alone.effect, alone.interval)
+    assert finding.numbers["judged_group"] == {"optimizer.learning_rate": "0.1"}
     assert "optimizer.learning_rate=0.1" in finding.detail
     # A group that cannot answer does not stand in the way of one that can.
     plain_only = planted_frames((8, 14, 20, 26), 3, layers=False, families=("plain",),
@@ -321,18 +326,18 @@ def test_unfinished_runs_are_left_out_and_diverged_ones_count() -> None:
     diverged = diverged._replace(metrics=diverged.metrics.iloc[:0])
     finding = CLAIMS[DEGRADATION].evaluate(join(good, diverged))
     assert finding.effect == pytest.approx(90, abs=1)
-    assert "Diverged runs (3)" in finding.detail
+    assert finding.numbers["diverged"] == 3
 
 
 def test_depth_rules() -> None:
-    def detail(*depths: int) -> str:
+    def numbers(*depths: int) -> Mapping[str, Any]:
         frames = planted_frames(depths, 2, families=("plain",), layers=False)
-        return CLAIMS[DEGRADATION].evaluate(frames).detail
+        return CLAIMS[DEGRADATION].evaluate(frames).numbers
 
-    assert detail(8, 20, 44, 56, 110).startswith("plain-56 ends at 3")
-    assert detail(20, 44, 110).startswith("plain-110 ends")
-    assert "at 8, +" in detail(8, 20, 32, 56)
-    assert "5.67 and 1.39" in detail(20, 56)
+    assert numbers(8, 20, 44, 56, 110)["deep"] == 56
+    assert numbers(20, 44, 110)["deep"] == 110
+    assert set(numbers(8, 20, 32, 56)["above_shallow_elsewhere"]) == {8, 32}
+    assert numbers(20, 56)["paper"] == {20: 1.39, 56: 5.67}
 
 
 def test_measurements_have_one_number_per_run() -> None:
@@ -365,12 +370,17 @@ def test_table_and_json_hold_everything() -> None:
     assert rows[-1]["bootstrap"] is None
     assert rows[0]["bootstrap"] == list(findings[0].bootstrap or ())
     assert rows[0]["runs"] == CLAIMS[DEGRADATION].runs
-    table = findings_table(findings)
-    first = findings[0]
-    assert first.interval == (table["low"][0], table["high"][0])
-    assert first.bootstrap == (table["bootstrap_low"][0], table["bootstrap_high"][0])
-    assert table["low"].isna().iloc[-1]
-    assert findings_table([]).columns.tolist() == table.columns.tolist()
+    numbers = json.loads(json.dumps(dict(findings[0].numbers)))
+    assert rows[0]["numbers"] == numbers
+
+
+def test_findings_are_read_as_they_were_written(tmp_path: Path) -> None:
+    findings = judge(list(CLAIMS.values()), planted_frames((20, 56), 2, 60, layers=False))
+    (tmp_path / "findings.json").write_text(findings_json(findings))
+    read = read_findings(tmp_path / "findings.json")
+    assert list(read) == list(CLAIMS)
+    assert findings_json(list(read.values())) == findings_json(findings)
+    assert read_findings(tmp_path / "none.json") == {}
 
 
 def test_analysis_loads_no_jax() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resnet_study.drawing.render import render
-from resnet_study.judging.judge import judge
+from resnet_study.judging.judge import judge, read_findings
+from resnet_study.judging.words import plain
 from resnet_study.records import read_frames
 from resnet_study.studies.find import home, load_study
 
@@ -24,6 +26,24 @@ def test_committed_findings_are_those_of_the_committed_records(name: str) -> Non
     findings = judge(study.claims, read_frames([REFERENCE / name]))
     judged = {finding.claim: finding.verdict.capitalize() for finding in findings}
     assert {claim.replace("\\", ""): verdict for claim, verdict in written.items()} == judged
+    committed = read_findings(REFERENCE / name / "findings.json")
+    assert list(committed) == list(judged)
+    for finding in findings:
+        own, now = (flat(plain(vars(f))) for f in (committed[finding.claim], finding))
+        assert own.keys() == now.keys()
+        for name, number in now.items():
+            if isinstance(number, float):
+                assert own[name] == pytest.approx(number, rel=1e-6), (finding.claim, name)
+            elif not name.endswith((".detail", ".needed")):
+                assert own[name] == number, (finding.claim, name)
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Every number of nested ones, by its whole name."""
+    if not isinstance(value, dict | list):
+        return {name: value}
+    parts = value.items() if isinstance(value, dict) else enumerate(value)
+    return {n: v for key, part in parts for n, v in flat(part, f"{name}.{key}").items()}
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -27,7 +27,6 @@ STUDY = Study(
     figures=tuple(phenomena.figures()[n] for n in ("error_against_depth", "gradient_ratio")),
     claims=tuple(phenomena.claims().values()),
     cost="a minute",
-    expected="plain-56 fails",
 )
 
 HOSTILE = "<script>alert(1)</script> \"q\" 's' a|b `c` *d* [e](javascript:f) {{ 7*7 }} &amp; \n# g"
@@ -135,6 +134,20 @@ def test_every_finding_and_figure_of_a_whole_study_is_there(tmp_path: Path) -> N
     assert all(len(alt) > 20 for alt in page.alts)
 
 
+def test_the_committed_finding_stands_beside_and_not_beside_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed = replace(FINDING, effect=-3.25, interval=None, verdict="indicated")
+    folder = tmp_path / "results" / "reference" / STUDY.name
+    monkeypatch.setattr("resnet_study.studies.find.home", lambda: tmp_path)
+    markdown, html = report(folder, findings=[committed])
+    assert "reference" not in (markdown + Page(html).text).lower()
+    markdown, html = report(tmp_path / "mine", findings=[FINDING, replace(FINDING, claim="new")])
+    words = "ommitted reference: −3.25 percentage points, no interval, indicated"
+    assert markdown.count(words) == 1
+    assert Page(html).text.count(words) == 2
+
+
 def content_of(markdown: str, text: str) -> bool:
     """Whether the rendered Markdown holds the text."""
     rendered = "".join(t.content for t in tokens(markdown) if t.type in ("text", "text_special"))
@@ -164,7 +177,7 @@ def test_page_loads_nothing_and_links_only_inside_and_to_citations(tmp_path: Pat
 def test_hostile_text_is_shown_as_it_is(tmp_path: Path) -> None:
     fields = ("statement", "source", "quote", "unit", "n", "detail", "needed")
     finding = replace(FINDING, **dict.fromkeys(fields, HOSTILE), verdict="undecided")
-    study = replace(STUDY, title=HOSTILE, question=HOSTILE, cost=HOSTILE, expected=HOSTILE)
+    study = replace(STUDY, title=HOSTILE, question=HOSTILE, cost=HOSTILE)
     frames = with_environment(tmp_path / "runs", {"command": HOSTILE, "data": HOSTILE})
     runs = frames.runs.assign(status="failed", reason=HOSTILE)
     figures = [RenderedFigure("x", HOSTILE, HOSTILE, None, None, HOSTILE)]

@@ -47,7 +47,6 @@ STUDY = Study(
         for name in ("deeper_plain_higher_training_error", "residual_no_degradation")
     ),
     cost="two runs",
-    expected="nothing",
 )
 
 
@@ -254,15 +253,15 @@ def test_measuring_at_initialisation_continues_where_it_was(
 ) -> None:
     measured = []
 
-    def measure(piece: grid.Piece) -> pd.DataFrame:
+    def measure(arm: grid.SeededArm) -> pd.DataFrame:
         if len(measured) == 1:
             measured.append("interrupted")
             raise KeyboardInterrupt
-        measured.append(piece.name)
-        return real(piece)
+        measured.append(arm.name)
+        return real(arm)
 
-    real = grid.measure_piece
-    monkeypatch.setattr(grid, "measure_piece", measure)
+    real = grid.measure_arm
+    monkeypatch.setattr(grid, "measure_arm", measure)
     folder = tmp_path / "initialization"
     folder.mkdir()
     (folder / "of_an_older_grid.parquet").write_bytes(b"")
@@ -271,7 +270,7 @@ def test_measuring_at_initialisation_continues_where_it_was(
     assert len(list(folder.glob("*.parquet"))) == 1
     reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
     reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
-    names = [piece.name for piece in grid.pieces(few_arms, (0, 1))]
+    names = [arm.name for arm in grid.seeded_arms(few_arms, (0, 1))]
     assert sorted(name for name in measured if name != "interrupted") == sorted(names)
     assert json.loads((folder / "environment.json").read_text())["command"] == "a command"
 

@@ -46,6 +46,7 @@ from resnet_study.judging.statistics import (
     seeds_needed,
     welch,
 )
+from resnet_study.judging.words import in_words
 from resnet_study.records import Frames
 
 Verdict = Literal["reproduced", "indicated", "not reproduced", "undecided"]
@@ -56,7 +57,7 @@ BATCH_NORMALIZATION: Mapping[str, Any] = {"model.normalization": "batch"}
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with its verdict and evidence.
+    """A claim with its verdict and the numbers that it rests on.
 
     Attributes:
         claim: name of the `Claim`.
@@ -70,6 +71,7 @@ class Finding:
         confidence: level of this interval, after the correction for several claims.
         n: number of seeds, such as ``3 seeds per arm``.
         detail: the numbers, in plain sentences.
+        numbers: the same by name, as measured.
         needed: what would decide; empty if decided.
         bootstrap: confidence limits of the effect by resampling runs, at the same level; beside
             the interval, not deciding (see the module).
@@ -90,6 +92,7 @@ class Finding:
     needed: str
     bootstrap: tuple[float, float] | None = None
     runs: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class Claim:
         of_initialization: whether it is about `Frames.initialization`, measured without runs: the
             measure then takes all records as they are.
         where: spec fields with the value that the runs have to have; an empty one takes all runs.
+        words: template of the sentences in which the numbers are told (`words.in_words`).
     """
 
     name: str
@@ -116,6 +120,7 @@ class Claim:
     may_differ: tuple[str, ...] = ()
     of_initialization: bool = False
     where: Mapping[str, Any] = field(default_factory=lambda: BATCH_NORMALIZATION)
+    words: str = ""
 
     def evaluate(self, frames: Frames, confidence: float = 0.95) -> Finding:
         """Judge the claim by itself.
@@ -146,15 +151,16 @@ class Claim:
         result = results[chosen]
         if isinstance(result, Missing) or len(groups) == 1:
             return result
-        note = _group_note([group.runs for group in groups], chosen, self.may_differ)
-        return replace(result, detail=result.detail + note)
+        judged = _judged_group([group.runs for group in groups], chosen, self.may_differ)
+        return replace(result, numbers={**result.numbers, **judged})
 
     def conclude(self, m: Measurement | Missing, confidence: float) -> Finding:
         """The finding of what `best` measured, with its interval at a level."""
+        detail = in_words(self.words, m.numbers) if m.numbers else ""
         if isinstance(m, Missing):
-            detail = "The records do not hold what it takes."
+            detail = detail or "The records do not hold what it takes."
             needed = f"{m.needed}: {self.runs}" if m.needed else self.runs
-            return self._finding("undecided", detail=detail, needed=needed)
+            return self._finding("undecided", detail=detail, needed=needed, numbers=m.numbers)
         interval = _interval(m, confidence)
         verdict = _verdict(interval, m.threshold, m.claimed)
         return self._finding(
@@ -164,7 +170,8 @@ class Claim:
             interval=(interval.low, interval.high) if interval.exists else None,
             confidence=confidence,
             n=_count(m.arms),
-            detail=m.detail + _theory_note(m, interval),
+            detail=detail + _theory_note(m, interval),
+            numbers=m.numbers,
             needed=_needed(m, interval, verdict, confidence),
             bootstrap=_bootstrap(m, confidence),
         )
@@ -181,6 +188,7 @@ class Claim:
         confidence: float = 0.95,
         n: str = "none",
         bootstrap: tuple[float, float] | None = None,
+        numbers: Mapping[str, Any],
     ) -> Finding:
         return Finding(
             claim=self.name,
@@ -197,6 +205,7 @@ class Claim:
             needed=needed,
             bootstrap=bootstrap,
             runs=self.runs,
+            numbers=numbers,
         )
 
 
@@ -288,8 +297,10 @@ def _count(arms: Sequence[np.ndarray]) -> str:
     return f"{sizes[0]} and {sizes[1]} {unit}"
 
 
-def _group_note(groups: Sequence[pd.DataFrame], chosen: int, may_differ: Sequence[str]) -> str:
-    """Which of several groups was judged."""
+def _judged_group(
+    groups: Sequence[pd.DataFrame], chosen: int, may_differ: Sequence[str]
+) -> dict[str, Any]:
+    """Which of several groups was judged: the fields by which they differ."""
     fields = [f for f in varying_fields(pd.concat(list(groups))) if f not in may_differ]
-    values = ", ".join(f"{field}={groups[chosen][field].iloc[0]}" for field in fields)
-    return f" Of {len(groups)} groups of comparable runs, judged: {values}."
+    values = {field: str(groups[chosen][field].iloc[0]) for field in fields}
+    return {"groups": len(groups), "judged_group": values}

@@ -11,20 +11,18 @@ fewer claims pays less, and names them beforehand.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-
-import pandas as pd
+from pathlib import Path
 
 from resnet_study.errors import UserError
 from resnet_study.judging.claim import Claim, Finding, Verdict, smaller_arm
 from resnet_study.judging.measurement import Measurement
+from resnet_study.judging.words import plain
 from resnet_study.records import Frames
 
-__all__ = ["Claim", "Finding", "Verdict", "findings_json", "findings_table", "judge"]
+__all__ = ["Claim", "Finding", "Verdict", "findings_json", "judge", "read_findings"]
 
 
 def judge(claims: Sequence[Claim], frames: Frames, confidence: float = 0.95) -> list[Finding]:
@@ -56,21 +54,18 @@ def judge(claims: Sequence[Claim], frames: Frames, confidence: float = 0.95) -> 
     ]
 
 
-def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
-    """One row per finding; the intervals in ``low``, ``high``, ``bootstrap_low`` and so on."""
-    limits = {"interval": ["low", "high"], "bootstrap": ["bootstrap_low", "bootstrap_high"]}
-    names = [f.name for f in dataclasses.fields(Finding)]
-    columns = [column for name in names for column in limits.get(name, [name])]
-    rows = []
-    for finding in findings:
-        row = dataclasses.asdict(finding)
-        for name, pair in limits.items():
-            row |= dict(zip(pair, getattr(finding, name) or (math.nan, math.nan), strict=True))
-        rows.append(row)
-    return pd.DataFrame(rows, columns=columns)
-
-
 def findings_json(findings: Sequence[Finding]) -> str:
     """Strict JSON: a list with one object per finding; what does not exist is null."""
-    rows = [dataclasses.asdict(finding) for finding in findings]
+    rows = [plain(vars(finding)) for finding in findings]
     return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_findings(file: Path) -> dict[str, Finding]:
+    """The findings that `findings_json` wrote, by claim; none where there is no such file."""
+    if not file.is_file():
+        return {}
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    for row in rows:
+        for name in ("interval", "bootstrap"):
+            row[name] = None if row[name] is None else tuple(row[name])
+    return {row["claim"]: Finding(**row) for row in rows}

@@ -1,14 +1,14 @@
-"""What a claim is judged by: one number per run, a threshold, and the numbers in words.
+"""What a claim is judged by: one number per run, a threshold, and further numbers by name.
 
 What every measure of a claim shares; the measures are those of `resnet_study.phenomena`, how they
-are judged is in `claim`.
+are judged is in `claim`, how they are told in `words`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,8 @@ class Measurement:
             between −threshold and threshold.
         claimed: side of the threshold that the claim is about.
         unit: of the effect.
-        detail: plain sentences with the numbers.
+        numbers: what the claim's template tells, by name: numbers, names of what was judged, and
+            mappings by depth. None where there is no such number.
         theory: name and value of a prediction to compare the interval with.
     """
 
@@ -41,17 +42,19 @@ class Measurement:
     threshold: float
     claimed: Side
     unit: str
-    detail: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
     theory: tuple[str, float] | None = None
 
 
 class Missing(NamedTuple):
     """The runs that the claim takes (`claim.Claim.runs`) are not there.
 
-    ``needed`` says what they lack where it is not simply that there are none.
+    ``needed`` says what they lack where it is not simply that there are none, ``numbers`` what was
+    measured nevertheless, as in `Measurement`.
     """
 
     needed: str = ""
+    numbers: Mapping[str, Any] = {}
 
 
 def arms_by_depth(
@@ -69,26 +72,24 @@ def arms_by_depth(
     return arms
 
 
+def means(arms: Mapping[int, Arm], reduce: Callable[[Arm], Any] = np.mean) -> dict[int, float]:
+    """Mean, or another number, of each depth's runs."""
+    return {int(depth): float(reduce(arms[depth])) for depth in sorted(arms)}
+
+
 def other_depths(
-    what: str, first: Mapping[int, Arm], second: Mapping[int, Arm], judged: int
-) -> str:
-    """Sentence on the differences of means at the depths that are not judged."""
+    first: Mapping[int, Arm], second: Mapping[int, Arm], judged: int
+) -> dict[int, float]:
+    """Differences of the means, first − second, at the depths that are not judged."""
     shared = sorted((set(first) & set(second)) - {judged})
-    values = listed({d: f"{first[d].mean() - second[d].mean():+.3g}" for d in shared})
-    return f" {what} at other depths: {values}." if values else ""
+    return {int(depth): float(first[depth].mean() - second[depth].mean()) for depth in shared}
 
 
-def ended_note(group: Frames) -> str:
-    """Sentences on diverged runs and on those that have not ended."""
+def ended_counts(group: Frames) -> dict[str, int]:
+    """How many runs ``diverged`` and are ``not_ended``."""
     status = group.runs["status"]
-    diverged, left = int((status == "diverged").sum()), int((~status.isin(ENDED)).sum())
-    note = f" Diverged runs ({diverged}) count with their last error." if diverged else ""
-    return note + (f" Runs that have not ended ({left}) are left out." if left else "")
-
-
-def listed(by_depth: Mapping[int, str]) -> str:
-    """``value at depth, value at depth``, in the order of the depths."""
-    return ", ".join(f"{value} at {depth}" for depth, value in sorted(by_depth.items()))
+    not_ended = int((~status.isin(ENDED)).sum())
+    return {"diverged": int((status == "diverged").sum()), "not_ended": not_ended}
 
 
 def geometric_mean(values: Arm) -> float:

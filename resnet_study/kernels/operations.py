@@ -21,7 +21,7 @@ import numpy as np
 from jax import Array
 
 
-class Signal(NamedTuple):
+class LayerInput(NamedTuple):
     """The input of a layer, not yet computed: relu((z − mean) · factor + shift + skip)."""
 
     z: Array
@@ -51,7 +51,7 @@ class Output(NamedTuple):
     """Zeros of x, int32 scalar; 0 without an activation."""
 
 
-class Options(NamedTuple):
+class LayerOptions(NamedTuple):
     """How to compute a layer.
 
     Attributes:
@@ -72,7 +72,9 @@ _F32 = jnp.float32
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def layer(options: Options, signal: Signal, kernel: Array, taps: tuple[Array, Array]) -> Output:
+def layer(
+    options: LayerOptions, signal: LayerInput, kernel: Array, taps: tuple[Array, Array]
+) -> Output:
     """Activate, convolve, and take the statistics of the result.
 
     Args:
@@ -90,7 +92,7 @@ def _given(value: Array | None) -> Array:
 
 
 def _forward(
-    options: Options, signal: Signal, kernel: Array, taps: tuple[Array, Array]
+    options: LayerOptions, signal: LayerInput, kernel: Array, taps: tuple[Array, Array]
 ) -> tuple[Output, Any]:
     n, h, w, _ = signal.z.shape
     outputs, stride = kernel.shape[-1], options.stride
@@ -118,8 +120,8 @@ def _forward(
 
 
 def _backward(
-    options: Options, kept: Any, gradients: Output
-) -> tuple[Signal, Array, tuple[Array, Array]]:
+    options: LayerOptions, kept: Any, gradients: Output
+) -> tuple[LayerInput, Array, tuple[Array, Array]]:
     signal, kernel, output = kept
     activated = signal.mean is not None
     # The skip itself is not needed again: a layer with one keeps its x.
@@ -146,7 +148,7 @@ def _backward(
         *map(_given, (output.mean, gradients.mean, gradients.variance, gradients.x)),
         stride=np.int64(options.stride),
     )
-    result = Signal(
+    result = LayerInput(
         jnp.zeros_like(signal.z) if options.first else z,
         None if signal.factor is None else -signal.factor * shift,
         factor if activated else None,
@@ -160,7 +162,7 @@ layer.defvjp(_forward, _backward)
 
 
 @jax.custom_vjp
-def pool(signal: Signal, tap: Array) -> tuple[Array, Array]:
+def pool(signal: LayerInput, tap: Array) -> tuple[Array, Array]:
     """The mean over the pixels of what a signal stands for.
 
     Args:
@@ -174,14 +176,14 @@ def pool(signal: Signal, tap: Array) -> tuple[Array, Array]:
     return _pool_forward(signal, tap)[0]
 
 
-def _pool_forward(signal: Signal, tap: Array) -> tuple[tuple[Array, Array], Signal]:
+def _pool_forward(signal: LayerInput, tap: Array) -> tuple[tuple[Array, Array], LayerInput]:
     n, _, _, c = signal.z.shape
     results = (jax.ShapeDtypeStruct((n, c), _F32), jax.ShapeDtypeStruct((), jnp.int32))
     pooled, inactive = jax.ffi.ffi_call("resnet_study_pool", results)(*map(_given, signal))
     return (pooled, inactive), signal
 
 
-def _pool_backward(signal: Signal, gradients: tuple[Array, Array]) -> tuple[Signal, Array]:
+def _pool_backward(signal: LayerInput, gradients: tuple[Array, Array]) -> tuple[LayerInput, Array]:
     shape, vector = signal.z.shape, signal.z.shape[-1:]
     results = tuple(
         jax.ShapeDtypeStruct(s, _F32)
@@ -191,7 +193,7 @@ def _pool_backward(signal: Signal, gradients: tuple[Array, Array]) -> tuple[Sign
     z, skip, factor, shift, norm = call(*map(_given, signal), gradients[0])
     assert signal.factor is not None
     skip_gradient = None if signal.skip is None else skip
-    return Signal(z, -signal.factor * shift, factor, shift, skip_gradient), norm
+    return LayerInput(z, -signal.factor * shift, factor, shift, skip_gradient), norm
 
 
 pool.defvjp(_pool_forward, _pool_backward)
@@ -199,8 +201,8 @@ pool.defvjp(_pool_forward, _pool_backward)
 
 def convolve(x: Array, kernel: Array, stride: int) -> Array:
     """The convolution alone, (N, H, W, C) -> (N, H / stride, W / stride, outputs)."""
-    options = Options(stride, statistics=False)
-    return layer(options, Signal(x), kernel, (jnp.zeros(()), jnp.zeros(()))).z
+    options = LayerOptions(stride, statistics=False)
+    return layer(options, LayerInput(x), kernel, (jnp.zeros(()), jnp.zeros(()))).z
 
 
 def norms(tensors: Sequence[Array]) -> Array:

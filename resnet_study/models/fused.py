@@ -1,6 +1,6 @@
 """The same networks through the native kernels: one call per weighted layer.
 
-A layer's normalisation and activation are left to the next layer's call (`Signal`), so no
+A layer's normalisation and activation are left to the next layer's call (`LayerInput`), so no
 response is written to memory. Modules, parameters, probes and results are those of
 `resnet_study.models.network`, which is the reference.
 """
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from resnet_study.architecture import ModelSpec
-from resnet_study.kernels.operations import Options, Output, Signal, layer, pool
+from resnet_study.kernels.operations import LayerInput, LayerOptions, Output, layer, pool
 from resnet_study.models.blocks import Recorder, WeightedLayer
 from resnet_study.models.normalization import BATCH_NORM_EPSILON, BatchNorm
 
@@ -39,12 +39,12 @@ def fusable(spec: ModelSpec) -> bool:
 def forward(model: Network, images: Array, recorder: Recorder, *, train: bool) -> Array:
     """Output of the last block averaged over its pixels, (N, 4 width)."""
     stream = _Stream(recorder, train)
-    signal = stream.apply(model.stem, Signal(images), Options(first=True))[0]
+    signal = stream.apply(model.stem, LayerInput(images), LayerOptions(first=True))[0]
     for block in model.blocks:
         stride = block.layer1.conv.stride
         residual = block.shortcut is not None
-        signal, x = stream.apply(block.layer1, signal, Options(stride, keep=residual))
-        signal, _ = stream.apply(block.layer2, signal, Options())
+        signal, x = stream.apply(block.layer1, signal, LayerOptions(stride, keep=residual))
+        signal, _ = stream.apply(block.layer2, signal, LayerOptions())
         if x is not None:
             signal = signal._replace(skip=block.skip(x, train=train))
     return stream.end(signal)
@@ -58,8 +58,8 @@ class _Stream:
         self.response_tap = jnp.zeros(())
 
     def apply(
-        self, weighted: WeightedLayer, signal: Signal, options: Options
-    ) -> tuple[Signal, Array | None]:
+        self, weighted: WeightedLayer, signal: LayerInput, options: LayerOptions
+    ) -> tuple[LayerInput, Array | None]:
         """The signal behind a layer, and its input if the options keep it."""
         recorder, norm = self.recorder, weighted.norm
         assert isinstance(norm, BatchNorm)
@@ -80,14 +80,14 @@ class _Stream:
             mean, variance = norm.mean[...], norm.variance[...]
         recorder.response(norm.response_moments(variance))
         factor = norm.scale[...] * jax.lax.rsqrt(variance + BATCH_NORM_EPSILON)
-        return Signal(output.z, mean, factor, norm.bias[...]), output.x
+        return LayerInput(output.z, mean, factor, norm.bias[...]), output.x
 
-    def end(self, signal: Signal) -> Array:
+    def end(self, signal: LayerInput) -> Array:
         """The mean of a signal over its pixels, (N, C)."""
         pooled, inactive = pool(signal, self.response_tap)
         self._count(inactive, signal)
         return pooled
 
-    def _count(self, inactive: Array, signal: Signal) -> None:
+    def _count(self, inactive: Array, signal: LayerInput) -> None:
         if self.recorder.taps is not None:
             self.recorder.inactive.append(inactive.astype(jnp.float32) / signal.z.size)

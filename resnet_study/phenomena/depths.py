@@ -3,11 +3,11 @@
 - degradation: 20 against 56, the pair of the paper's Figure 1; without 56, against the deepest
   from 44 to 110 (`depth_pair`);
 - plain against residual at equal depth: 20, which the plain network still learns; without it,
-  the shallowest depth that both families have (`common_depth`);
+  the shallowest depth that both families have (`families_at_one_depth`);
 - gradients: 56, the deep network of that pair; without it, the deepest, of at least 44 layers for
   "vanishing" and "healthy" (`deep_depth`).
 
-Other depths are reported in the detail and do not enter the verdict. The paper warms up at depth
+Other depths are reported beside and do not enter the verdict. The paper warms up at depth
 110 with a rate of 0.01 and trains shallower networks without (section 4.2), so that a comparison
 by its recipe joins runs that differ in the warm-up too. Such a group holds one warm-up per depth
 (`one_warmup_per_depth`); everything else is equal, as everywhere.
@@ -15,22 +15,22 @@ by its recipe joins runs that differ in the warm-up too. Such a group holds one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import wraps
+from typing import Any
 
 import pandas as pd
 
 from resnet_study.judging.measurement import (
+    FAMILIES,
     Arm,
     Measurement,
     Missing,
-    listed,
+    arms_by_depth,
+    other_depths,
 )
-from resnet_study.judging.selections import (
-    ENDED,
-    comparable_groups,
-    select,
-)
+from resnet_study.judging.selections import ENDED, comparable_groups, select
 from resnet_study.records import Frames
 
 MINIMUM_DEEP = 44
@@ -44,6 +44,19 @@ WARMUP_FIELDS = (
 )
 """Spec fields in which the depths of one comparison may differ here."""
 
+LENGTH_FIELDS = (
+    "schedule.iterations",
+    "schedule.first_drop",
+    "schedule.second_drop",
+    "probes.log_every",
+    "probes.evaluate_every",
+    "probes.layers_every",
+)
+"""Spec fields in which a longer schedule of the same shape may differ."""
+
+
+Measure = Callable[[Frames], Measurement | Missing]
+
 
 def depth_pair(depths: Mapping[int, Arm]) -> tuple[int, int] | None:
     """Shallow and deep network of the degradation claims; None if either is missing."""
@@ -53,10 +66,31 @@ def depth_pair(depths: Mapping[int, Arm]) -> tuple[int, int] | None:
     return 20, 56 if 56 in deep else max(deep)
 
 
-def common_depth(arms: Mapping[str, Mapping[int, Arm]]) -> int | None:
-    """Depth at which the families are compared; None if they share none."""
+def families_at_one_depth(
+    table: pd.DataFrame, value: str
+) -> tuple[tuple[Arm, Arm], dict[str, Any]] | None:
+    """Plain and residual runs of the depth at which they are compared; None if they share none.
+
+    Returns:
+        Both arms; ``depth``, both means, and their difference at the other depths.
+    """
+    arms = {family: arms_by_depth(table, family, value) for family in FAMILIES}
     shared = set(arms["plain"]) & set(arms["residual"])
-    return 20 if 20 in shared else min(shared, default=None)
+    if not shared:
+        return None
+    depth = 20 if 20 in shared else min(shared)
+    plain, residual = (arms[family][depth] for family in FAMILIES)
+    return (plain, residual), {
+        "depth": depth,
+        "plain": float(plain.mean()),
+        "residual": float(residual.mean()),
+        "plain_minus_residual_elsewhere": other_depths(arms["plain"], arms["residual"], depth),
+    }
+
+
+FAMILIES_ELSEWHERE = """{% if plain_minus_residual_elsewhere %} Plain minus residual at other
+depths: {{ plain_minus_residual_elsewhere|number("+.3g") }}.{% endif %}"""
+"""Part of a template of these numbers."""
 
 
 def deep_depth(depths: Mapping[int, Arm]) -> int | None:
@@ -65,29 +99,44 @@ def deep_depth(depths: Mapping[int, Arm]) -> int | None:
     return 56 if 56 in deep else max(deep, default=None)
 
 
-def one_warmup_per_depth(group: Frames) -> tuple[Frames, str]:
-    """Residual runs with a single warm-up setting at each depth, and a sentence that names it.
+def with_one_warmup(measure: Measure) -> Measure:
+    """The measure of the residual runs with one warm-up per depth, which its numbers then name."""
+
+    @wraps(measure)
+    def of_one(group: Frames) -> Measurement | Missing:
+        runs, warmups = one_warmup_per_depth(group)
+        result = measure(runs)
+        if isinstance(result, Missing):
+            return result
+        return replace(result, numbers={**result.numbers, "warmups": warmups})
+
+    return of_one
+
+
+def one_warmup_per_depth(group: Frames) -> tuple[Frames, dict[int, dict[str, Any]]]:
+    """Residual runs with a single warm-up setting at each depth.
 
     Of several at one depth that with most ended runs counts; of equally many the one that warms
     up from depth 110 on, and the one that does not below, as in the paper.
 
     Args:
         group: runs that differ in depth, family, seed and `WARMUP_FIELDS` only.
+
+    Returns:
+        The runs, and where they warm up ``rate``, ``iterations`` and ``error`` by depth.
     """
     residual = select(group, group.runs.index[group.runs["family"] == "residual"])
-    if not len(residual.runs):
-        return residual, ""
     kept: list[str] = []
-    names: dict[int, str] = {}
+    warmups: dict[int, dict[str, Any]] = {}
     parts: list[pd.DataFrame] = [part.runs for part in comparable_groups(residual)]
     for depth in sorted(residual.runs["depth"].unique()):
         settings = [part[part["depth"] == depth] for part in parts]
-        kept_runs = max((runs for runs in settings if len(runs)), key=_preference)
-        kept += list(kept_runs.index)
-        if _warms_up(kept_runs.iloc[0]):
-            names[int(depth)] = _warmup_text(kept_runs.iloc[0])
-    note = f" With a warm-up: {listed(names)}." if names else ""
-    return select(residual, kept), note
+        runs = max((runs for runs in settings if len(runs)), key=_preference)
+        kept += list(runs.index)
+        if _warms_up(first := runs.iloc[0]):
+            names = zip(("rate", "iterations", "error"), WARMUP_FIELDS, strict=True)
+            warmups[int(depth)] = {name: first[field] for name, field in names}
+    return select(residual, kept), warmups
 
 
 def _warms_up(run: pd.Series) -> bool:
@@ -98,18 +147,3 @@ def _preference(runs: pd.DataFrame) -> tuple[int, bool]:
     """Ended runs, and whether the setting is the paper's."""
     as_in_the_paper = _warms_up(runs.iloc[0]) == bool(runs["depth"].iloc[0] >= 110)
     return int(runs["status"].isin(ENDED).sum()), as_in_the_paper
-
-
-def _warmup_text(run: pd.Series) -> str:
-    until = (
-        f"{run['schedule.warmup_error']:g} % training error"
-        if run["schedule.warmup_error"] > 0
-        else f"iteration {run['schedule.warmup_iterations']}"
-    )
-    return f"rate {run['schedule.warmup_learning_rate']:g} until {until}"
-
-
-def noted(result: Measurement | Missing, note: str) -> Measurement | Missing:
-    if isinstance(result, Missing):
-        return result
-    return replace(result, detail=result.detail + note)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from resnet_study.drawing import panels
 from resnet_study.drawing.render import RenderedFigure
-from resnet_study.judging.judge import Finding
+from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.judging.selections import (
     final_error,
     mean_over_seeds,
@@ -22,6 +22,7 @@ from resnet_study.judging.selections import (
     varying_fields,
 )
 from resnet_study.records import Frames
+from resnet_study.studies.find import reference_folder
 from resnet_study.studies.study import Study
 
 VERDICTS = ("reproduced", "indicated", "not reproduced", "undecided")
@@ -81,10 +82,11 @@ class RunTable:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything that the templates print."""
+    """Everything that the templates print; ``reference`` are the committed findings by claim."""
 
     study: Study
     findings: Sequence[Finding]
+    reference: Mapping[str, Finding]
     counts: tuple[tuple[str, int], ...]
     open_findings: tuple[Finding, ...]
     error_tables: tuple[ErrorTable, ...]
@@ -115,6 +117,7 @@ def collect(
     return Content(
         study=study,
         findings=findings,
+        reference=reference_findings(study, folder),
         counts=tuple((v, sum(f.verdict == v for f in findings)) for v in VERDICTS),
         open_findings=tuple(f for f in findings if f.verdict in ("not reproduced", "undecided")),
         error_tables=tuple(
@@ -130,6 +133,14 @@ def collect(
         warnings=provenance_warnings(environments),
         subject=subject(frames),
     )
+
+
+def reference_findings(study: Study, folder: Path) -> Mapping[str, Finding]:
+    """What is committed of a study, to stand beside; nothing beside these results themselves."""
+    committed = reference_folder(study.name)
+    if folder.resolve() == committed.resolve():
+        return {}
+    return read_findings(committed / "findings.json")
 
 
 def subject(frames: Frames) -> str:

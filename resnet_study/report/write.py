@@ -1,4 +1,4 @@
-"""Write a report: `findings.md`, short and for reading anywhere, and `report.html`.
+"""Write a report: `findings.md`, short and for reading anywhere, `findings.json` and `report.html`.
 
 The page is one file: style and images are inside, nothing is loaded, no script runs. All
 text that comes from records, studies or findings is escaped in both.
@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from resnet_study.drawing.render import RenderedFigure
 from resnet_study.files import write_atomically
-from resnet_study.judging.judge import Finding
+from resnet_study.judging.judge import Finding, findings_json
 from resnet_study.records import Frames
 from resnet_study.report import content
 from resnet_study.studies.study import Study
@@ -38,23 +38,24 @@ def write_report(
     figures: list[RenderedFigure],
     folder: Path,
 ) -> tuple[Path, Path]:
-    """Write ``findings.md`` and ``report.html``.
+    """Write ``findings.md``, ``findings.json`` and ``report.html``.
 
     Args:
         study: what was asked.
         frames: the records that findings and figures were made from.
-        findings: as judged by `analysis.claims.judge`, in the order of the report.
-        figures: as written by `figures.render`, drawn or not.
+        findings: as judged by `judging.judge.judge`, in the order of the report.
+        figures: as written by `drawing.render.render`, drawn or not.
         folder: made if missing.
 
     Returns:
-        The two paths, Markdown first.
+        The paths of the text and of the page.
     """
     folder.mkdir(parents=True, exist_ok=True)
     collected = content.collect(study, frames, findings, figures, folder)
     pages = folder / "findings.md", folder / "report.html"
     write_atomically(pages[0], render_markdown(collected, folder))
     write_atomically(pages[1], render_html(collected))
+    write_atomically(folder / "findings.json", findings_json(findings))
     return pages
 
 

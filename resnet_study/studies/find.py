@@ -1,6 +1,7 @@
 """Where studies are: in `experiments/`, or in any file of one's own.
 
-In a clone `experiments/` and `sweeps/` are at its top; in an installed package they are inside it.
+In a clone `experiments/`, `sweeps/` and `results/reference/` are at its top; in an installed
+package they are inside it, of the results the findings alone.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def home() -> Path:
-    """The folder that holds `experiments/` and `sweeps/`."""
+    """The folder that holds `experiments/`, `sweeps/` and `results/reference/`."""
     clone = PACKAGE.parent
     return clone if (clone / "experiments").is_dir() else PACKAGE / "bundled"
+
+
+def reference_folder(study: str) -> Path:
+    """The committed results of a study, which there need not be."""
+    return home() / "results" / "reference" / study
 
 
 def studies() -> list[str]:

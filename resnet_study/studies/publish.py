@@ -38,7 +38,7 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
         The text of ``README.md``: what was left out, and which runs are not finished.
 
     Raises:
-        UserError: if there are no runs, the folders are one, or no thinning is enough.
+        UserError: if there are no runs, the folders are one, or it is too much in any case.
     """
     if target.resolve() == source.resolve():
         raise UserError(f"{target}: is the folder to copy from; give another one")

@@ -96,30 +96,30 @@ def measure_initialization(
     arms: Sequence[InitializationArm] = grid.ARMS,
     seeds: Sequence[int] = grid.SEEDS,
 ) -> None:
-    """Measure networks at initialisation, piece by piece; pieces that are there are kept.
+    """Measure networks at initialisation, arm by arm; those that are there are kept.
 
     Args:
-        folder: gets one parquet file per piece, and ``environment.json``. Files of other pieces
+        folder: gets one parquet file per arm, and ``environment.json``. Files of other arms
             are removed: they are of another version's grid.
         command: command line for ``environment.json``.
         arms, seeds: the grid.
     """
-    pieces = {f"{piece.name}.parquet": piece for piece in grid.pieces(arms, seeds)}
+    wanted = {f"{arm.name}.parquet": arm for arm in grid.seeded_arms(arms, seeds)}
     folder.mkdir(parents=True, exist_ok=True)
     present = {file.name for file in folder.glob("*.parquet")}
-    for name in present - pieces.keys():
+    for name in present - wanted.keys():
         (folder / name).unlink()
-    missing = [name for name in pieces if name not in present]
+    missing = [name for name in wanted if name not in present]
     if not missing:
         return
     runtime.prepare()
     from resnet_study.environment import describe
 
     files.write_json(folder / "environment.json", describe(command, "digits"))
-    with count_progress("measuring at initialisation", "pieces") as progress:
+    with count_progress("measuring at initialisation", "networks") as progress:
         for done, name in enumerate(missing):
-            progress(len(present & pieces.keys()) + done, len(pieces))
-            records.write_initialization(folder / name, grid.measure_piece(pieces[name]))
+            progress(len(present & wanted.keys()) + done, len(wanted))
+            records.write_initialization(folder / name, grid.measure_arm(wanted[name]))
 
 
 def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Finding]:

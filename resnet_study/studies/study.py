@@ -27,7 +27,6 @@ class Study:
         figures: in the order of the report.
         claims: judged together, in the order of the report.
         cost: what a run of the whole study takes, and on what.
-        expected: the numbers to expect, each with where it was measured.
         initialization: whether networks are measured at initialisation, without training
             (`resnet_study.phenomena.initialization.arms`), instead of or beside the sweeps.
         order: which runs are begun first: the `longest`; those of the first of the `sweeps`, in
@@ -43,7 +42,6 @@ class Study:
     figures: tuple[FigureDefinition, ...] = ()
     claims: tuple[Claim, ...] = ()
     cost: str = ""
-    expected: str = ""
     initialization: bool = False
     order: Literal["longest", "sweeps", "seed"] = "longest"
     probes: tuple[Probe, ...] = ()

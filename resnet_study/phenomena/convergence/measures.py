@@ -16,7 +16,7 @@ natural logarithms of iterations: one number per seed, from its networks of all 
 A run that never reaches the level is *censored*: T is known to lie beyond the end of its
 schedule. Its depth is not left out, which would hide the very slowness that is asked about. It
 enters as that bound: a law that predicts an earlier T misses by the difference, one that
-predicts a later T does not miss. The detail gives the misfits without those depths too.
+predicts a later T does not miss. The misfits without those depths are given too.
 Where T lies beyond the first drop of the learning rate it is what it is: nothing is corrected.
 
 *Three times longer* (footnote of section 4.1): plain networks of both depths at two lengths of
@@ -26,7 +26,7 @@ schedule, equal in everything else and in shape.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,25 +34,21 @@ from scipy import optimize
 
 from resnet_study import reference
 from resnet_study.judging.measurement import (
-    FAMILIES,
     Arm,
     Measurement,
     Missing,
     arms_by_depth,
-    ended_note,
+    ended_counts,
     geometric_mean,
-    listed,
-    other_depths,
 )
 from resnet_study.judging.selections import (
-    ENDED,
     comparable_groups,
     early_error,
     ended,
     final_error,
     iterations_to_error,
 )
-from resnet_study.phenomena.depths import common_depth, depth_pair
+from resnet_study.phenomena.depths import depth_pair, families_at_one_depth
 from resnet_study.records import Frames
 
 LEVEL = 20.0
@@ -64,16 +60,6 @@ LEAST_DEPTHS = 4
 
 LEAST_REACHED = 3
 """Depths that at least one seed must have brought to `LEVEL`: two points are on any law."""
-
-LENGTH_FIELDS = (
-    "schedule.iterations",
-    "schedule.first_drop",
-    "schedule.second_drop",
-    "probes.log_every",
-    "probes.evaluate_every",
-    "probes.layers_every",
-)
-"""Spec fields in which a longer schedule of the same shape may differ."""
 
 LONGER = 3
 """How many times longer the long schedule is at least."""
@@ -113,18 +99,27 @@ def iterations_against_depth(group: Frames) -> Measurement | Missing:
     linear, exponential = (_fits(law, depths, times, ends) for law in LAWS)
     misfits = [np.array([fit.misfit for fit in fits]) for fits in (linear, exponential)]
     growth = float(np.mean([fit.growth for fit in exponential]))
-    per_layer = np.exp(growth / (depths[-1] - depths[0]))
-    left_out = ", ".join(map(str, sorted(set(table["depth"]) - set(depths))))
-    detail = (
-        f"Iterations until the training error of plain networks stays at or below {LEVEL:g} %, "
-        f"geometric mean over the runs that reach it: {_times_text(times)}. "
-        f"{_censored_text(reached)}"
-        f"Root mean square miss in ln(iterations): {_miss_text(*misfits)} (a factor "
-        f"{per_layer:.4g} per layer).{_reached_text(times)}"
-        f"{f' Depths without all {len(seeds)} seeds, left out: {left_out}.' if left_out else ''}"
-        f"{_published_text()}{_status_text(group)}"
-    )
-    return Measurement((misfits[0] - misfits[1],), 0.0, "above", "ln(iterations)", detail)
+    all_reached = times.dropna(axis=1)
+    fewer = len(depths) > all_reached.shape[1] >= LEAST_REACHED
+    counts = ended_counts(group._replace(runs=group.runs[group.runs["family"] == "plain"]))
+    numbers = {
+        "level": LEVEL,
+        "seeds": len(seeds),
+        "iterations": {
+            d: geometric_mean(times[d].dropna().to_numpy(float)) if reached[d].any() else None
+            for d in depths
+        },
+        "never_reached": {d: int((~reached[d]).sum()) for d in depths if not reached[d].all()},
+        "misses": _misses(*misfits),
+        "factor_per_layer": float(np.exp(growth / (depths[-1] - depths[0]))),
+        "misses_where_all_reached": _misses_of(all_reached, all_reached) if fewer else None,
+        "depths_all_reached": all_reached.shape[1],
+        "left_out": sorted(set(table["depth"]) - set(depths)),
+        "paper": published_iterations(),
+        "diverged_plain": counts["diverged"],
+        "not_ended": counts["not_ended"],
+    }
+    return Measurement((misfits[0] - misfits[1],), 0.0, "above", "ln(iterations)", numbers)
 
 
 def linear_law(depths: Sequence[int], times: np.ndarray, horizon: np.ndarray) -> Law:
@@ -151,18 +146,11 @@ LAWS = (linear_law, exponential_law)
 
 def early_error_difference(group: Frames) -> Measurement | Missing:
     """Training error over the first quarter of the run, plain minus residual."""
-    arms = {family: arms_by_depth(early_error(group), family, "error") for family in FAMILIES}
-    depth = common_depth(arms)
-    if depth is None:
+    found = families_at_one_depth(early_error(group), "error")
+    if found is None:
         return Missing()
-    plain, residual = arms["plain"][depth], arms["residual"][depth]
-    detail = (
-        f"Mean training error over the first quarter of the run at depth {depth}: "
-        f"plain {plain.mean():.3g} %, residual {residual.mean():.3g} %."
-        f"{other_depths('Plain minus residual', arms['plain'], arms['residual'], depth)}"
-        f"{ended_note(group)}"
-    )
-    return Measurement((plain, residual), 0.0, "above", "percentage points", detail)
+    arms, numbers = found
+    return Measurement(arms, 0.0, "above", "percentage points", {**numbers, **ended_counts(group)})
 
 
 def longer_schedule_training_error(group: Frames) -> Measurement | Missing:
@@ -196,18 +184,25 @@ def _longer_measurement(
     pair: tuple[int, int],
 ) -> Measurement:
     shallow, deep = pair
-    gap_before = before[deep].mean() - before[shallow].mean()
-    gap_after = after[deep].mean() - after[shallow].mean()
-    detail = (
-        f"After {_length(short.runs):,} iterations plain-{deep} ends at "
-        f"{before[deep].mean():.3g} % training error as trained and plain-{shallow} at "
-        f"{before[shallow].mean():.3g} % (difference {gap_before:+.3g}; {len(before[deep])} and "
-        f"{len(before[shallow])} runs); after {_length(long.runs):,} iterations, judged, at "
-        f"{after[deep].mean():.3g} and {after[shallow].mean():.3g} % (difference "
-        f"{gap_after:+.3g}). The paper's statement is of plain-34 on ImageNet."
-        f"{ended_note(long)}"
-    )
-    return Measurement((after[deep], after[shallow]), 0.0, "above", "percentage points", detail)
+    numbers = {
+        "shallow": shallow,
+        "deep": deep,
+        "short": _ends(short, before, pair),
+        "long": _ends(long, after, pair),
+        **ended_counts(long),
+    }
+    return Measurement((after[deep], after[shallow]), 0.0, "above", "percentage points", numbers)
+
+
+def _ends(part: Frames, errors: dict[int, Arm], pair: tuple[int, int]) -> dict[str, Any]:
+    """``iterations``, and by depth ``errors`` and ``runs``; ``gap``, deep minus shallow."""
+    mean = {depth: float(errors[depth].mean()) for depth in pair}
+    return {
+        "iterations": _length(part.runs),
+        "errors": mean,
+        "runs": {depth: len(errors[depth]) for depth in pair},
+        "gap": mean[pair[1]] - mean[pair[0]],
+    }
 
 
 def _plain_errors(part: Frames) -> dict[int, Arm]:
@@ -296,41 +291,6 @@ def _squares(z: np.ndarray, censored: np.ndarray) -> float:
     return float(np.sum((np.asarray(counted) - np.mean(counted)) ** 2))
 
 
-def _times_text(times: pd.DataFrame) -> str:
-    reached = {int(str(d)): times[d].dropna().to_numpy(float) for d in times}
-    return listed(
-        {d: f"{geometric_mean(t):,.0f}" if len(t) else "none" for d, t in reached.items()}
-    )
-
-
-def _censored_text(reached: pd.DataFrame) -> str:
-    never = {int(str(d)): int((~reached[d]).sum()) for d in reached}
-    counts = {d: f"{n} of {len(reached)} runs" for d, n in never.items() if n}
-    if not counts:
-        return ""
-    return (
-        f"Never reached by {listed(counts)}: these count as later than the end of the schedule, "
-        "wherever that is. "
-    )
-
-
-def _status_text(group: Frames) -> str:
-    status = group.runs["status"][group.runs["family"] == "plain"]
-    diverged, left = int((status == "diverged").sum()), int((~status.isin(ENDED)).sum())
-    note = f" Diverged runs ({diverged}) never reach it." if diverged else ""
-    return note + (f" Runs that have not ended ({left}) are left out." if left else "")
-
-
-def _reached_text(times: pd.DataFrame) -> str:
-    """The misfits of the depths that every seed brought to the level, if not all did."""
-    all_reached = times.dropna(axis=1)
-    depths = [int(str(d)) for d in all_reached]
-    if len(depths) == times.shape[1] or len(depths) < LEAST_REACHED:
-        return ""
-    fits = ([f.misfit for f in _fits(law, depths, all_reached, all_reached)] for law in LAWS)
-    return f" At the {len(depths)} depths that every run reached: {_miss_text(*fits)}."
-
-
 def _fits(
     law: Callable[[Sequence[int], np.ndarray, np.ndarray], Law],
     depths: Sequence[int],
@@ -342,23 +302,30 @@ def _fits(
     return [law(depths, time, end) for time, end in rows]
 
 
-def _miss_text(linear: Sequence[float] | Arm, exponential: Sequence[float] | Arm) -> str:
+def _misses_of(times: pd.DataFrame, ends: pd.DataFrame) -> dict[str, float]:
+    """Of both laws, over tables of seeds by depths."""
+    depths = [int(str(depth)) for depth in times]
+    return _misses(*([fit.misfit for fit in _fits(law, depths, times, ends)] for law in LAWS))
+
+
+def _misses(linear: Sequence[float] | Arm, exponential: Sequence[float] | Arm) -> dict[str, float]:
     """Root mean squares over seeds."""
-    values = (float(np.sqrt(np.mean(np.square(law)))) for law in (linear, exponential))
-    return "linear {:.3g}, exponential {:.3g}".format(*values)
+    laws = {"linear": linear, "exponential": exponential}
+    return {name: float(np.sqrt(np.mean(np.square(miss)))) for name, miss in laws.items()}
 
 
-def _published_text() -> str:
-    """The same measure on the paper's Figure 6, a single run per depth."""
+def published_iterations() -> dict[str, Any]:
+    """The same of the paper's Figure 6, a single run per depth: ``iterations`` and ``misses``.
+
+    Depth 110 is not displayed there, above 60 % at the end, and counts as not reached in 64,000;
+    ``misses_without_110`` leaves it out.
+    """
     ends = reference.fig6_ends()
-    plain = ends[ends["family"] == "plain"].sort_values("depth")
-    times = plain["iterations_until_train_20_percent"].to_numpy(float)
-    depths, horizon = plain["depth"].tolist(), np.full(len(plain), 64_000.0)
-    with_and_without = ((depths, times, horizon), (depths[:-1], times[:-1], horizon[:-1]))
-    fits = [_miss_text(*([law(*data).misfit] for law in LAWS)) for data in with_and_without]
-    shown = listed({d: f"{t:,.0f}" for d, t in zip(depths, times, strict=True) if np.isfinite(t)})
-    return (
-        f" In the paper (CIFAR-10, one run each, Figure 6): {shown}; 110 is not displayed, above "
-        f"60 % at the end, and counts as not reached in 64,000. By the same measure {fits[0]}; "
-        f"without 110, {fits[1]}."
-    )
+    plain = ends[ends["family"] == "plain"].sort_values("depth").set_index("depth")
+    times = plain[["iterations_until_train_20_percent"]].astype(float).T
+    horizon = pd.DataFrame(64_000.0, times.index, times.columns)
+    return {
+        "iterations": times.iloc[0].dropna().to_dict(),
+        "misses": _misses_of(times, horizon),
+        "misses_without_110": _misses_of(times.drop(columns=110), horizon.drop(columns=110)),
+    }

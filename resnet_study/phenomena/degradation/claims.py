@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from resnet_study.judging.claim import Claim
-from resnet_study.phenomena.degradation import beyond_56, measures
+from resnet_study.phenomena.degradation import measures
 from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS
 
 _HE = "He et al. 2015, arXiv 1512.03385"
-_YANG = "Yang et al. 2019, arXiv 1902.08129"
 
 _SEEDS = "2 seeds or more each"
-_DEEP_PLAIN = (
-    f"plain runs of depth 56 (or the deepest, of at least {MINIMUM_DEEP}) with layer records"
-)
 _PAIR = f"runs of depth 20 and 56 (or one from {MINIMUM_DEEP} to 110), {_SEEDS}"
 
+_TRAINING_ERRORS = """{{ family }}-{{ deep }} ends at {{ errors[deep] }} % training error as
+trained, {{ family }}-{{ shallow }} at {{ errors[shallow] }} % {%- if clean_errors %} (images as
+they are, running statistics: {{ clean_errors[deep] }} and {{ clean_errors[shallow] }}
+%){% endif %}. {% if above_shallow_elsewhere %} Minus {{ family }}-{{ shallow }} at other depths:
+{{ above_shallow_elsewhere|number("+.3g") }}.{% endif %} {% if paper %} In the paper (CIFAR-10,
+one run each, Figure 6): {{ paper[deep]|number(".2f") }} and {{ paper[shallow]|number(".2f") }}
+%.{% endif %}"""
+_TEST_ERRORS = """Test error of residual networks at the end (last, not best):
+{{ errors|number(".3g", " %") }}. {% if train_errors %} Training error as trained:
+{{ train_errors|number(".3g", " %") }}.{% endif %} In the paper (CIFAR-10, Table 6):
+{% for depth, row in paper.items() %}{{ ", " if not loop.first -}} {{ row.error|number(".2f") }}
+% at {{ depth }}{% if row.runs > 1 %} (best of {{ row.runs }} runs on the test set; mean
+{{ row.mean|number(".2f") }} ± {{ row.sd|number(".2f") }} %){% endif %}{% endfor %}.
+{% if reproductions %} Public reproductions:
+{% for row in reproductions %}{{ "; " if not loop.first -}} {{ row.source }}
+{% for error in row.errors.values() %}{{ " and " if not loop.first -}}
+{{ error|number(".2f") }}{% endfor %} ({{ "best on test" if row.best else "last" }})
+{%- endfor %}.{% endif %}"""
+_FITTED = """residual-1202 ends at {{ error }} % training error as trained
+{%- if clean_error is not none %}, {{ clean_error }} % on the images as they are{% endif %}.
+{% if errors_elsewhere %} Other depths: {{ errors_elsewhere|number(".3g", " %") }}.{% endif %}"""
 
 DEEPER_PLAIN_HIGHER_TRAINING_ERROR = Claim(
     "deeper_plain_higher_training_error",
@@ -25,6 +42,7 @@ DEEPER_PLAIN_HIGHER_TRAINING_ERROR = Claim(
     "when going deeper.",
     measures.deeper_plain_training_error,
     f"finished plain {_PAIR}",
+    words=_TRAINING_ERRORS,
 )
 
 RESIDUAL_NO_DEGRADATION = Claim(
@@ -37,6 +55,7 @@ RESIDUAL_NO_DEGRADATION = Claim(
     "gains when the depth increases.",
     measures.deeper_residual_training_error,
     f"finished residual {_PAIR}",
+    words=_TRAINING_ERRORS,
 )
 
 RESIDUAL_NO_DEGRADATION_TO_110 = Claim(
@@ -46,9 +65,10 @@ RESIDUAL_NO_DEGRADATION_TO_110 = Claim(
     f"{_HE}, section 4.2 and Figure 6 middle",
     "our ResNets manage to overcome the optimization difficulty and demonstrate accuracy "
     "gains when the depth increases.",
-    beyond_56.training_error_to_110,
+    measures.training_error_to_110,
     f"finished residual runs of depth 20 and 110, {_SEEDS}; those of depth 110 may warm up",
     WARMUP_FIELDS,
+    words=_TRAINING_ERRORS,
 )
 
 RESIDUAL_GAINS_ACCURACY_TO_110 = Claim(
@@ -57,19 +77,21 @@ RESIDUAL_GAINS_ACCURACY_TO_110 = Claim(
     f"{_HE}, section 4.2 and Table 6",
     "our ResNets manage to overcome the optimization difficulty and demonstrate accuracy "
     "gains when the depth increases.",
-    beyond_56.accuracy_gain_to_110,
+    measures.accuracy_gain_to_110,
     f"finished residual runs of depth 20 and 110, {_SEEDS}; those of depth 110 may warm up",
     WARMUP_FIELDS,
+    words=_TEST_ERRORS,
 )
 
 DEEPEST_FITS_TRAINING_SET = Claim(
     "deepest_fits_training_set",
-    f"A residual network of 1202 layers ends with a training error below {beyond_56.FITTED:g} %.",
+    f"A residual network of 1202 layers ends with a training error below {measures.FITTED:g} %.",
     f"{_HE}, section 4.2, of ResNet-1202",
     "<0.1% training error",
-    beyond_56.deepest_training_error,
+    measures.deepest_training_error,
     "finished residual runs of depth 1202, 2 seeds or more",
     WARMUP_FIELDS,
+    words=_FITTED,
 )
 
 DEEPEST_OVERFITS = Claim(
@@ -78,9 +100,10 @@ DEEPEST_OVERFITS = Claim(
     "it fits the training set, which makes this overfitting, is deepest_fits_training_set.)",
     f"{_HE}, section 4.2 and Table 6",
     "overfitting",
-    beyond_56.deepest_test_error,
+    measures.deepest_test_error,
     f"finished residual runs of depth 110 and 1202, {_SEEDS}; either may warm up",
     WARMUP_FIELDS,
+    words=_TEST_ERRORS,
 )
 
 CLAIMS = (

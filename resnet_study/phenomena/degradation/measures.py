@@ -1,22 +1,17 @@
-"""What the claims up to depth 56 measure: one number per run, from one group of comparable runs.
+"""What the claims about errors against depth measure: one number per run, from comparable runs.
 
-A *group* holds runs that differ in depth, family and seed only. Every function returns a
-`Measurement`, or `Missing` with the runs that it would take. Which depths are judged is
-fixed here, before any number is seen:
-
-- degradation (`depth_pair`): 20 against 56, the pair of the paper's Figure 1; without 56,
-  against the deepest from 44 to 110;
-- plain against residual at equal depth (`common_depth`): 20, which the plain network still
-  learns; without it, the shallowest depth that both families have;
-- gradients (`deep_depth`): 56, the deep network of that pair; without it, the deepest, of at
-  least 44 layers for "vanishing" and "healthy".
-
-Other depths are reported in the detail and do not enter the verdict.
+Every function takes one group of comparable runs and returns a `Measurement`, or `Missing` with the
+runs that it would take. Which depths are judged is fixed before any number is seen: up to 56 in
+`resnet_study.phenomena.depths`; beyond, 110 against 20 and 1202 against 110, without substitutes,
+because the paper's statements are about these. The paper warms up at depth 110 alone, so that a
+comparison by its recipe joins runs that differ in the warm-up too (`with_one_warmup`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -27,28 +22,20 @@ from resnet_study.judging.measurement import (
     Missing,
     Side,
     arms_by_depth,
-    ended_note,
+    ended_counts,
+    means,
     other_depths,
 )
-from resnet_study.judging.selections import (
-    final_error,
-)
-from resnet_study.phenomena.depths import depth_pair
+from resnet_study.judging.selections import final_error
+from resnet_study.phenomena.depths import depth_pair, with_one_warmup
 from resnet_study.records import Frames
 
 MARGIN = 1.0
 """Percentage points of training error within which two depths count as equal. The paper's
 plain-56 ends 4.3 points above plain-20, its ResNet-56 0.6 points below ResNet-20."""
 
-
-def deeper_plain_training_error(group: Frames) -> Measurement | Missing:
-    """Final training error of the deep plain network minus that of plain-20."""
-    return training_error_difference(group, "plain", threshold=0.0, claimed="above")
-
-
-def deeper_residual_training_error(group: Frames) -> Measurement | Missing:
-    """The same of the residual networks, to lie below `MARGIN`."""
-    return training_error_difference(group, "residual", threshold=MARGIN, claimed="below")
+FITTED = 0.1
+"""Training error in percent below which the training set is fitted: the paper's "<0.1%"."""
 
 
 def training_error_difference(
@@ -71,26 +58,119 @@ def training_error_difference(
     if pair is None:
         return Missing()
     shallow, deep = pair
-    clean = arms_by_depth(final_error(group, "train_clean"), family, "error")
-    without = (
-        f" (images as they are, running statistics: {clean[deep].mean():.3g} and "
-        f"{clean[shallow].mean():.3g} %)"
-        if deep in clean and shallow in clean
-        else ""
-    )
-    base = {d: arms[shallow] for d in arms if d != shallow}
+    clean = means(arms_by_depth(final_error(group, "train_clean"), family, "error"))
     ends = reference.fig6_ends()
     paper = ends[ends["family"] == family].set_index("depth")["train_error_percent"]
-    published = (
-        f" In the paper (CIFAR-10, one run each, Figure 6): {paper[deep]:.2f} and "
-        f"{paper[shallow]:.2f} %."
-        if deep in paper.index and np.isfinite(paper[deep])
-        else ""
+    base = {d: arms[shallow] for d in arms if d != shallow}
+    numbers = {
+        "family": family,
+        "shallow": shallow,
+        "deep": deep,
+        "errors": means(arms),
+        "clean_errors": {d: clean[d] for d in pair} if set(pair) <= set(clean) else {},
+        "above_shallow_elsewhere": other_depths(arms, base, deep),
+        "paper": {d: float(paper[d]) for d in pair} if np.isfinite(paper.get(deep, np.nan)) else {},
+        **ended_counts(group),
+    }
+    return Measurement(
+        (arms[deep], arms[shallow]), threshold, claimed, "percentage points", numbers
     )
-    detail = (
-        f"{family}-{deep} ends at {arms[deep].mean():.3g} % training error as trained, "
-        f"{family}-{shallow} at {arms[shallow].mean():.3g} %{without}."
-        f"{other_depths(f'Minus {family}-{shallow}', arms, base, deep)}"
-        f"{published}{ended_note(group)}"
-    )
-    return Measurement((arms[deep], arms[shallow]), threshold, claimed, "percentage points", detail)
+
+
+deeper_plain_training_error = partial(
+    training_error_difference, family="plain", threshold=0.0, claimed="above"
+)
+deeper_residual_training_error = partial(
+    training_error_difference, family="residual", threshold=MARGIN, claimed="below"
+)
+
+
+@with_one_warmup
+def training_error_to_110(group: Frames) -> Measurement | Missing:
+    """Final training error of residual-110 minus that of residual-20, to lie below `MARGIN`."""
+
+    def pair(arms: Mapping[int, Arm]) -> tuple[int, int] | None:
+        return (20, 110) if {20, 110} <= set(arms) else None
+
+    return training_error_difference(group, "residual", MARGIN, "below", pair)
+
+
+@with_one_warmup
+def accuracy_gain_to_110(group: Frames) -> Measurement | Missing:
+    """Final test error of residual-110 minus that of residual-20, to lie below 0."""
+    return _test_error_difference(group, (20, 110), "below")
+
+
+@with_one_warmup
+def deepest_test_error(group: Frames) -> Measurement | Missing:
+    """Final test error of residual-1202 minus that of residual-110, to lie above 0."""
+    return _test_error_difference(group, (110, 1202), "above")
+
+
+@with_one_warmup
+def deepest_training_error(group: Frames) -> Measurement | Missing:
+    """Final training error of residual-1202, to lie below `FITTED`."""
+    arms = arms_by_depth(final_error(group, "train"), "residual", "error")
+    if 1202 not in arms:
+        return Missing()
+    clean = arms_by_depth(final_error(group, "train_clean"), "residual", "error")
+    errors = means(arms)
+    numbers = {
+        "error": errors.pop(1202),
+        "clean_error": means(clean).get(1202),
+        "errors_elsewhere": errors,
+        **ended_counts(group),
+    }
+    return Measurement((arms[1202],), FITTED, "below", "percent training error", numbers)
+
+
+def _test_error_difference(
+    group: Frames, pair: tuple[int, int], claimed: Side
+) -> Measurement | Missing:
+    """Final test error of the deeper minus that of the shallower network."""
+    arms = arms_by_depth(final_error(group, "test"), "residual", "error")
+    if not set(pair) <= set(arms):
+        return Missing()
+    shallow, deep = pair
+    train = means(arms_by_depth(final_error(group, "train"), "residual", "error"))
+    numbers = {
+        "errors": means(arms),
+        "train_errors": {d: train[d] for d in pair if d in train},
+        "paper": published_test_errors(pair),
+        "reproductions": reproduced_test_errors(pair),
+        **ended_counts(group),
+    }
+    return Measurement((arms[deep], arms[shallow]), 0.0, claimed, "percentage points", numbers)
+
+
+def published_test_errors(depths: tuple[int, int]) -> dict[int, dict[str, Any]]:
+    """``error`` of the residual networks of Table 6, ``runs``, their ``mean`` and ``sd``."""
+    table = reference.table6().set_index("depth")
+    names = {"error": "test_error_percent", "mean": "mean_percent", "sd": "std_percent"}
+    return {
+        depth: {
+            "runs": int(table["runs"][depth]),
+            **{name: float(table[column][depth]) for name, column in names.items()},
+        }
+        for depth in depths
+    }
+
+
+def reproduced_test_errors(depths: tuple[int, int]) -> list[dict[str, Any]]:
+    """``source``, ``errors`` by depth and whether they are the ``best`` on the test set.
+
+    Only the public reproductions that have both depths.
+    """
+    table = reference.reproductions()
+    table = table[(table["family"] == "residual") & table["depth"].isin(depths)]
+    return [
+        {
+            "source": source,
+            "errors": dict(
+                zip(rows["depth"].tolist(), rows["test_error_percent"].tolist(), strict=True)
+            ),
+            "best": "best-on-test" in set(rows["selection"]),
+        }
+        for source, rows in table.groupby("source", sort=False)
+        if set(rows["depth"]) == set(depths)
+    ]

@@ -1,22 +1,28 @@
-"""What the claims about frozen layers measure; the definitions are those of `frozen`.
+"""What the claims about frozen layers measure; the definitions are those of `thaw`.
 
 All are about plain networks of at least 44 layers: residual ones explode little, shallow ones not
 enough. Judged are the depth and the weight decay with most seeds; of equals the deeper network,
-then the smaller decay. What the other arms gave is in the detail.
+then the smaller decay. What the other arms gave stands beside.
 """
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from resnet_study.judging.measurement import Arm, Measurement, Missing, ended_note, geometric_mean
+from resnet_study.judging.measurement import (
+    Arm,
+    Measurement,
+    Missing,
+    ended_counts,
+    geometric_mean,
+)
 from resnet_study.judging.selections import final_error, select
-from resnet_study.phenomena.depths import MINIMUM_DEEP
+from resnet_study.phenomena.depths import LENGTH_FIELDS, MINIMUM_DEEP, WARMUP_FIELDS
 from resnet_study.phenomena.frozen_layers.thaw import (
     BAND,
     DECAY,
@@ -37,25 +43,11 @@ from resnet_study.records import Frames
 HALF = 50.0
 """Training error in percent below which a network has begun to learn."""
 
-DECAY_FIELDS = (
-    "optimizer.weight_decay",
-    "schedule.iterations",
-    "schedule.first_drop",
-    "schedule.second_drop",
-    "probes.log_every",
-    "probes.evaluate_every",
-    "probes.layers_every",
-)
+DECAY_FIELDS = ("optimizer.weight_decay", *LENGTH_FIELDS)
 """Spec fields in which runs with different weight decays may differ: a thaw takes longer."""
 
-_WARMUP = (
-    "schedule.warmup_learning_rate",
-    "schedule.warmup_iterations",
-    "schedule.warmup_error",
-)
-GENTLE_FIELDS = (RATE, *_WARMUP)
+GENTLE_FIELDS = (RATE, *WARMUP_FIELDS)
 """Spec fields in which runs that begin at the full rate or more gently may differ."""
-
 
 Gentle = Literal["warm-up", "low rate"]
 
@@ -66,16 +58,13 @@ class Chosen(NamedTuple):
     depth: int
     weight_decay: float
 
-    def __str__(self) -> str:
-        return f"plain-{self.depth} with weight decay {self.weight_decay:g}"
-
 
 def thaw_time(group: Frames, predicted: str) -> Measurement | Missing:
     """log₂ of measured over predicted iterations until layers thaw, one median per run.
 
     Args:
         group: runs that differ in depth, family, seed and `DECAY_FIELDS`.
-        predicted: ``from_growth`` or ``from_step`` (`frozen.thaw_table`).
+        predicted: ``from_growth`` or ``from_step`` (`thaw_table`).
     """
     table = thaw_table(_deep_plain(group))
     ratios = thaw_ratios(table, predicted)
@@ -84,25 +73,21 @@ def thaw_time(group: Frames, predicted: str) -> Measurement | Missing:
         return Missing("runs with weight decay and a layer that froze")
     judged = table[table["judged"].astype(bool) & table["run_id"].isin(own.index)]
     seen = judged["thaw"].dropna()
-    when = f"at iteration {seen.median():.0f} (median of those seen)" if len(seen) else "not seen"
     by_weights = 2 * np.log(judged["growth"].to_numpy(float)) / judged["fall"].to_numpy(float)
-    censored = int((own["low"] != own["high"]).sum())
-    bounds = (
-        f" In {censored} runs layers that have not thawed leave the median open, between "
-        f"{own['low'].mean():.2f} and {own['high'].mean():.2f} (means over runs)."
-        if censored
-        else ""
-    )
-    detail = (
-        f"{chosen}, {len(own)} runs: {len(judged)} frozen and inflated layers, of which "
-        f"{len(seen)} were seen to thaw. Thaw {when}, predicted "
-        f"{judged[predicted].astype(float).median():.0f} (median of all); rank correlation over "
-        f"the layers of a run {own['rank'].mean():.2f}. "
-        f"Weight growth accounts for {100 * np.median(by_weights):.0f} % of the fall of the "
-        "effective step since initialisation (median over layers, in logarithms), a smaller "
-        f"gradient at equal norm for the rest.{bounds}{_other_arms(ratios, chosen)}"
-    )
-    return _within_band(own, "layers have not thawed by the end of the runs", detail)
+    numbers = {
+        **chosen._asdict(),
+        "runs": len(own),
+        "layers": len(judged),
+        "thawed": len(seen),
+        "thaw": float(seen.median()) if len(seen) else None,
+        "predicted": float(judged[predicted].astype(float).median()),
+        "rank_correlation": float(own["rank"].mean()),
+        "percent_by_weight_growth": float(100 * np.median(by_weights)),
+        "open_runs": int((own["low"] != own["high"]).sum()),
+        "median_between": [float(own["low"].mean()), float(own["high"].mean())],
+        "other_arms": _other_arms(ratios, chosen),
+    }
+    return _within_band(own, "layers have not thawed by the end of the runs", numbers)
 
 
 def error_at_thaw(group: Frames) -> Measurement | Missing:
@@ -127,15 +112,17 @@ def error_at_thaw(group: Frames) -> Measurement | Missing:
             "high": np.where(errors["seen"], ratio, np.inf),
         }
     )
-    late = [int((~table["seen"]).sum()) for table in (errors, own)]
-    detail = (
-        f"{chosen}, {len(own)} runs: the training error first falls below {HALF:g} % at iteration "
-        f"{errors['iteration'].median():.0f}, the slowest frozen layer thaws at "
-        f"{own['iteration'].median():.0f} (medians over runs; the end of the run where it was not "
-        f"seen, the error in {late[0]} runs, the thaw in {late[1]}). Below 0 the network learns "
-        f"before its frozen layers move.{_without_thaw(plain, chosen)}"
-    )
-    return _within_band(bounds, "one of the two has not happened by the end of a run", detail)
+    numbers = {
+        **chosen._asdict(),
+        "runs": len(own),
+        "level": HALF,
+        "learns": float(errors["iteration"].median()),
+        "learns_unseen": int((~errors["seen"]).sum()),
+        "thaws": float(own["iteration"].median()),
+        "thaws_unseen": int((~own["seen"]).sum()),
+        "without_decay": _first_below_without_decay(plain, chosen),
+    }
+    return _within_band(bounds, "one of the two has not happened by the end of a run", numbers)
 
 
 def error_without_thaw(group: Frames) -> Measurement | Missing:
@@ -160,20 +147,18 @@ def error_without_thaw(group: Frames) -> Measurement | Missing:
     if not len(without) or not len(with_decay):
         return Missing("runs of equal depth with and without weight decay")
     arms = tuple(np.log2(table["iteration"].to_numpy(float)) for table in (without, with_decay))
-    detail = (
-        f"{chosen} and without: the training error first falls below {HALF:g} % at iteration "
-        f"{with_decay['iteration'].median():.0f} with weight decay and "
-        f"{without['iteration'].median():.0f} without (medians over runs; the end of the run where "
-        f"it does not, in {int((~with_decay['seen']).sum())} of {len(with_decay)} and "
-        f"{int((~without['seen']).sum())} of {len(without)} runs)."
-    )
+    numbers = {**chosen._asdict(), "level": HALF}
+    for name, table in (("with_decay", with_decay), ("without_decay", without)):
+        unseen = int((~table["seen"]).sum())
+        median = float(table["iteration"].median())
+        numbers[name] = {"iteration": median, "unseen": unseen, "runs": len(table)}
     effect = arms[0].mean() - arms[1].mean()
     # The arm that is open is even later: that must not be what the verdict would turn on.
     if (effect <= 0 and not without["seen"].all()) or (
         effect >= 0 and not with_decay["seen"].all()
     ):
-        return Missing(f"longer runs, because the error has not fallen ({detail.rstrip('.')})")
-    return Measurement(arms, 0.0, "above", "log2 of the ratio", detail)
+        return Missing("longer runs, because the error has not fallen", numbers)
+    return Measurement(arms, 0.0, "above", "log2 of the ratio", numbers)
 
 
 def frozen_without_decay(group: Frames) -> Measurement | Missing:
@@ -200,17 +185,20 @@ def frozen_without_decay(group: Frames) -> Measurement | Missing:
         return Missing("runs in which the weights of a layer grew")
     run = arms[1].runs.iloc[0]
     tau = time_constant(float(run[RATE]), float(run[MOMENTUM]), chosen.weight_decay)
-    detail = (
-        f"{chosen} and without, at iteration {step}, {step / tau:.3g} time constants of the decay: "
-        f"of the layers whose weights had grown by a factor of {INFLATED:.3g} or more by iteration "
-        f"{EARLY}, {100 * without['frozen'].mean():.0f} % are frozen without weight decay and "
-        f"{100 * with_decay['frozen'].mean():.0f} % with it (an effective step below {FROZEN:g} of "
-        "that of the last quarter of the layers). They turn by "
-        f"{geometric_mean(without['effective'].to_numpy()):.2g} and "
-        f"{geometric_mean(with_decay['effective'].to_numpy()):.2g} radians per iteration."
-    )
+    numbers = {
+        **chosen._asdict(),
+        "iteration": step,
+        "time_constants": step / tau,
+        "inflated": INFLATED,
+        "early": EARLY,
+        "frozen_below": FROZEN,
+    }
+    for name, table in (("with_decay", with_decay), ("without_decay", without)):
+        percent = float(100 * table["frozen"].mean())
+        turn = geometric_mean(table["effective"].to_numpy())
+        numbers[name] = {"percent_frozen": percent, "radians_per_iteration": turn}
     shares = tuple(table["frozen"].to_numpy(float) for table in (without, with_decay))
-    return Measurement(shares, 0.0, "above", "share of layers", detail)
+    return Measurement(shares, 0.0, "above", "share of layers", numbers)
 
 
 def growth_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
@@ -223,12 +211,9 @@ def growth_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
     found = _gentler(group, gentle, np.log(peak_growth(_deep_plain(group))))
     if isinstance(found, Missing):
         return found
-    detail = (
-        f"{found.names}: the weights of the layer that grew most grew by a factor of "
-        f"{math.exp(found.full.mean()):.3g} and {math.exp(found.gentle.mean()):.3g} (geometric "
-        "means over runs, at any recorded iteration)."
-    )
-    return Measurement((found.full, found.gentle), 0.0, "above", "ln G", detail)
+    factors = {arm: math.exp(getattr(found, arm).mean()) for arm in ("full", "gentle")}
+    numbers = {**found.numbers, "factors": factors}
+    return Measurement((found.full, found.gentle), 0.0, "above", "ln G", numbers)
 
 
 def error_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
@@ -240,11 +225,9 @@ def error_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
     found = _gentler(group, gentle, final_error(_deep_plain(group), "train")["error"])
     if isinstance(found, Missing):
         return found
-    detail = (
-        f"{found.names}: training error at the end {found.full.mean():.3g} and "
-        f"{found.gentle.mean():.3g} %, after equally many iterations.{ended_note(group)}"
-    )
-    return Measurement((found.full, found.gentle), 0.0, "above", "percentage points", detail)
+    errors = {arm: float(getattr(found, arm).mean()) for arm in ("full", "gentle")}
+    numbers = {**found.numbers, "errors": errors, **ended_counts(group)}
+    return Measurement((found.full, found.gentle), 0.0, "above", "percentage points", numbers)
 
 
 thaw_from_growth = partial(thaw_time, predicted="from_growth")
@@ -274,7 +257,7 @@ class _Pair(NamedTuple):
 
     full: Arm
     gentle: Arm
-    names: str
+    numbers: dict[str, Any]
 
 
 def _deep_plain(group: Frames) -> Frames:
@@ -296,7 +279,7 @@ def _of_arm(table: pd.DataFrame, arm: Chosen) -> pd.DataFrame:
     return table[own]
 
 
-def _within_band(bounds: pd.DataFrame, why: str, detail: str) -> Measurement | Missing:
+def _within_band(bounds: pd.DataFrame, why: str, numbers: dict[str, Any]) -> Measurement | Missing:
     """Judge what lies between ``low`` and ``high`` of each run, as far as these decide it.
 
     Where they differ: outside of the band if the nearer bound is, inside of it by the farther one.
@@ -309,35 +292,40 @@ def _within_band(bounds: pd.DataFrame, why: str, detail: str) -> Measurement | M
         (farther, abs(farther.mean()) <= BAND),
     ):
         if decides and np.isfinite(values).all():
-            return Measurement((values,), BAND, "within", "log2 of the ratio", detail)
-    return Missing(f"longer runs, because {why} ({detail.rstrip('.')})")
+            return Measurement((values,), BAND, "within", "log2 of the ratio", numbers)
+    return Missing(f"longer runs, because {why}", numbers)
 
 
-def _other_arms(ratios: pd.DataFrame, judged: Chosen) -> str:
-    """The means of the arms that are not judged, lower bounds marked."""
+def _other_arms(ratios: pd.DataFrame, judged: Chosen) -> list[dict[str, Any]]:
+    """The arms that are not judged: mean ``ratio``, ``runs``, and whether it is a lower bound."""
     pairs = zip(ratios["depth"], ratios["weight_decay"], strict=True)
     arms = {Chosen(int(depth), float(decay)) for depth, decay in pairs}
-    parts = []
-    for arm in sorted(arms - {judged}):
-        own = _of_arm(ratios, arm)
-        sign = "≥ " if (own["low"] != own["high"]).any() else ""
-        parts.append(f"{sign}{own['low'].mean():.2f} for {arm} (n = {len(own)})")
-    return f" log2(measured/predicted) of other arms: {', '.join(parts)}." if parts else ""
+    return [
+        {
+            **arm._asdict(),
+            "ratio": float(own["low"].mean()),
+            "runs": len(own),
+            "bound": bool((own["low"] != own["high"]).any()),
+        }
+        for arm in sorted(arms - {judged})
+        if len(own := _of_arm(ratios, arm))
+    ]
 
 
-def _without_thaw(plain: Frames, chosen: Chosen) -> str:
+def _first_below_without_decay(plain: Frames, chosen: Chosen) -> dict[str, Any]:
     """When the training error fell without weight decay, where nothing is predicted to thaw."""
     runs = plain.runs
     own = runs.index[(runs["depth"] == chosen.depth) & (runs[DECAY] == 0)]
     errors = first_below(select(plain, own), HALF)
     if not len(errors):
-        return ""
+        return {}
     early = errors["iteration"][errors["seen"]]
-    when = f" at iteration {early.median():.0f} (median)" if len(early) else ""
-    return (
-        f" Without weight decay it falls below in {len(early)} of {len(errors)} runs{when}, by "
-        f"iteration {errors['last'].min():.0f}."
-    )
+    return {
+        "runs": len(errors),
+        "fell": len(early),
+        "iteration": float(early.median()) if len(early) else None,
+        "last": int(errors["last"].min()),
+    }
 
 
 def _gentler(group: Frames, gentle: Gentle, values: pd.Series) -> _Pair | Missing:
@@ -356,17 +344,16 @@ def _gentler(group: Frames, gentle: Gentle, values: pd.Series) -> _Pair | Missin
         full = part[~warm & (part[RATE] == high)]
         if gentle == "low rate":
             other = part[~warm & (part[RATE] == low) & (low < high)]
-            names = f"plain-{depth} at a rate of {high:g} and {low:g}"
         else:
             other = part[warm & (part[RATE] == high)]
-            names = f"plain-{depth} at a rate of {high:g} without and with warm-up"
             if len(other):
                 # Of several warm-ups the one with most seeds.
-                settings = other[list(_WARMUP)].apply(tuple, axis=1)
+                settings = other[list(WARMUP_FIELDS)].apply(tuple, axis=1)
                 other = other[settings == settings.value_counts().idxmax()]
         size = (min(full["seed"].nunique(), other["seed"].nunique()), int(depth))
         if size[0] and size > best:
             best = size
             first, second = (values[arm.index].to_numpy(float) for arm in (full, other))
-            result = _Pair(first, second, names)
+            rates = [high, low] if gentle == "low rate" else [high]
+            result = _Pair(first, second, {"depth": int(depth), "rates": rates})
     return result

@@ -11,11 +11,36 @@ from resnet_study.phenomena.gradients import measures
 _HE = "He et al. 2015, arXiv 1512.03385"
 _YANG = "Yang et al. 2019, arXiv 1902.08129"
 
-_SEEDS = "2 seeds or more each"
 _DEEP_PLAIN = (
     f"plain runs of depth 56 (or the deepest, of at least {MINIMUM_DEEP}) with layer records"
 )
-_PAIR = f"runs of depth 20 and 56 (or one from {MINIMUM_DEEP} to 110), {_SEEDS}"
+_GROWTH = """plain-{{ depth }} at initialisation: the norm grows by a factor
+{{ factor|number(".4g") }} per layer toward the input ({{ factor_within_stages|number(".4g") }}
+within stages of equal width). {% if factors_elsewhere %} Other depths:
+{{ factors_elsewhere|number(".4g") }}.{% endif %}"""
+_RESIDUAL_RATIO = """First/last ratio of the activation-gradient norm at initialisation,
+geometric mean over seeds, residual networks: {{ residual }}.{% if plain %} Plain networks:
+{{ plain }}.{% endif %} Judged: log10(ratio/depth) at depth {{ depth }}; below 0 the ratio is
+smaller than the depth."""
+_RATIO_AFTER = """plain-{{ depth }} after {{ steps|join(", ") }}
+{{ "iteration" if steps == [1] else "iterations" }} (the recorded one nearest to {{ wanted }}):
+first/last ratio {{ ratio }} of ∂L/∂z (before normalisation, judged)
+{% if response_ratio is not none %} and {{ response_ratio }} of ∂L/∂y (after it){% endif %}
+{%- if ratio_at_initialization is not none %}; of ∂L/∂z at initialisation
+{{ ratio_at_initialization }}{% endif %}. {% if grown is defined %} Since initialisation the
+weight norm grew most in layer {{ grown }}, by a factor {{ growth }}.{% endif %} ∂L/∂z is the raw
+gradient, which theory at initialisation speaks of; behind normalisation it falls as 1/‖w‖ when
+weights grow. Whether the signal reaches a layer is said by ‖w‖·‖∂L/∂w‖, whether the layer learns
+by the angle by which a step turns its weights. The paper (section 4.1, of plain-34 on ImageNet)
+reports healthy norms. {% if without_finite_gradients %} Runs without finite gradients, left out:
+{{ without_finite_gradients }}.{% endif %}"""
+_HEALTHY = """First/last ratio of ∂L/∂z (before normalisation) in plain networks at
+{{ "the end" if iteration is none else "iteration %d"|format(iteration) }}, geometric mean over
+seeds: {{ ratios }}. Judged: its log10 at depth {{ depth }} (recorded at
+{{ steps|join(", ") or "no step" }}), healthy within ±{{ healthy|number("g") }}.
+{% if response_ratio is not none %} Of ∂L/∂y (after it): {{ response_ratio }}.{% endif %}
+{% if without_finite_gradients %} Runs without finite gradients, counted as unhealthy:
+{{ without_finite_gradients }}.{% endif %}"""
 
 _VANISH_SOURCE = (
     f"{_HE}, section 4.1, says the opposite, in the quoted words; that gradients vanish is the "
@@ -35,6 +60,7 @@ def _gradients_vanish(iterations: int) -> Claim:
         "We also verify that the backward propagated gradients exhibit healthy norms with BN.",
         partial(measures.plain_ratio_after, iterations=iterations),
         f"{_DEEP_PLAIN} near iteration {iterations}, 2 seeds or more",
+        words=_RATIO_AFTER,
     )
 
 
@@ -60,6 +86,7 @@ def _gradients_healthy(iterations: int | None) -> Claim:
         "We also verify that the backward propagated gradients exhibit healthy norms with BN.",
         partial(measures.healthy_norms, iterations=iterations),
         f"{_DEEP_PLAIN} {records}, 2 seeds or more",
+        words=_HEALTHY,
     )
 
 
@@ -72,6 +99,7 @@ GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN = Claim(
     "gradient signals grow exponentially in depth",
     measures.plain_growth_at_initialization,
     "plain runs, best of depth 56, with layer records at iteration 0, 2 seeds or more",
+    words=_GROWTH,
 )
 
 GRADIENTS_AT_INITIALIZATION_RESIDUAL_MILD = Claim(
@@ -85,6 +113,7 @@ GRADIENTS_AT_INITIALIZATION_RESIDUAL_MILD = Claim(
     measures.residual_ratio_at_initialization,
     "residual runs of depth 56 (or the deepest, of at least "
     f"{MINIMUM_DEEP}) with layer records at iteration 0, 2 seeds or more",
+    words=_RESIDUAL_RATIO,
 )
 
 (

@@ -13,7 +13,7 @@ from resnet_study.judging.measurement import (
     Missing,
     arms_by_depth,
     geometric_mean,
-    listed,
+    means,
 )
 from resnet_study.judging.selections import (
     conv_layers,
@@ -36,7 +36,7 @@ HEALTHY = 1.0
 `VANISHED` to its inverse. The paper gives no number. Depth alone does not make a ratio unhealthy
 by this rule, but theory does not expect a plain network to keep it at initialisation: 31 at depth
 20, 3e4 at depth 56 (`theory.first_last_ratio`, stages of equal width). The ratios of all depths
-stand in the detail, so that those of networks that train well can be compared."""
+stand beside, so that those of networks that train well can be compared."""
 
 
 def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
@@ -46,14 +46,15 @@ def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
         return Missing()
     depth = 56 if 56 in arms else max(arms)
     within = arms_by_depth(growth_per_layer(group, within_stages=True), "plain", "growth")[depth]
-    others = listed({d: f"{a.mean():.4g}" for d, a in arms.items() if d != depth})
-    detail = (
-        f"plain-{depth} at initialisation: the norm grows by a factor {arms[depth].mean():.4g} "
-        f"per layer toward the input ({within.mean():.4g} within stages of equal width)."
-        f"{f' Other depths: {others}.' if others else ''}"
-    )
+    factors = means(arms)
+    numbers = {
+        "depth": depth,
+        "factor": factors.pop(depth),
+        "factor_within_stages": float(within.mean()),
+        "factors_elsewhere": factors,
+    }
     predicted = ("mean-field theory √(π/(π−1)), wide layers", theory.BN_RELU_GROWTH)
-    return Measurement((arms[depth],), 1.0, "above", "factor per layer", detail, predicted)
+    return Measurement((arms[depth],), 1.0, "above", "factor per layer", numbers, predicted)
 
 
 def residual_ratio_at_initialization(group: Frames) -> Measurement | Missing:
@@ -67,18 +68,9 @@ def residual_ratio_at_initialization(group: Frames) -> Measurement | Missing:
     depth = deep_depth(arms["residual"])
     if depth is None:
         return Missing()
-    lists = {
-        family: listed({d: f"{geometric_mean(a):.3g}" for d, a in arms[family].items()})
-        for family in FAMILIES
-    }
-    plain = f" Plain networks: {lists['plain']}." if lists["plain"] else ""
-    detail = (
-        f"First/last ratio of the activation-gradient norm at initialisation, geometric mean "
-        f"over seeds, residual networks: {lists['residual']}.{plain} Judged: log10(ratio/depth) "
-        f"at depth {depth}; below 0 the ratio is smaller than the depth."
-    )
+    numbers = {"depth": depth, **{f: means(arms[f], geometric_mean) for f in FAMILIES}}
     values = np.log10(arms["residual"][depth] / depth)
-    return Measurement((values,), 0.0, "below", "log10(ratio/depth)", detail)
+    return Measurement((values,), 0.0, "below", "log10(ratio/depth)", numbers)
 
 
 def plain_ratio_after(group: Frames, iterations: int) -> Measurement | Missing:
@@ -89,33 +81,20 @@ def plain_ratio_after(group: Frames, iterations: int) -> Measurement | Missing:
     if depth is None:
         return Missing()
     chosen = ratios[(ratios["family"] == "plain") & (ratios["depth"] == depth)]
-    steps = sorted(chosen["step"].unique())
-    response = gradient_ratio(group, "response_gradient_norm")
-    response_arms = arms_by_depth(rows_at(response, iterations), "plain", "ratio", positive=True)
-    start = arms_by_depth(rows_at(gradient_ratio(group), 0), "plain", "ratio", positive=True)
-    parts = [
-        f"plain-{depth} after {', '.join(map(str, steps))} "
-        f"{'iteration' if steps == [1] else 'iterations'} (the recorded one nearest to "
-        f"{iterations}): first/last ratio {geometric_mean(arms[depth]):.3g} of ∂L/∂z (before "
-        "normalisation, judged)"
-    ]
-    if depth in response_arms:
-        parts.append(f" and {geometric_mean(response_arms[depth]):.3g} of ∂L/∂y (after it)")
-    if depth in start:
-        parts.append(f"; of ∂L/∂z at initialisation {geometric_mean(start[depth]):.3g}")
-    parts.append(
-        f".{_weight_growth(group, depth, iterations)} ∂L/∂z of a normalised layer falls as "
-        "1/‖w‖ when its weights grow and ∂L/∂y does not: only where both are small has the "
-        "signal itself vanished. The paper (section 4.1, of plain-34 on ImageNet) reports "
-        "healthy norms."
-    )
-    lost = len(chosen) - len(arms[depth])
-    if lost:
-        parts.append(f" Runs without finite gradients, left out: {lost}.")
-    values = np.log10(arms[depth])
-    return Measurement(
-        (values,), float(np.log10(VANISHED)), "below", "log10(first/last)", "".join(parts)
-    )
+    response = rows_at(gradient_ratio(group, "response_gradient_norm"), iterations)
+    start = rows_at(gradient_ratio(group), 0)
+    numbers = {
+        "depth": depth,
+        "wanted": iterations,
+        "steps": [int(step) for step in sorted(chosen["step"].unique())],
+        "ratio": geometric_mean(arms[depth]),
+        "response_ratio": _plain_ratios(response).get(depth),
+        "ratio_at_initialization": _plain_ratios(start).get(depth),
+        **_weight_growth(group, depth, iterations),
+        "without_finite_gradients": len(chosen) - len(arms[depth]),
+    }
+    border = float(np.log10(VANISHED))
+    return Measurement((np.log10(arms[depth]),), border, "below", "log10(first/last)", numbers)
 
 
 def healthy_norms(group: Frames, iterations: int | None) -> Measurement | Missing:
@@ -129,7 +108,6 @@ def healthy_norms(group: Frames, iterations: int | None) -> Measurement | Missin
         group: comparable runs.
         iterations: the recorded step nearest to it; None: the last one of runs that ended.
     """
-    when = "the end" if iterations is None else f"iteration {iterations}"
     runs = (ended(group) if iterations is None else group).runs
     plain = runs[runs["family"] == "plain"]
     ratios = rows_at(gradient_ratio(select(group, plain.index)), iterations)
@@ -148,30 +126,30 @@ def healthy_norms(group: Frames, iterations: int | None) -> Measurement | Missin
     chosen = ratios[ratios["run_id"].isin(plain.index[plain["depth"] == depth])]
     response = rows_at(gradient_ratio(group, "response_gradient_norm"), iterations)
     response = response[response["run_id"].isin(finite.index)]
-    after = arms_by_depth(response, "plain", "ratio", positive=True)
-    listing = listed({d: f"{geometric_mean(a):.3g}" for d, a in arms.items()})
-    lost = int(plain.loc[unhealthy, "depth"].eq(depth).sum())
-    detail = (
-        f"First/last ratio of ∂L/∂z (before normalisation) in plain networks at {when}, geometric "
-        f"mean over seeds: {listing}. Judged: its log10 at depth {depth} (recorded at "
-        f"{', '.join(map(str, sorted(chosen['step'].unique()))) or 'no step'}), healthy within "
-        f"±{HEALTHY:g}."
-        f"{f' Of ∂L/∂y (after it): {geometric_mean(after[depth]):.3g}.' if depth in after else ''}"
-        f"{f' Runs without finite gradients, counted as unhealthy: {lost}.' if lost else ''}"
-    )
-    return Measurement((np.log10(arms[depth]),), HEALTHY, "within", "log10(first/last)", detail)
+    numbers = {
+        "iteration": iterations,
+        "ratios": means(arms, geometric_mean),
+        "depth": depth,
+        "steps": [int(step) for step in sorted(chosen["step"].unique())],
+        "healthy": HEALTHY,
+        "response_ratio": _plain_ratios(response).get(depth),
+        "without_finite_gradients": int(plain.loc[unhealthy, "depth"].eq(depth).sum()),
+    }
+    return Measurement((np.log10(arms[depth]),), HEALTHY, "within", "log10(first/last)", numbers)
 
 
-def _weight_growth(group: Frames, depth: int, iterations: int) -> str:
-    """Sentence on the layer whose weights grew most since initialisation."""
+def _plain_ratios(ratios: pd.DataFrame) -> dict[int, float]:
+    """Geometric means over the plain runs, by depth."""
+    return means(arms_by_depth(ratios, "plain", "ratio", positive=True), geometric_mean)
+
+
+def _weight_growth(group: Frames, depth: int, iterations: int) -> dict[str, float]:
+    """The layer whose weights grew most since initialisation, ``grown``, and its ``growth``."""
     layers = conv_layers(group.layers)
     rows = layers[(layers["family"] == "plain") & (layers["depth"] == depth)]
     norms = [rows_at(rows, step).set_index(["run_id", "layer"]) for step in (iterations, 0)]
     growth = (norms[0]["weight_norm"] / norms[1]["weight_norm"]).dropna()
     if growth.empty:
-        return ""
+        return {}
     by_layer = growth.astype(float).map(math.log).groupby("layer").mean()
-    return (
-        f" Since initialisation the weight norm grew most in layer {by_layer.idxmax()}, "
-        f"by a factor {math.exp(by_layer.max()):.3g}."
-    )
+    return {"grown": int(str(by_layer.idxmax())), "growth": math.exp(by_layer.max())}

@@ -67,7 +67,7 @@ COLUMNS = INITIALIZATION_COLUMNS
 """Of the frame, one row per value. Names as in `ModelSpec`; ``family`` is plain or residual."""
 
 RECIPE = 1
-"""Raised whenever a definition above changes; with the numbers above in the names of pieces."""
+"""Raised whenever a definition above changes; with the numbers above in the names of files."""
 
 DEPTHS = (8, 20, 32, 44, 56, 110)
 PATH_DEPTH = 110
@@ -103,7 +103,7 @@ class InitializationArm:
                 field.name in ("residual", *MODEL_COLUMNS) or value == field.default,
                 f"model.{field.name}",
                 value,
-                f"signals have no column for it; leave it at {field.default}",
+                f"the records have no column for it; leave it at {field.default}",
             )
 
     @property
@@ -113,7 +113,7 @@ class InitializationArm:
 
 
 @dataclass(frozen=True)
-class Piece:
+class SeededArm:
     """A part of the measurement that is made and stored as one: an arm with its seeds."""
 
     arm: InitializationArm
@@ -130,8 +130,8 @@ class Piece:
         return f"{self.arm.family}-{model.depth}_{settings}_{digest}"
 
 
-def pieces(arms: Iterable[InitializationArm], seeds: Sequence[int]) -> list[Piece]:
-    """The pieces of a measurement, in the order in which compiled programs are used again.
+def seeded_arms(arms: Iterable[InitializationArm], seeds: Sequence[int]) -> list[SeededArm]:
+    """The arms of a measurement with their seeds, as compiled programs are best used again.
 
     Raises:
         UserError: if a seed is repeated or none, or an arm is.
@@ -140,8 +140,9 @@ def pieces(arms: Iterable[InitializationArm], seeds: Sequence[int]) -> list[Piec
     for seed in seeds:
         require(0 <= seed < 2**32, "seed", seed, f"valid are 0 to {2**32 - 1}")
         require(list(seeds).count(seed) == 1, "seeds", seed, "name each seed once")
-    made = [Piece(arm, tuple(seeds)) for arm in arms]
-    repeated = [p.name for p in made if [q.arm.model for q in made].count(p.arm.model) > 1]
+    made = [SeededArm(arm, tuple(seeds)) for arm in arms]
+    models = [one.arm.model for one in made]
+    repeated = [one.name for one in made if models.count(one.arm.model) > 1]
     if repeated:
         raise UserError(f"{repeated[0]}: more than one arm has this network; merge them")
     return made

@@ -37,7 +37,7 @@ from resnet_study.phenomena.initialization.block_measures import (
 from resnet_study.phenomena.initialization.fits import (
     BN_RESIDUAL,
     PREACTIVATED,
-    Network,
+    NetworkKind,
     block_log_ratios,
     contribution,
     depths_of,
@@ -147,7 +147,9 @@ def signal_propagation_plot(frames: Frames) -> Figure:
     quantities = {"channel_mean_square": "squared mean", "channel_variance": "variance"}
     rows = {
         (quantity, norm, order): positive_networks(
-            rows_of(frames.initialization, quantity, Network("residual", norm, block_order=order))
+            rows_of(
+                frames.initialization, quantity, NetworkKind("residual", norm, block_order=order)
+            )
         )
         for quantity in quantities
         for norm in ("batch", "none")

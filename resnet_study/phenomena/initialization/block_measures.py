@@ -5,7 +5,7 @@ its networks.
 What is judged where is fixed here, before any number is seen:
 
 - variances and paths: the deepest network; the variances in fully pre-activated blocks, which is
-  what the sources analyse, with those of original blocks in the detail;
+  what the sources analyse, with those of original blocks beside;
 - correlations of input gradients: depth 56, or else the deepest that both families have; their
   decay, and the preservation of norms: all depths that most seeds have.
 """
@@ -20,24 +20,23 @@ import numpy as np
 import pandas as pd
 
 from resnet_study.judging.measurement import Measurement, Missing, geometric_mean
-from resnet_study.judging.statistics import log_slope
+from resnet_study.judging.statistics import log_slope, mean_interval
 from resnet_study.phenomena.initialization import theory
 from resnet_study.phenomena.initialization.fits import (
     BN_PLAIN,
     BN_RESIDUAL,
     PREACTIVATED,
-    Network,
+    NetworkKind,
     block_log_ratios,
     blocks_per_stage,
+    by_depth,
     carrying_path_share,
     central_interval,
     contribution,
     depths_of,
     exponent,
     first_stage_exponent,
-    interval_text,
     mean_deviation,
-    means_text,
     misfit,
     per_network,
     positive_networks,
@@ -85,28 +84,24 @@ def variance_ratio_slope(frames: Frames) -> Measurement | Missing:
     expected = exponent(np.arange(1, n + 1), -np.log(carried))
     own = per_network(variance_ratios(frames, BN_RESIDUAL), within_stage_slope)
     deepest = max(depths_of(own), default=0)
-    other = (
-        f" Original blocks at depth {deepest}: {interval_text(values_at(own, deepest), 3)} per "
-        "block (there ReLU follows the addition, which the prediction is not for; a random walk "
-        f"that is reflected at 0 would keep 1 − 2/π = {1 - 2 / math.pi:.3f} of its variance)."
-        if deepest
-        else ""
-    )
-    detail = (
-        f"{PREACTIVATED.at_depth(depth)}: every block adds {interval_text(slopes, 3)} to "
-        "Var(skip)/Var(branch), within stages. In the first stage Var(branch)/Var(skip) falls as "
-        f"the block's number to the power {interval_text(exponents, 3)}; −1 predicted for many "
-        f"blocks, {expected:.3g} for these {n} with a rectified stem before them, 1/(l − 1/2)."
-        f"{other}"
-    )
+    numbers = {
+        **PREACTIVATED.named(depth),
+        "added_per_block": mean_interval(slopes),
+        "first_stage_exponent": mean_interval(exponents),
+        "blocks_per_stage": n,
+        "expected_exponent": expected,
+        "original_depth": deepest,
+        "original_added_per_block": mean_interval(values_at(own, deepest)) if deepest else None,
+        "reflected_walk": 1 - 2 / math.pi,
+    }
     predicted = ("1 per block, Var(branch)/Var(skip) = 1/l", 0.0)
     return Measurement(
-        (slopes - 1,), SLOPE_MARGIN, "within", "per block, minus 1", detail, predicted
+        (slopes - 1,), SLOPE_MARGIN, "within", "per block, minus 1", numbers, predicted
     )
 
 
 def variance_law(
-    frames: Frames, networks: Sequence[Network], better: str, worse: str
+    frames: Frames, networks: Sequence[NetworkKind], better: str, worse: str
 ) -> Measurement | Missing:
     """Misfit of a law of the channel variance against block, within stages, minus another's.
 
@@ -129,21 +124,18 @@ def variance_law(
         for law in (better, worse)
     ]
     factors = values_at(per_network(rows[rows["index"] > 0], _factor_per_block), depth)
-    detail = (
-        f"{network.at_depth(depth)}, channel variance at the block outputs against the number of "
-        f"the block in its stage, each stage fitted apart: root mean square miss in ln(variance) "
-        f"{better} {root_mean_square(misses[0]):.3g}, {worse} {root_mean_square(misses[1]):.3g}."
-    )
-    detail += f" As an exponential a factor of {interval_text(factors)} per block."
-    if network.normalization == "none":
-        expected = [1 + factor**4 for factor in PADDING]
-        detail += (
-            " He initialisation gives a branch the second moment of its input, a factor of 2; "
-            f"{', '.join(f'{f:.3g}' for f in expected)} in the three stages with zero padding, "
-            f"geometric mean {geometric_mean(np.array(expected)):.4g}."
-        )
+    expected = [1 + factor**4 for factor in PADDING]
+    numbers = {
+        **network.named(depth),
+        "misses": {
+            law: root_mean_square(miss) for law, miss in zip((better, worse), misses, strict=True)
+        },
+        "factor_per_block": mean_interval(factors),
+        "expected_by_stage": expected if network.normalization == "none" else None,
+        "expected": geometric_mean(np.array(expected)),
+    }
     values = misses[1] - misses[0]
-    return Measurement((values,), 0.0, "above", "ln(variance)", detail)
+    return Measurement((values,), 0.0, "above", "ln(variance)", numbers)
 
 
 def variance_reset(frames: Frames) -> Measurement | Missing:
@@ -158,14 +150,9 @@ def variance_reset(frames: Frames) -> Measurement | Missing:
     predicted = _fall_at_transitions(
         pd.DataFrame({"depth": depth, "index": np.arange(len(wide)), "value": wide})
     )
-    detail = (
-        f"{PREACTIVATED.at_depth(depth)}: channel variance at the output of the first block of "
-        f"stages 2 and 3 over that of the block before: {geometric_mean(np.exp(values)):.3g}, "
-        "geometric mean. The shortcut is option A, whose zero channels halve the mean over "
-        "channels; a projection of the normalised input would carry none of the growth on."
-    )
+    numbers = {**PREACTIVATED.named(depth), "after_over_before": geometric_mean(np.exp(values))}
     name = "ln((v/2 + u)/v), v and u being the variances of skip and branch"
-    return Measurement((values,), 0.0, "below", "ln(after/before)", detail, (name, predicted))
+    return Measurement((values,), 0.0, "below", "ln(after/before)", numbers, (name, predicted))
 
 
 def correlation_difference(frames: Frames) -> Measurement | Missing:
@@ -177,12 +164,8 @@ def correlation_difference(frames: Frames) -> Measurement | Missing:
         return Missing(f"gradient autocorrelation at initialisation of {needed}")
     depth = 56 if 56 in shared else max(shared)
     arms = values_at(tables["residual"], depth), values_at(tables["plain"], depth)
-    lists = "; ".join(f"{family} {means_text(tables[family])}" for family in ("plain", "residual"))
-    detail = (
-        "Autocorrelation of the input gradient at lag 1 along a line between two images, with BN, "
-        f"at initialisation: {lists}. Judged at depth {depth}."
-    )
-    return Measurement(arms, 0.0, "above", "correlation", detail)
+    numbers = {"depth": depth, **{family: by_depth(table) for family, table in tables.items()}}
+    return Measurement(arms, 0.0, "above", "correlation", numbers)
 
 
 def correlation_decay(frames: Frames) -> Measurement | Missing:
@@ -195,24 +178,19 @@ def correlation_decay(frames: Frames) -> Measurement | Missing:
         return Missing(f"gradient autocorrelation at initialisation of {needed}")
     kept = {f: table.clip(lower=DETECTABLE) for f, table in tables.items()}
     exponents = {f: _exponents(table) for f, table in kept.items()}
-    parts = [
-        f"{f} {interval_text(exponents[f], 3)} ({means_text(table)})" for f, table in tables.items()
-    ]
-    lost = [f for f, table in tables.items() if (table.to_numpy(float) < DETECTABLE).any()]
-    note = (
-        f" Correlations of {' and '.join(lost)} networks below {DETECTABLE:g} are noise and count "
-        "as this, so that their decay is at least this fast."
-        if lost
-        else ""
-    )
-    detail = (
-        f"Correlation of the input gradients at lag 1 as a power of depth, with BN, at "
-        f"initialisation: exponent {'; '.join(parts)}.{note} The predictions 1/2^L (plain) and "
-        "1/(β√L) (residual) are for two inputs far apart; neighbours start near 1 and come to "
-        "the former only when depth has driven them apart."
-    )
+    numbers = {
+        "families": {
+            family: {
+                "exponent": mean_interval(exponents[family]),
+                "correlations": by_depth(table),
+                "undetectable": bool((table.to_numpy(float) < DETECTABLE).any()),
+            }
+            for family, table in tables.items()
+        },
+        "detectable": DETECTABLE,
+    }
     arms = exponents["residual"], exponents["plain"]
-    return Measurement(arms, 0.0, "above", "exponent of depth", detail)
+    return Measurement(arms, 0.0, "above", "exponent of depth", numbers)
 
 
 def path_gradient_law(frames: Frames) -> Measurement | Missing:
@@ -227,14 +205,16 @@ def path_gradient_law(frames: Frames) -> Measurement | Missing:
         for law in ("power", "exponential")
     )
     factors = values_at(per_network(through, path_factor), depth)
-    detail = (
-        f"{BN_RESIDUAL.at_depth(depth)}: gradient g of one path through k branches, k = 1 to "
-        f"{through['index'].max()}: root mean square miss in ln g of an exponential in k "
-        f"{root_mean_square(exponential):.3g}, of a power of k {root_mean_square(power):.3g}. "
-        f"Every branch multiplies g by {interval_text(factors)}. The source measured a trained "
-        "network."
-    )
-    return Measurement((power - exponential,), 0.0, "above", "ln g", detail)
+    numbers = {
+        **BN_RESIDUAL.named(depth),
+        "longest": int(through["index"].max()),
+        "misses": {
+            "exponential": root_mean_square(exponential),
+            "power": root_mean_square(power),
+        },
+        "factor_per_branch": mean_interval(factors),
+    }
+    return Measurement((power - exponential,), 0.0, "above", "ln g", numbers)
 
 
 def gradient_path_share(frames: Frames) -> Measurement | Missing:
@@ -247,16 +227,17 @@ def gradient_path_share(frames: Frames) -> Measurement | Missing:
     carried = np.mean([contribution(part) for _, part in rows.groupby("seed")], axis=0)
     blocks = len(carried) - 1
     first, last = (math.floor(border) for border in central_interval(carried))
-    detail = (
-        f"{BN_RESIDUAL.at_depth(depth)}: paths through {first} to {last} of the {blocks} branches "
-        f"carry 95 % of the gradient, the sum over k of C({blocks}, k)·g(k), with a mean length "
-        f"of {carried @ np.arange(blocks + 1):.3g}; they are {100 * geometric_mean(shares):.3g} % "
-        "of all paths. In the source (110 layers, trained): 5 to 17 of 54, 0.45 %. If g did not "
-        "fall with k, 95 % of the gradient would need 95 % of the paths."
-    )
+    numbers = {
+        **BN_RESIDUAL.named(depth),
+        "branches_from": first,
+        "branches_to": last,
+        "blocks": blocks,
+        "mean_length": float(carried @ np.arange(blocks + 1)),
+        "percent_of_paths": 100 * geometric_mean(shares),
+    }
     theirs = ("0.45 % of a trained network", math.log10(0.0045)) if depth == 110 else None
     border = math.log10(SHORT_PATHS)
-    return Measurement((np.log10(shares),), border, "below", "log10(share)", detail, theirs)
+    return Measurement((np.log10(shares),), border, "below", "log10(share)", numbers, theirs)
 
 
 def norm_preservation_slope(frames: Frames) -> Measurement | Missing:
@@ -266,16 +247,15 @@ def norm_preservation_slope(frames: Frames) -> Measurement | Missing:
     if table.shape[1] < LEAST_DEPTHS:
         return Missing(BN_RESIDUAL.needed(f"{LEAST_DEPTHS} depths or more, gradients by block"))
     signed = per_network(rows, lambda part: float(np.exp(block_log_ratios(part).mean())))
-    detail = (
-        "Residual networks with BN at initialisation, ratio of the gradient norms at input and "
-        "output of a block, blocks that keep the shape: mean |ln ratio| "
-        f"{means_text(table, '{:.3g}')}; geometric mean ratio {means_text(signed, '{:.4g}')}."
-    )
+    numbers = {
+        "mean_deviation": by_depth(table),
+        "mean_ratio": by_depth(signed),
+    }
     values = _exponents(table)
-    return Measurement((values,), 0.0, "below", "exponent of depth", detail)
+    return Measurement((values,), 0.0, "below", "exponent of depth", numbers)
 
 
-def variance_ratios(frames: Frames, network: Network) -> pd.DataFrame:
+def variance_ratios(frames: Frames, network: NetworkKind) -> pd.DataFrame:
     """Rows of Var(skip)/Var(branch) by block."""
     keys = ["depth", "seed", "index"]
     skip, branch = (

@@ -72,7 +72,7 @@ class Moments(NamedTuple):
     exponent: Array
 
 
-class Signal(NamedTuple):
+class ForwardPass(NamedTuple):
     """What a forward pass leaves.
 
     Attributes:
@@ -124,7 +124,7 @@ def is_homogeneous(model: ModelSpec) -> bool:
     return model.normalization == "none" and model.activation in ("relu", "linear")
 
 
-def propagate(chain: Chain, images: Array) -> Signal:
+def propagate(chain: Chain, images: Array) -> ForwardPass:
     """The forward pass, normalising with the statistics of these images.
 
     Args:
@@ -144,7 +144,7 @@ def propagate(chain: Chain, images: Array) -> Signal:
     # What a part reports is computed from an input that was divided.
     entering = np.concatenate([[0], total[:-1]])
     mean_squares, variances = _undivided(outputs, entering)
-    return Signal(
+    return ForwardPass(
         images=images,
         inputs=tuple(inputs),
         exponents=total,
@@ -155,7 +155,7 @@ def propagate(chain: Chain, images: Array) -> Signal:
     )
 
 
-def backpropagate(chain: Chain, signal: Signal, labels: Array | None) -> Gradient:
+def backpropagate(chain: Chain, signal: ForwardPass, labels: Array | None) -> Gradient:
     """The backward pass through a forward pass.
 
     Args:
@@ -183,7 +183,9 @@ def backpropagate(chain: Chain, signal: Signal, labels: Array | None) -> Gradien
     )
 
 
-def end_gradient(chain: Chain, signal: Signal, labels: Array | None) -> tuple[Array, Array, Array]:
+def end_gradient(
+    chain: Chain, signal: ForwardPass, labels: Array | None
+) -> tuple[Array, Array, Array]:
     """Gradient at the output of the last block, of what `backpropagate` says.
 
     Returns:

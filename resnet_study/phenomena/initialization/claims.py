@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from resnet_study.judging.claim import Claim
+from resnet_study.phenomena.depths import Measure
 from resnet_study.phenomena.gradients import theory
 from resnet_study.phenomena.initialization import block_measures, gradient_measures
 from resnet_study.phenomena.initialization.fits import BN_PLAIN, PREACTIVATED, UNNORMALIZED
@@ -20,12 +21,98 @@ _BROCK = "Brock et al. 2021, arXiv 2101.08692"
 _BALDUZZI = "Balduzzi et al. 2017, arXiv 1702.08591"
 _VEIT = "Veit et al. 2016, arXiv 1605.06431, of a trained network"
 
+_FACTOR = """{{ network }} ({{ setting }}) at initialisation: the activation-gradient norm is
+multiplied by {{ factor|number(".4g") }} per layer toward the input, within stages
+({{ predicted|number(".4g") }} predicted); stage by stage
+{% for stage in factor_by_stage %}{{ ", " if not loop.first }}{{ stage|number(".4g") }}
+{%- if predicted_by_stage %} ({{ predicted_by_stage[loop.index0]|number(".4g") }} predicted)
+{%- endif %}{% endfor %}; jumps between stages included {{ factor_with_jumps|number(".4g") }}.
+{% if predicted_by_stage %} Zero padding included, on maps of {{ sides|join(", ") }} pixels'
+side; without borders {{ formula }} = {{ predicted_without_borders|number(".4g") }}.{% endif %}
+{% if factors_elsewhere %} Other depths: {{ factors_elsewhere|number(".4g") }}.{% endif %}"""
+_SLOWER = """Factor per layer toward the input at depth {{ depth }}, within stages, padding
+included: {% for one in networks %}{{ "; " if not loop.first }}{{ one.factor|number(".4g") }}
+with {{ one.setting }}{% endfor %}. Other depths:
+{% for one in networks %}{{ "; " if not loop.first }}{{ one.factors_elsewhere }}{% endfor %}."""
+_VANISHED = """First/last ratio of the activation-gradient norm in {{ family }} networks without
+normalisation at initialisation, geometric mean over seeds:
+{% for name, by_depth in ratios.items() %} {{- "; " if not loop.first }}{{ name }}
+{{ by_depth|number(".2g") }}{% endfor %}. Judged: its log10 under LeCun initialisation at depth
+{{ depth }}."""
+_RATIOS = """First/last ratio of the activation-gradient norm in {{ family }} networks with BN at
+initialisation, geometric mean over seeds: {{ ratios }}."""
+_BLOCKS = """{% if blocks %} Not judged, ∂L/∂x at the input of the first block over that at the
+output of the last: {{ blocks.ratios }}; as a power of depth exponent {{ blocks.exponent }};
+misses {{ blocks.misses }}.{% endif %}"""
+_LAW = (
+    _RATIOS
+    + """ Root mean square miss in ln(ratio), two parameters each: {{ misses }}. The exponential
+has a factor of {{ factor_per_layer|number(".4g") }} per layer."""
+    + _BLOCKS
+)
+_EXPONENT = _RATIOS + " As a power of depth: exponent {{ exponent }}." + _BLOCKS
+_BRANCH_SHARE = """{{ network }} ({{ setting }}) at initialisation: every block adds
+{{ added_per_block }} to Var(skip)/Var(branch), within stages. In the first stage
+Var(branch)/Var(skip) falls as the block's number to the power {{ first_stage_exponent }}; −1
+predicted for many blocks, {{ expected_exponent }} for these {{ blocks_per_stage }} with a
+rectified stem before them, 1/(l − 1/2). {% if original_depth %} Original blocks at depth
+{{ original_depth }}: {{ original_added_per_block }} per block (there ReLU follows the addition,
+which the prediction is not for; a random walk that is reflected at 0 would keep 1 − 2/π =
+{{ reflected_walk|number(".3f") }} of its variance).{% endif %}"""
+_VARIANCE_LAW = """{{ network }} ({{ setting }}) at initialisation, channel variance at the block
+outputs against the number of the block in its stage, each stage fitted apart: root mean square
+miss in ln(variance) {{ misses }}. As an exponential a factor of
+{{ factor_per_block|number(".4g") }} per block. {% if expected_by_stage %} He initialisation
+gives a branch the second moment of its input, a factor of 2; {{ expected_by_stage|number }} in
+the three stages with zero padding, geometric mean {{ expected|number(".4g") }}.{% endif %}"""
+_RESET = """{{ network }} ({{ setting }}) at initialisation: channel variance at the output of
+the first block of stages 2 and 3 over that of the block before: {{ after_over_before }},
+geometric mean. The shortcut is option A, whose zero channels halve the mean over channels; a
+projection of the normalised input would carry none of the growth on."""
+_CORRELATIONS = """Autocorrelation of the input gradient at lag 1 along a line between two
+images, with BN, at initialisation: plain {{ plain }}; residual {{ residual }}. Judged at depth
+{{ depth }}."""
+_CORRELATION_DECAY = """Correlation of the input gradients at lag 1 as a power of depth, with BN,
+at initialisation: exponent
+{% for name, family in families.items() %}{{ "; " if not loop.first }}{{ name }}
+{{ family.exponent }} ({{ family.correlations }}){% endfor %}.
+{% for name, family in families.items() if family.undetectable %}
+{{- " Correlations of " if loop.first else " and " }}{{ name }} {%- if loop.last %} networks
+below {{ detectable|number("g") }} are noise and count as this, so that their decay is at least
+this fast.{% endif %}{% endfor %} The predictions 1/2^L (plain) and 1/(β√L) (residual) are for
+two inputs far apart; neighbours start near 1 and come to the former only when depth has driven
+them apart."""
+_PATH_LAW = """{{ network }} ({{ setting }}) at initialisation: gradient g of one path through k
+branches, k = 1 to {{ longest }}: root mean square miss in ln g of an exponential in k
+{{ misses.exponential }}, of a power of k {{ misses.power }}. Every branch multiplies g by
+{{ factor_per_branch|number(".4g") }}. The source measured a trained network."""
+_PATH_SHARE = """{{ network }} ({{ setting }}) at initialisation: paths through
+{{ branches_from }} to {{ branches_to }} of the {{ blocks }} branches carry 95 % of the gradient,
+the sum over k of C({{ blocks }}, k)·g(k), with a mean length of {{ mean_length }}; they are
+{{ percent_of_paths }} % of all paths. In the source (110 layers, trained): 5 to 17 of 54, 0.45
+%. If g did not fall with k, 95 % of the gradient would need 95 % of the paths."""
+_NORM_PRESERVATION = """Residual networks with BN at initialisation, ratio of the gradient norms
+at input and output of a block, blocks that keep the shape: mean |ln ratio| {{ mean_deviation }};
+geometric mean ratio {{ mean_ratio|number(".4g") }}."""
+
 _AT_START = "networks at initialisation, no training, at least 2 seeds"
+
+
+def _claim(
+    name: str,
+    statement: str,
+    source: str,
+    measure: Measure,
+    runs: str,
+    words: str,
+    quote: str | None = None,
+) -> Claim:
+    return Claim(name, statement, source, quote, measure, runs, of_initialization=True, words=words)
 
 
 def _plain_factor(initialization: str, activation: str, formula: str) -> Claim:
     factor = theory.growth_toward_input("none", initialization, activation)
-    return Claim(
+    return _claim(
         f"initial_factor_{initialization}_{activation}",
         "At initialisation, without normalisation, the activation-gradient norm of a plain network "
         f"of 56 layers is multiplied by √(n·Var w·E[φ′²]) = {formula} = {factor:.3f} per layer "
@@ -33,7 +120,6 @@ def _plain_factor(initialization: str, activation: str, formula: str) -> Claim:
         f"{gradient_measures.SIDES[1]} and {gradient_measures.SIDES[2]} pixels' side, within "
         f"{gradient_measures.FACTOR_MARGIN:g} %.",
         _GLOROT,
-        None,
         partial(
             gradient_measures.growth_deviation,
             network=gradient_measures.without_normalization("plain", initialization, activation),
@@ -41,18 +127,17 @@ def _plain_factor(initialization: str, activation: str, formula: str) -> Claim:
             predicted=factor,
         ),
         f"plain {_AT_START}",
-        of_initialization=True,
+        words=_FACTOR,
     )
 
 
 CLAIMS = (
-    Claim(
+    _claim(
         "initial_factor_bn_plain",
         "At initialisation the activation-gradient norm of a plain network of 56 layers with batch "
         "normalisation and ReLU grows by √(π/(π−1)) = 1.211 per layer toward the input, within "
         f"{gradient_measures.FACTOR_MARGIN:g} %.",
         f"{_YANG}, for infinitely wide layers and large batches",
-        None,
         partial(
             gradient_measures.growth_deviation,
             network=BN_PLAIN,
@@ -60,100 +145,93 @@ CLAIMS = (
             predicted=theory.BN_RELU_GROWTH,
         ),
         f"plain {_AT_START}",
-        of_initialization=True,
+        words=_FACTOR,
     ),
-    Claim(
+    _claim(
         "initial_growth_plain_exponential",
         "At initialisation the first/last activation-gradient ratio of plain networks with batch "
         "normalisation follows an exponential in depth rather than a power of it.",
         f"{_YANG}, abstract",
-        "gradient signals grow exponentially in depth",
         partial(gradient_measures.ratio_law, family="plain", better="exponential", worse="power"),
         f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-        of_initialization=True,
+        quote="gradient signals grow exponentially in depth",
+        words=_LAW,
     ),
-    Claim(
+    _claim(
         "initial_growth_residual_power",
         "At initialisation the first/last activation-gradient ratio of residual networks with "
         "batch normalisation follows a power of depth rather than an exponential in it.",
         f"hypothesis of this project, the counterpart of {_YANG}",
-        None,
         partial(
             gradient_measures.ratio_law, family="residual", better="power", worse="exponential"
         ),
         f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-        of_initialization=True,
+        words=_LAW,
     ),
-    Claim(
+    _claim(
         "initial_growth_residual_linear",
         "At initialisation the first/last activation-gradient ratio of residual networks with "
         "batch normalisation grows in proportion to depth: the exponent of depth is 1, within "
         f"{gradient_measures.EXPONENT_MARGIN:g}.",
         f"hypothesis of this project, the counterpart of {_YANG}",
-        None,
         gradient_measures.ratio_exponent,
         f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-        of_initialization=True,
+        words=_EXPONENT,
     ),
     _plain_factor("he", "relu", "√(2·½)"),
     _plain_factor("lecun", "relu", "√(1·½)"),
     _plain_factor("uniform", "linear", "√(⅓·1)"),
     _plain_factor("uniform", "relu", "√(⅓·½)"),
-    Claim(
+    _claim(
         "sigmoid_vanishes_faster_than_relu",
         "At initialisation, without normalisation and with weights uniform within ±1/√fan_in, the "
         "activation gradient of a plain network falls faster per layer toward the input with "
         "sigmoids, which pass at most 1/4 of it each, than with ReLU.",
         _GLOROT,
-        None,
         partial(
             gradient_measures.slower_than,
             network=gradient_measures.without_normalization("plain", "uniform", "sigmoid"),
             other=gradient_measures.without_normalization("plain", "uniform"),
         ),
         f"plain {_AT_START}",
-        of_initialization=True,
+        words=_SLOWER,
     ),
-    Claim(
+    _claim(
         "gradients_vanish_without_bn_plain",
         "At initialisation, without normalisation and under LeCun initialisation, the activation "
         "gradient of a plain network of 56 layers is less than a tenth at the first 3x3 layer of "
         "what it is at the last one.",
         _GLOROT,
-        None,
         partial(gradient_measures.vanished_ratio, family="plain"),
         f"plain {_AT_START}",
-        of_initialization=True,
+        words=_VANISHED,
     ),
-    Claim(
+    _claim(
         "gradients_do_not_vanish_without_bn_residual",
         "At initialisation, without normalisation and under LeCun initialisation, the activation "
         "gradient of a residual network of 56 layers is more than a tenth at the first 3x3 layer "
         "of what it is at the last one.",
         "hypothesis of this project: the shortcut passes the gradient on",
-        None,
         partial(gradient_measures.vanished_ratio, family="residual"),
         f"residual {_AT_START}",
-        of_initialization=True,
+        words=_VANISHED,
     ),
-    Claim(
+    _claim(
         "branch_variance_falls_as_one_over_block",
         "At initialisation Var(branch)/Var(skip) of a fully pre-activated residual network with "
         "batch normalisation falls as 1/l with block l: within a stage every block adds 1 to its "
         f"inverse, within {block_measures.SLOPE_MARGIN:g}.",
         _DE_SMITH,
-        None,
         block_measures.variance_ratio_slope,
         f"fully pre-activated residual {_AT_START}, best 110 layers",
-        of_initialization=True,
+        words=_BRANCH_SHARE,
     ),
-    Claim(
+    _claim(
         "variance_grows_linearly_with_bn",
         "At initialisation the channel variance of a fully pre-activated residual network with "
         "batch normalisation grows linearly rather than exponentially with the block, within a "
         "stage.",
         _BROCK,
-        None,
         partial(
             block_measures.variance_law,
             networks=(PREACTIVATED,),
@@ -161,14 +239,13 @@ CLAIMS = (
             worse="exponential",
         ),
         f"fully pre-activated residual {_AT_START}, best 110 layers",
-        of_initialization=True,
+        words=_VARIANCE_LAW,
     ),
-    Claim(
+    _claim(
         "variance_grows_exponentially_without_bn",
         "At initialisation the channel variance of a residual network without normalisation grows "
         "exponentially rather than linearly with the block, within a stage.",
         _BROCK,
-        None,
         partial(
             block_measures.variance_law,
             networks=UNNORMALIZED,
@@ -176,66 +253,60 @@ CLAIMS = (
             worse="linear",
         ),
         f"residual {_AT_START}, best 110 layers",
-        of_initialization=True,
+        words=_VARIANCE_LAW,
     ),
-    Claim(
+    _claim(
         "variance_reset_at_transitions",
         "At initialisation the channel variance of a fully pre-activated residual network with "
         "batch normalisation falls where a stage begins.",
         _BROCK,
-        None,
         block_measures.variance_reset,
         f"fully pre-activated residual {_AT_START}, best 110 layers",
-        of_initialization=True,
+        words=_RESET,
     ),
-    Claim(
+    _claim(
         "residual_gradients_less_shattered",
         "At initialisation, at 56 layers with batch normalisation, input gradients at neighbouring "
         "points between two images correlate more in the residual than in the plain network.",
         _BALDUZZI,
-        None,
         block_measures.correlation_difference,
         f"plain and residual {_AT_START}",
-        of_initialization=True,
+        words=_CORRELATIONS,
     ),
-    Claim(
+    _claim(
         "residual_gradients_shatter_slower",
         "At initialisation this correlation falls more slowly with depth in residual than in plain "
         "networks with batch normalisation, as a power of depth.",
         _BALDUZZI,
-        None,
         block_measures.correlation_decay,
         f"plain and residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
-        of_initialization=True,
+        words=_CORRELATION_DECAY,
     ),
-    Claim(
+    _claim(
         "path_gradient_exponential",
         "At initialisation the gradient along a path through a residual network follows an "
         "exponential in the number of branches on it rather than a power.",
         _VEIT,
-        None,
         block_measures.path_gradient_law,
         f"residual {_AT_START}, best 110 layers",
-        of_initialization=True,
+        words=_PATH_LAW,
     ),
-    Claim(
+    _claim(
         "few_short_paths_carry_gradient",
         "At initialisation the path lengths that carry 95 % of the gradient of a residual network "
         f"hold less than {100 * block_measures.SHORT_PATHS:g} % of its paths.",
         _VEIT,
-        None,
         block_measures.gradient_path_share,
         f"residual {_AT_START}, best 110 layers",
-        of_initialization=True,
+        words=_PATH_SHARE,
     ),
-    Claim(
+    _claim(
         "norm_preserved_better_with_more_blocks",
         "At initialisation the ratio of the gradient norms at input and output of a residual block "
         "deviates less from 1 the more blocks there are: mean |ln ratio| falls with depth.",
         "Zaeemzadeh et al. 2018, arXiv 1805.07477",
-        None,
         block_measures.norm_preservation_slope,
         f"residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
-        of_initialization=True,
+        words=_NORM_PRESERVATION,
     ),
 )

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from resnet_study.judging.measurement import geometric_mean, listed
-from resnet_study.judging.statistics import log_slope, mean_interval
+from resnet_study.judging.statistics import log_slope
 from resnet_study.phenomena.initialization.theory import path_shares
 
 LARGEST_GROWTH = 20.0
@@ -23,7 +23,7 @@ LARGEST_GROWTH = 20.0
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkKind:
     """Settings of `ModelSpec` that tell the measured networks apart, beside depth and seed."""
 
     family: str
@@ -41,33 +41,37 @@ class Network:
         parts = [norm, *(names.get(x, x) for x in (self.initialization, self.activation))]
         return ", ".join(parts if self.block_order == "original" else [*parts, self.block_order])
 
-    def at_depth(self, depth: int) -> str:
-        """Name of one depth at the beginning of a detail."""
-        return f"{self.family}-{depth} ({self.setting}) at initialisation"
+    def named(self, depth: int) -> dict[str, Any]:
+        """What was judged, for `Measurement.numbers`."""
+        return {"network": f"{self.family}-{depth}", "depth": depth, "setting": self.setting}
 
     def needed(self, what: str) -> str:
         """Text of a `Missing`."""
-        return f"signals of {self.family} networks at initialisation ({self.setting}): {what}"
+        return f"{self.family} networks at initialisation ({self.setting}): {what}"
 
 
-BN_PLAIN, BN_RESIDUAL = Network("plain"), Network("residual")
+BN_PLAIN, BN_RESIDUAL = NetworkKind("plain"), NetworkKind("residual")
 
-PREACTIVATED = Network("residual", block_order="full-preactivation")
+PREACTIVATED = NetworkKind("residual", block_order="full-preactivation")
 
 UNNORMALIZED = (
-    Network("residual", "none", block_order="full-preactivation"),
-    Network("residual", "none"),
+    NetworkKind("residual", "none", block_order="full-preactivation"),
+    NetworkKind("residual", "none"),
 )
 """Residual networks without normalisation; the first that was measured is judged."""
 
 
-def rows_of(signals: pd.DataFrame, quantity: str, network: Network) -> pd.DataFrame:
+def rows_of(measured: pd.DataFrame, quantity: str, network: NetworkKind) -> pd.DataFrame:
     """What was measured of one quantity, in forward order.
+
+    Args:
+        measured: `Frames.initialization`.
+        quantity, network: the rows wanted.
 
     Returns:
         ``depth, seed, index, stage, value``, sorted, each index of a network once.
     """
-    rows = signals
+    rows = measured
     for column, value in {"quantity": quantity, **vars(network)}.items():
         rows = rows[rows[column] == value]
     rows = rows[["depth", "seed", "index", "stage", "value"]]
@@ -289,19 +293,11 @@ def mean_deviation(part: pd.DataFrame) -> float:
     return float(block_log_ratios(part).abs().mean())
 
 
-def means_text(table: pd.DataFrame, form: str = "{:.3g}", geometric: bool = False) -> str:
-    """Mean over seeds at every depth: ``0.31 at 8, 0.12 at 20``."""
-    mean = geometric_mean if geometric else np.mean
-    return listed({d: form.format(mean(values_at(table, d))) for d in depths_of(table)})
-
-
-def interval_text(values: np.ndarray, digits: int = 4) -> str:
-    """``1.203 (95 % interval 1.198 to 1.208)``: the t interval of this mean alone."""
-    estimate, low, high = mean_interval(values)
-    shown = f"{estimate:.{digits}g}"
-    if not math.isfinite(low):
-        return shown
-    return f"{shown} (95 % interval {low:.{digits}g} to {high:.{digits}g})"
+def by_depth(
+    table: pd.DataFrame, reduce: Callable[[np.ndarray], Any] = np.mean
+) -> dict[int, float]:
+    """Mean, or another number, over the seeds at every depth."""
+    return {depth: float(reduce(values_at(table, depth))) for depth in depths_of(table)}
 
 
 def root_mean_square(values: np.ndarray) -> float:

@@ -37,7 +37,7 @@ from resnet_study.phenomena.initialization.block_measures import DETECTABLE
 from resnet_study.phenomena.initialization.fits import (
     BN_PLAIN,
     BN_RESIDUAL,
-    Network,
+    NetworkKind,
     depths_of,
     first_over_last,
     growth,
@@ -181,7 +181,7 @@ def vanishing_gradients(frames: Frames) -> Figure:
         UserError: if no such gradient was measured.
     """
     rows = {
-        (family, *setting): _gradients(frames, Network(family, "none", *setting))
+        (family, *setting): _gradients(frames, NetworkKind(family, "none", *setting))
         for family in ("plain", "residual")
         for setting in SETTINGS
     }
@@ -313,7 +313,7 @@ def shattered_gradients(frames: Frames) -> Figure:
     return finish(figure, "Shattered gradients at initialisation", handles, sentences)
 
 
-def _gradients(frames: Frames, network: Network) -> pd.DataFrame:
+def _gradients(frames: Frames, network: NetworkKind) -> pd.DataFrame:
     rows = rows_of(frames.initialization, "activation_gradient_norm", network)
     return rows[panels.drawable(rows["value"], True)]
 

@@ -1,6 +1,6 @@
 """What the claims about gradients by layer at initialisation measure: one number per seed.
 
-Those about blocks, paths and correlations are in `signal_blocks`. Nothing is trained: the records
+Those about blocks, paths and correlations are in `block_measures`. Nothing is trained: the records
 are `Frames.initialization`. Every measure takes all records and picks its networks itself. What is
 judged where is fixed here, before any number is seen:
 
@@ -11,39 +11,39 @@ judged where is fixed here, before any number is seen:
 
 A prediction of a number counts as reproduced if the number lies within a margin of it: the
 theory is for infinitely wide layers, these have 16 to 64 channels. Whether the prediction itself
-lies in the interval is said beside. Intervals in the details are of one mean alone, at 95 %.
+lies in the interval is said beside. Intervals among the numbers are of one mean alone, at 95 %.
 
 The theory of He and of Glorot & Bengio counts the inputs n of a unit. On the small maps of the
 digits, 8, 4 and 2 pixels wide, many units have fewer than 9 pixels of inputs, so that their
 formula gives less without normalisation; it is judged with the inputs that there are
-(`theory.padding_factor`), and what it gives without borders stands in the detail.
+(`theory.padding_factor`), and what it gives without borders stands beside.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from resnet_study.datasets import DATASETS
-from resnet_study.judging.measurement import Measurement, Missing
+from resnet_study.judging.measurement import Measurement, Missing, geometric_mean
+from resnet_study.judging.statistics import mean_interval
 from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.gradients import theory
 from resnet_study.phenomena.gradients.measures import VANISHED
 from resnet_study.phenomena.initialization.fits import (
     BN_RESIDUAL,
-    Network,
+    NetworkKind,
+    by_depth,
     depths_of,
     exponent,
     first_over_last,
     first_over_last_block,
     growth,
     growth_of_stage,
-    interval_text,
-    means_text,
     misfit,
     per_network,
     rate,
@@ -73,13 +73,15 @@ PADDING = tuple(theory.padding_factor(side) for side in SIDES)
 """Factor per layer of zero padding, by stage, without normalisation."""
 
 
-def without_normalization(family: str, initialization: str, activation: str = "relu") -> Network:
+def without_normalization(
+    family: str, initialization: str, activation: str = "relu"
+) -> NetworkKind:
     """A network without normalisation."""
-    return Network(family, "none", initialization, activation)
+    return NetworkKind(family, "none", initialization, activation)
 
 
 def growth_deviation(
-    frames: Frames, network: Network, formula: str, predicted: float
+    frames: Frames, network: NetworkKind, formula: str, predicted: float
 ) -> Measurement | Missing:
     """Percent by which the factor per layer toward the input departs from a prediction.
 
@@ -98,39 +100,33 @@ def growth_deviation(
     judged = rows[rows["depth"] == depth]
     stages = [per_network(judged, partial(growth_of_stage, stage=stage)) for stage in (1, 2, 3)]
     whole = per_network(judged, partial(growth, within_stages=False))
-    others = means_text(factors.drop(columns=depth), "{:.4g}")
     padded = network.normalization == "none"
     expected = [predicted * factor for factor in (PADDING if padded else (1.0, 1.0, 1.0))]
     pooled = math.prod(expected) ** (1 / 3)
-    by_stage = ", ".join(
-        f"{values_at(table, depth).mean():.4g}{f' ({theirs:.4g} predicted)' if padded else ''}"
-        for table, theirs in zip(stages, expected, strict=True)
-    )
-    borders = (
-        f" Zero padding included, on maps of {', '.join(map(str, SIDES))} pixels' side; without "
-        f"borders {formula} = {predicted:.4g}."
-        if padded
-        else ""
-    )
-    detail = (
-        f"{network.at_depth(depth)}: the activation-gradient norm is multiplied by "
-        f"{interval_text(values)} per layer toward the input, within stages ({pooled:.4g} "
-        f"predicted); stage by stage {by_stage}; jumps between stages included "
-        f"{values_at(whole, depth).mean():.4g}.{borders}"
-        f"{f' Other depths: {others}.' if others else ''}"
-    )
+    numbers = {
+        **network.named(depth),
+        "factor": mean_interval(values),
+        "predicted": pooled,
+        "factor_by_stage": [float(values_at(table, depth).mean()) for table in stages],
+        "predicted_by_stage": expected if padded else None,
+        "factor_with_jumps": float(values_at(whole, depth).mean()),
+        "sides": SIDES,
+        "formula": formula,
+        "predicted_without_borders": predicted,
+        "factors_elsewhere": by_depth(factors.drop(columns=depth)),
+    }
     name = f"{pooled:.4g}, {formula}{', with padding' if padded else ''}"
     return Measurement(
         (100 * (values / pooled - 1),),
         FACTOR_MARGIN,
         "within",
         "% off the predicted factor per layer",
-        detail,
+        numbers,
         (f"no deviation from {name}", 0.0),
     )
 
 
-def slower_than(frames: Frames, network: Network, other: Network) -> Measurement | Missing:
+def slower_than(frames: Frames, network: NetworkKind, other: NetworkKind) -> Measurement | Missing:
     """ln(factor per layer) of a plain network minus that of another, to lie below 0.
 
     Both without normalisation and of one initialisation, so that padding cancels.
@@ -144,17 +140,22 @@ def slower_than(frames: Frames, network: Network, other: Network) -> Measurement
     if depth is None:
         return Missing(f"{network.needed('depth 56')}; {other.needed('the same depth')}")
     arms = [values_at(table, depth) for table in both]
-    detail = (
-        f"Factor per layer toward the input at depth {depth}, within stages, padding included: "
-        f"{interval_text(arms[0])} with {network.setting}; {interval_text(arms[1])} with "
-        f"{other.setting}. Other depths: {means_text(both[0].drop(columns=depth))}; "
-        f"{means_text(both[1].drop(columns=depth))}."
-    )
+    numbers = {
+        "depth": depth,
+        "networks": [
+            {
+                "setting": one.setting,
+                "factor": mean_interval(arm),
+                "factors_elsewhere": by_depth(table.drop(columns=depth)),
+            }
+            for one, arm, table in zip((network, other), arms, both, strict=True)
+        ],
+    }
     predicted = math.log(math.sqrt(theory.PASSED[network.activation]))
     predicted -= math.log(math.sqrt(theory.PASSED[other.activation]))
     name = f"ln of √E[φ′²], {network.activation} at most, over that of {other.activation}"
     logs = np.log(arms[0]), np.log(arms[1])
-    return Measurement(logs, 0.0, "below", "ln(factor per layer)", detail, (name, predicted))
+    return Measurement(logs, 0.0, "below", "ln(factor per layer)", numbers, (name, predicted))
 
 
 def vanished_ratio(frames: Frames, family: str) -> Measurement | Missing:
@@ -177,23 +178,20 @@ def vanished_ratio(frames: Frames, family: str) -> Measurement | Missing:
     if depth is None:
         network = without_normalization(family, "lecun")
         return Missing(network.needed(f"depth 56 (or another of at least {MINIMUM_DEEP})"))
-    lists = [
-        f"{init} {means_text(table, '{:.2g}', geometric=True)}"
-        for init, table in tables.items()
-        if table.size
-    ]
-    detail = (
-        f"First/last ratio of the activation-gradient norm in {family} networks without "
-        f"normalisation at initialisation, geometric mean over seeds: {'; '.join(lists)}. Judged: "
-        f"its log10 under LeCun initialisation at depth {depth}."
-    )
+    numbers = {
+        "family": family,
+        "depth": depth,
+        "ratios": {
+            init: by_depth(table, geometric_mean) for init, table in tables.items() if table.size
+        },
+    }
     values = np.log10(values_at(tables["lecun"], depth))
     border = math.log10(VANISHED)
     if family == "residual":
-        return Measurement((values,), border, "above", "log10(first/last)", detail)
+        return Measurement((values,), border, "above", "log10(first/last)", numbers)
     predicted = math.log10(padded_ratio(depth, theory.LECUN_RELU_FACTOR))
     named = (f"1/√2 per layer and zero padding, {depth - 2} layers", predicted)
-    return Measurement((values,), border, "below", "log10(first/last)", detail, named)
+    return Measurement((values,), border, "below", "log10(first/last)", numbers, named)
 
 
 def padded_ratio(depth: int, factor: float) -> float:
@@ -204,16 +202,20 @@ def padded_ratio(depth: int, factor: float) -> float:
 
 def ratio_law(frames: Frames, family: str, better: str, worse: str) -> Measurement | Missing:
     """Misfit of one law of the first/last ratio against depth minus that of another, with BN."""
-    network = Network(family)
+    network = NetworkKind(family)
     table = _ratios(frames, network)
     if isinstance(table, Missing):
         return table
-    detail = f"{_ratio_text(family, table)} {_laws_text(table, (better, worse))}"
     rates = np.array([rate(depths_of(table), logs) for logs in _logs(table)])
-    detail += f" The exponential has a factor of {interval_text(np.exp(rates))} per layer."
-    detail += block_ratio_note(frames, network)
+    numbers = {
+        "family": family,
+        "ratios": by_depth(table, geometric_mean),
+        "misses": {law: root_mean_square(_misfits(table, law)) for law in (better, worse)},
+        "factor_per_layer": mean_interval(np.exp(rates)),
+        "blocks": block_ratios(frames, network),
+    }
     values = _misfits(table, worse) - _misfits(table, better)
-    return Measurement((values,), 0.0, "above", "ln(ratio)", detail)
+    return Measurement((values,), 0.0, "above", "ln(ratio)", numbers)
 
 
 def ratio_exponent(frames: Frames) -> Measurement | Missing:
@@ -222,33 +224,37 @@ def ratio_exponent(frames: Frames) -> Measurement | Missing:
     if isinstance(table, Missing):
         return table
     exponents = np.array([exponent(depths_of(table), logs) for logs in _logs(table)])
-    detail = (
-        f"{_ratio_text('residual', table)} As a power of depth: exponent "
-        f"{interval_text(exponents, 3)}.{block_ratio_note(frames, BN_RESIDUAL)}"
-    )
+    numbers = {
+        "family": "residual",
+        "ratios": by_depth(table, geometric_mean),
+        "exponent": mean_interval(exponents),
+        "blocks": block_ratios(frames, BN_RESIDUAL),
+    }
     predicted = ("an exponent of 1, in proportion to depth", 0.0)
     unit = "exponent of depth, minus 1"
-    return Measurement((exponents - 1,), EXPONENT_MARGIN, "within", unit, detail, predicted)
+    return Measurement((exponents - 1,), EXPONENT_MARGIN, "within", unit, numbers, predicted)
 
 
-def block_ratio_note(frames: Frames, network: Network) -> str:
+def block_ratios(frames: Frames, network: NetworkKind) -> dict[str, Any]:
     """The same from block to block, without the stem and the difference of a block's two layers.
 
     Not judged: ‖∂L/∂x‖ at the input of the first block over that at the output of the last.
+
+    Returns:
+        ``ratios`` by depth, ``exponent`` of depth and ``misses`` of two laws; empty if there are
+        fewer than `LEAST_DEPTHS` depths.
     """
     rows = rows_of(frames.initialization, "block_gradient_norm", network)
     table = rectangle(per_network(rows, first_over_last_block))
     if table.shape[1] < LEAST_DEPTHS:
-        return ""
+        return {}
     exponents = np.array([exponent(depths_of(table), logs) for logs in _logs(table)])
-    laws = ", ".join(
-        f"{law} {root_mean_square(_misfits(table, law)):.3g}" for law in ("power", "exponential")
-    )
-    return (
-        " Not judged, ∂L/∂x at the input of the first block over that at the output of the last: "
-        f"{means_text(table, geometric=True)}; as a power of depth exponent "
-        f"{interval_text(exponents, 3)}; misses {laws}."
-    )
+    laws = ("power", "exponential")
+    return {
+        "ratios": by_depth(table, geometric_mean),
+        "exponent": mean_interval(exponents),
+        "misses": {law: root_mean_square(_misfits(table, law)) for law in laws},
+    }
 
 
 def judged_depth(table: pd.DataFrame, least: int) -> int | None:
@@ -257,20 +263,13 @@ def judged_depth(table: pd.DataFrame, least: int) -> int | None:
     return 56 if 56 in depths else max(depths, default=None)
 
 
-def _ratios(frames: Frames, network: Network) -> pd.DataFrame | Missing:
+def _ratios(frames: Frames, network: NetworkKind) -> pd.DataFrame | Missing:
     """First/last ratio by seed and depth, without holes."""
     rows = rows_of(frames.initialization, "activation_gradient_norm", network)
     table = rectangle(per_network(rows, first_over_last))
     if table.shape[1] < LEAST_DEPTHS:
         return Missing(network.needed(f"at least {LEAST_DEPTHS} depths"))
     return table
-
-
-def _ratio_text(family: str, table: pd.DataFrame) -> str:
-    return (
-        f"First/last ratio of the activation-gradient norm in {family} networks with BN at "
-        f"initialisation, geometric mean over seeds: {means_text(table, geometric=True)}."
-    )
 
 
 def _logs(table: pd.DataFrame) -> np.ndarray:
@@ -280,8 +279,3 @@ def _logs(table: pd.DataFrame) -> np.ndarray:
 
 def _misfits(table: pd.DataFrame, law: str) -> np.ndarray:
     return np.array([misfit(law, depths_of(table), logs) for logs in _logs(table)])
-
-
-def _laws_text(table: pd.DataFrame, laws: Sequence[str]) -> str:
-    shown = [f"{law} {root_mean_square(_misfits(table, law)):.3g}" for law in laws]
-    return f"Root mean square miss in ln(ratio), two parameters each: {', '.join(shown)}."

@@ -1,4 +1,4 @@
-"""One piece of the measurement: a network, its seeds, every quantity asked for."""
+"""One arm of the measurement: a network, its seeds, every quantity asked for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from resnet_study.phenomena.initialization.arms import (
     PATHS,
     VARIANCES,
     InitializationArm,
-    Piece,
+    SeededArm,
 )
 from resnet_study.phenomena.initialization.chain import Chain, backpropagate, make_chain, propagate
 from resnet_study.phenomena.initialization.paths import path_gradient_norms
@@ -46,16 +46,16 @@ class Images(NamedTuple):
     labels: Array
 
 
-def measure_piece(piece: Piece) -> pd.DataFrame:
-    """Measure one piece.
+def measure_arm(seeded: SeededArm) -> pd.DataFrame:
+    """Measure one arm.
 
     Returns:
         Columns `COLUMNS`, one row per value; rows by seed, then quantity, then index.
     """
     rows = [
-        _frame(piece.arm, seed, values)
-        for seed in piece.seeds
-        for values in _measure(piece.arm, seed)
+        _frame(seeded.arm, seed, values)
+        for seed in seeded.seeds
+        for values in _measure(seeded.arm, seed)
     ]
     return pd.concat(rows, ignore_index=True)
 

@@ -19,14 +19,14 @@ from jax import Array
 
 from resnet_study.data.dataset import stable_permutation
 from resnet_study.models import Recorder
-from resnet_study.phenomena.initialization.chain import Chain, Signal, end_gradient, rescale
+from resnet_study.phenomena.initialization.chain import Chain, ForwardPass, end_gradient, rescale
 
 _PATH_ENTROPY = 110
 """Keeps the random numbers of the paths apart from those of the splits."""
 
 
 def path_gradient_norms(
-    chain: Chain, signal: Signal, labels: Array, samples: int, seed: int
+    chain: Chain, signal: ForwardPass, labels: Array, samples: int, seed: int
 ) -> np.ndarray:
     """Mean norm at the input of the first block, by the number k of branches on the path.
 
@@ -67,7 +67,7 @@ def random_paths(blocks: int, seed: int, sample: int) -> np.ndarray:
 
 
 def path_gradients(
-    chain: Chain, signal: Signal, labels: Array, through: np.ndarray
+    chain: Chain, signal: ForwardPass, labels: Array, through: np.ndarray
 ) -> tuple[Array, np.ndarray]:
     """What comes back along given paths to the input of the first block.
 

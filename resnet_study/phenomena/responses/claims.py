@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from resnet_study.judging.claim import Claim
-from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS
+from resnet_study.phenomena.depths import FAMILIES_ELSEWHERE, MINIMUM_DEEP, WARMUP_FIELDS
 from resnet_study.phenomena.responses import measures
 
 _HE = "He et al. 2015, arXiv 1512.03385"
-_YANG = "Yang et al. 2019, arXiv 1902.08129"
 
 _SEEDS = "2 seeds or more each"
-_DEEP_PLAIN = (
-    f"plain runs of depth 56 (or the deepest, of at least {MINIMUM_DEEP}) with layer records"
+_AT_ONE_DEPTH = (
+    """Response standard deviation after training, mean over the 3x3 layers, at depth
+{{ depth }}: plain {{ plain }}, residual {{ residual }}."""
+    + FAMILIES_ELSEWHERE
+    + """ {% if paper %} In the paper (CIFAR-10, Figure 7): {{ paper.plain }} and
+{{ paper.residual }}.{% endif %} Finished runs only."""
 )
-_PAIR = f"runs of depth 20 and 56 (or one from {MINIMUM_DEEP} to 110), {_SEEDS}"
-
+_AGAINST_DEPTH = """Response standard deviation after training, mean over the 3x3 layers, of
+residual networks: {{ responses }}. Judged: {{ deep }} minus 20. In the paper (CIFAR-10, Figure
+7): {{ paper }}. Finished runs only."""
 
 RESIDUAL_RESPONSES_SMALLER = Claim(
     "residual_responses_smaller",
@@ -25,6 +29,7 @@ RESIDUAL_RESPONSES_SMALLER = Claim(
     "ResNets have generally smaller responses than their plain counterparts.",
     measures.response_difference,
     "finished plain and residual runs of one depth, best 20, with layer records, " + _SEEDS,
+    words=_AT_ONE_DEPTH,
 )
 
 RESPONSES_SMALLER_WITH_DEPTH = Claim(
@@ -38,6 +43,7 @@ RESPONSES_SMALLER_WITH_DEPTH = Claim(
     "finished residual runs of depth 20 and 110 (or the deepest from "
     f"{MINIMUM_DEEP}) with layer records, {_SEEDS}; deep ones may warm up",
     WARMUP_FIELDS,
+    words=_AGAINST_DEPTH,
 )
 
 CLAIMS = (

@@ -1,0 +1,90 @@
+"""Numbers in words: the Jinja2 templates that stand beside the claims (`claim.Claim.words`).
+
+A measure returns numbers and composes no sentence; a template computes nothing. What a template
+prints of a float has three digits, and any other form by the filter ``number``. Space around the
+parts of a template does not matter.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet_study.judging.statistics import Interval
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+ENDING = """
+{% if diverged %}Diverged runs ({{ diverged }}) count with their last error.{% endif %}
+{% if not_ended %}Runs that have not ended ({{ not_ended }}) are left out.{% endif %}
+{% if warmups %}With a warm-up: {% for depth, warmup in warmups.items() %}
+{{- ", " if not loop.first }}rate {{ warmup.rate|number("g") }} until
+{% if warmup.error %}{{ warmup.error|number("g") }} % training error
+{%- else %}iteration {{ warmup.iterations }}{% endif %} at {{ depth }}{% endfor %}.{% endif %}
+{% if groups %}Of {{ groups }} groups of comparable runs, judged:
+{% for field, value in judged_group.items() %}{{ ", " if not loop.first }}{{ field }}={{ value }}
+{%- endfor %}.{% endif %}"""
+"""Behind every template: what is told alike wherever it was counted."""
+
+_COUNTED = dict.fromkeys(("diverged", "not_ended", "warmups", "groups"), 0)
+
+
+def in_words(template: str, numbers: Mapping[str, Any]) -> str:
+    """The numbers in the sentences of a template and of `ENDING`, on one line.
+
+    Raises:
+        jinja2.UndefinedError: if the template names a number that there is not.
+    """
+    text = _environment().from_string(template + ENDING).render(_COUNTED | dict(numbers))
+    return " ".join(text.split())
+
+
+def number(value: Any, form: str = ".3g", unit: str = "") -> str:
+    """What a measure gives in digits.
+
+    Args:
+        value: a number; an `Interval` (``0.31 (95 % interval 0.2 to 0.42)``); numbers by depth
+            (``0.31 at 8, 0.12 at 20``) or by name (``linear 0.31, power 0.12``); a sequence; None.
+        form: as for `format`.
+        unit: printed behind each number.
+    """
+    if isinstance(value, Interval):
+        estimate, low, high = (number(part, form, unit) for part in value)
+        return f"{estimate} (95 % interval {low} to {high})" if value.exists else estimate
+    if isinstance(value, Mapping):
+        parts = {key: number(part, form, unit) for key, part in value.items()}
+        named = [f"{key} {part}" for key, part in parts.items() if isinstance(key, str)]
+        return ", ".join(named or [f"{part} at {depth}" for depth, part in sorted(parts.items())])
+    if isinstance(value, Sequence):
+        return ", ".join(number(part, form, unit) for part in value)
+    return "none" if value is None else format(value, form) + unit
+
+
+def plain(value: Any) -> Any:
+    """The same for strict JSON: what is not finite is None, an interval three named numbers."""
+    if isinstance(value, Interval):
+        return plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(name): plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, StrictUndefined
+
+    def three_digits(value: Any) -> Any:
+        return number(value) if isinstance(value, float | Interval | Mapping) else value
+
+    environment = Environment(undefined=StrictUndefined, finalize=three_digits)
+    environment.filters["number"] = number
+    return environment
