@@ -95,9 +95,7 @@ def _draw(rows: pd.DataFrame, quantity: str, against: str, dropped: int) -> Figu
         "One seed each: no spread." if single else "Bars and bands: ± one standard deviation.",
         panels.left_out(dropped),
     ]
-    widest = max(len(str(handle.get_label())) for handle in handles)
-    columns = 4 if widest < 12 else 3 if widest < 20 else 2 if widest < 38 else 1
-    return titled(finish(figure, handles, sentences, columns), f"{quantity} against {against}")
+    return titled(finish(figure, handles, sentences), f"{quantity} against {against}")
 
 
 def _spread(rows: pd.DataFrame, quantity: str, logarithmic: bool) -> tuple[pd.Series, pd.Series]:

@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from resnet_study.drawing.panels import drawable, medians
 from resnet_study.drawing.style import FAINT, QUIET, thousands
 
-DEPTH = "depth (weighted layers, log scale)"
+DEPTH = "depth (log scale)"
 ITERATION = "iteration k, at log(1 + k)"
 
 Looks = Mapping[Any, Mapping[str, Any]]
@@ -96,7 +96,9 @@ def lines(
         names = sorted(middle[by_hue].unique()) if by_hue else [""]
         for line, name in zip(panel.lines[first:], names, strict=True):
             line.set_gid(gid.format(hue=name, style=value))
-    panel.set(xlabel=labels[0], ylabel=labels[1])
+    # seaborn names the axes after the columns, and hides the names of inner panels.
+    panel.set_xlabel(labels[0], visible=True)
+    panel.set_ylabel(labels[1], visible=True)
 
 
 def heatmap(
@@ -154,7 +156,9 @@ def iteration_axis(panel: Axes, last: int) -> None:
     """Logarithmic iteration axis that holds iteration 0: x is placed at log(1 + x)."""
     panel.set_xscale("function", functions=(np.log1p, np.expm1))
     panel.set_xlim(0, max(last, 1))
-    _ticks(panel, FixedLocator([0, 1, *(10**k for k in range(1, 10) if 10**k <= last)]))
+    decades = [10**k for k in range(10) if 10**k <= max(last, 1)]
+    # Of a long axis 0 and 1 would touch.
+    _ticks(panel, FixedLocator([0, *decades[len(decades) > 4 :]]))
 
 
 def linear_iterations(panel: Axes, last: int) -> None:

@@ -121,7 +121,7 @@ def new_figure(
 
 
 def finish(
-    figure: Figure, handles: Sequence[Artist], sentences: Iterable[str], columns: int = 4
+    figure: Figure, handles: Sequence[Artist], sentences: Iterable[str], columns: int = 0
 ) -> Figure:
     """Put the legend above the panels and small print below, covering no data, and leave room for
     the title, which `titled` writes.
@@ -133,13 +133,15 @@ def finish(
         figure: as made by `new_figure`.
         handles: legend entries; none draws no legend.
         sentences: n, spread, what is left out; empty ones are dropped.
-        columns: entries per row of the legend.
+        columns: entries per row of the legend; 0 for as many as fit.
     """
     for panel in figure.axes:
         for axis in (panel.xaxis, panel.yaxis):
             if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
                 _log_ticks(axis)
     lines = textwrap.wrap(" ".join(s for s in sentences if s), NOTE_CHARACTERS)
+    widest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = columns or (4 if widest < 19 else 3 if widest < 22 else 2 if widest < 38 else 1)
     rows = math.ceil(len(handles) / columns)
     header = TITLE_INCHES + rows * LEGEND_INCHES + (0.06 if rows else 0.0)
     footer = len(lines) * NOTE_INCHES + 0.08

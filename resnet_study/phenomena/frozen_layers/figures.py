@@ -202,7 +202,7 @@ def thaw_curves(frames: Frames) -> Figure:
         left_out,
         panels.unfinished(frames),
     ]
-    return style.finish(drawn, entries, sentences, columns=2)
+    return style.finish(drawn, entries, sentences)
 
 
 def _normalized(frames: Frames) -> Frames:

@@ -38,7 +38,7 @@ PLAIN: dict[str, Any] = {
 }
 """What makes a plain network of any other."""
 
-THREE = {"raw": "raw: ‖∂L/∂z‖", "signal": "signal: ‖w‖·‖∂L/∂w‖", "turn": "turn: angle"}
+THREE = {"raw": "raw ‖∂L/∂z‖", "signal": "signal ‖w‖‖∂L/∂w‖", "turn": "turn (angle)"}
 """The three gradients and the titles of their panels."""
 
 _THEORY = (

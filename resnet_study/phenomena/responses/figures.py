@@ -54,6 +54,7 @@ def response_std(frames: Frames) -> Figure:
             look = {**style.HOLLOW, "color": colours[depth], "marker": "o", "ms": 2.6, "mew": 0.7}
             panel.plot(part["at"], part["response_std"], **look)
         panel.set_xlabel(order)
+        panel.tick_params(labelbottom=True)
     style.label(axes[:1], "layer", "response std")
     style.label(axes[1:], "rank", "response std")
     axes[0, 0].set_xlim(left=0)
