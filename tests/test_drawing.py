@@ -1,5 +1,6 @@
 """Figures hold the numbers of the records, whatever is missing from them."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -17,8 +18,9 @@ from PIL import Image
 
 from resnet_study import phenomena, reference
 from resnet_study.drawing.comparison import comparison_figure
+from resnet_study.drawing.panels import medians
 from resnet_study.drawing.render import render, save
-from resnet_study.drawing.style import FAMILIES, sequential
+from resnet_study.drawing.style import FAMILIES, KINDS, sequential
 from resnet_study.errors import UserError
 from resnet_study.judging.compare import compare
 from resnet_study.records import Frames
@@ -33,6 +35,22 @@ RUN_FIGURES = [
     if name not in {f.name for f in load_study("signal_propagation").figures}
 ]
 """Those that are drawn from runs rather than from networks at initialisation."""
+
+COLOUR_BLIND = {
+    "protanopia": """0.152286 1.052583 -0.204868
+                     0.114503 0.786281 0.099216
+                     -0.003882 -0.048116 1.051998""",
+    "deuteranopia": """0.367322 0.860646 -0.227968
+                       0.280085 0.672501 0.047413
+                       -0.011820 0.042940 0.968881""",
+    "tritanopia": """1.255528 -0.076749 -0.178779
+                     -0.078411 0.930809 0.147602
+                     0.004733 0.691367 0.303900""",
+}
+"""What is seen of linear sRGB: Machado, Oliveira & Fernandes 2009, at full severity."""
+
+SRGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+"""To CIE XYZ (IEC 61966-2-1)."""
 
 LAYER_FIGURES = (
     "gradient_profile",
@@ -79,21 +97,21 @@ def of_family(frames: Frames, family: str) -> Frames:
 
 @pytest.mark.parametrize("family", ["plain", "residual"])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_error_against_depth_holds_the_means(family: str, split: str) -> None:
+def test_error_against_depth_holds_the_medians(family: str, split: str) -> None:
     x, y = line(draw("error_against_depth"), f"{family}-{split}")
     runs = FRAMES.runs[FRAMES.runs.family == family]
-    expected = runs.groupby("depth")[f"{split}_error_last"].mean()
-    np.testing.assert_array_equal(x, expected.index)
+    expected = runs.groupby("depth")[f"{split}_error_last"].median()
+    np.testing.assert_allclose(x, expected.index)
     np.testing.assert_allclose(y, expected)
 
 
 def test_error_against_depth_shows_every_seed() -> None:
     panel = panels(draw("error_against_depth"))[1]
-    shown = [v for ln in panel.lines if ln.get_alpha() == 0.3 for v in ln.get_ydata()]
+    shown = [v for ln in panel.lines if ln.get_alpha() for v in ln.get_ydata()]
     np.testing.assert_allclose(sorted(shown), sorted(FRAMES.runs.test_error_last))
 
 
-def test_diverged_run_is_in_the_mean_and_marked() -> None:
+def test_diverged_run_is_in_the_median_and_marked() -> None:
     runs = FRAMES.runs.copy()
     run = runs.index[(runs.family == "plain") & (runs.depth == 56)][0]
     runs.loc[run, "status"] = "diverged"
@@ -102,18 +120,18 @@ def test_diverged_run_is_in_the_mean_and_marked() -> None:
     figure = draw("error_against_depth", changed(FRAMES, runs=runs, metrics=metrics))
     others = FRAMES.runs[(FRAMES.runs.family == "plain") & (FRAMES.runs.depth == 56)]
     expected = [90.0, *others.test_error_last.drop(run)]  # without any error it is guessing
-    assert line(figure, "plain-test")[1][-1] == pytest.approx(np.mean(expected))
+    assert line(figure, "plain-test")[1][-1] == pytest.approx(np.median(expected))
     crosses = [ln for ln in panels(figure)[1].lines if ln.get_marker() == "x"]
     assert [list(c.get_ydata()) for c in crosses if len(c.get_ydata())] == [[90.0]]
     assert "1 diverged (plain-56)" in words(figure)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_training_curves_hold_the_mean_of_each_step(split: str) -> None:
+def test_training_curves_hold_the_median_of_each_step(split: str) -> None:
     x, y = line(draw("training_curves"), f"residual-20-{split}")
     table = FRAMES.metrics
     rows = table[(table.family == "residual") & (table.depth == 20) & (table.split == split)]
-    expected = rows.groupby("step").error.mean()
+    expected = rows.groupby("step").error.median()
     np.testing.assert_array_equal(x, expected.index)
     np.testing.assert_allclose(y, expected)
 
@@ -132,14 +150,14 @@ def test_published_numbers_are_laid_over_cifar10_only() -> None:
     assert "He et al." not in words(draw("error_against_depth"))
 
 
-def test_profile_is_the_geometric_mean_relative_to_the_last_3x3_layer() -> None:
+def test_profile_is_the_median_relative_to_the_last_3x3_layer() -> None:
     x, y = line(draw("gradient_profile"), "plain-20-step0")
     layers = FRAMES.layers
     rows = layers[(layers.family == "plain") & (layers.depth == 20) & (layers.step == 0)]
     norms = rows.pivot(index="layer", columns="seed", values="activation_gradient_norm")
     relative = norms.loc[:19] / norms.loc[19]
     np.testing.assert_array_equal(x, range(1, 20))
-    np.testing.assert_allclose(y, np.exp(np.log(relative).mean(axis=1)))
+    np.testing.assert_allclose(y, np.exp(np.log(relative).median(axis=1)))
     assert y[-1] == pytest.approx(1)
 
 
@@ -167,14 +185,42 @@ def test_theory_line_without_normalisation_is_that_of_the_initialisation() -> No
     np.testing.assert_allclose(np.diff(np.log(theory)), 0.5 * math.log(2))
 
 
-def test_gradient_ratio_is_first_over_last_at_every_recorded_step() -> None:
-    x, y = line(draw("gradient_ratio"), "plain-56-response_gradient_norm")
-    layers = FRAMES.layers[(FRAMES.layers.family == "plain") & (FRAMES.layers.depth == 56)]
-    norms = layers.pivot(index=["step", "seed"], columns="layer", values="response_gradient_norm")
-    logs = np.log(norms[1] / norms[55]).groupby("step").mean()
-    np.testing.assert_array_equal(x, logs.index)
-    np.testing.assert_allclose(y, np.exp(logs))
-    assert x[0] == 0
+THREE = {
+    "raw": lambda rows: rows.activation_gradient_norm,
+    "signal": lambda rows: rows.weight_norm * rows.weight_gradient_norm,
+    "turn": lambda rows: rows.angular_step,
+}
+
+
+def with_turn(frames: Frames) -> Frames:
+    """Records as they are made today: with the angle by which a layer turns."""
+    layers = frames.layers
+    return changed(
+        frames, layers=layers.assign(angular_step=1e-3 / layers.layer / (1 + layers.seed))
+    )
+
+
+@pytest.mark.parametrize("quantity", THREE)
+def test_three_gradients_are_layer_2_over_the_last_at_every_recorded_step(quantity: str) -> None:
+    frames = with_turn(FRAMES)
+    x, y = line(draw("gradient_ratio", frames), f"plain-56-{quantity}")
+    layers = frames.layers[(frames.layers.family == "plain") & (frames.layers.depth == 56)]
+    layers = layers.assign(value=THREE[quantity](layers))
+    norms = layers.pivot(index=["step", "seed"], columns="layer", values="value")
+    ratios = (norms[2] / norms[55]).groupby("step").median()
+    np.testing.assert_allclose(x, ratios.index, atol=1e-9)
+    np.testing.assert_allclose(y, ratios)
+    assert "not recorded" not in labels(draw("gradient_ratio", frames))
+
+
+def labels(figure: Figure) -> list[str]:
+    return [text.get_text() for panel in figure.axes for text in panel.texts]
+
+
+def test_records_without_the_angle_say_so_and_show_the_other_two() -> None:
+    figure = draw("gradient_ratio")
+    assert labels(figure) == ["not recorded"]
+    assert [len(panel.lines) > 1 for panel in panels(figure)] == [True, True, False]
 
 
 def test_responses_are_those_of_the_3x3_layers_and_sorted_within_each_run() -> None:
@@ -183,21 +229,27 @@ def test_responses_are_those_of_the_3x3_layers_and_sorted_within_each_run() -> N
     figure = draw("response_std", changed(FRAMES, layers=layers))
     last = layers[(layers.step == 60) & (layers.family == "residual") & (layers.depth == 20)]
     table = last[last.layer < 20].pivot(index="layer", columns="seed", values="response_std")
-    np.testing.assert_allclose(line(figure, "residual-20-layer")[1], table.mean(axis=1))
-    ranked = np.sort(table.to_numpy(), axis=0)[::-1].mean(axis=1)
+    np.testing.assert_allclose(line(figure, "residual-20-layer")[1], table.median(axis=1))
+    ranked = np.median(np.sort(table.to_numpy(), axis=0)[::-1], axis=1)
     np.testing.assert_allclose(line(figure, "residual-20-rank")[1], ranked)
 
 
-def test_heatmaps_share_one_scale_and_hold_every_layer_and_step() -> None:
-    figure = draw("update_heatmap")
+@pytest.mark.parametrize("recorded", [True, False])
+def test_heatmaps_share_one_scale_and_hold_every_layer_and_step(recorded: bool) -> None:
+    frames = with_turn(FRAMES) if recorded else FRAMES
+    figure = draw("update_heatmap", frames)
     meshes = [panel.collections[0] for panel in panels(figure)]
     assert [m.get_gid() for m in meshes] == ["plain-56", "residual-56"]
     assert meshes[0].get_clim() == meshes[1].get_clim()
-    layers = FRAMES.layers[(FRAMES.layers.family == "plain") & (FRAMES.layers.depth == 56)]
-    ratios = layers.assign(value=np.log10(layers.update_norm / layers.weight_norm))
-    expected = ratios[ratios.layer < 56].pivot_table(index="layer", columns="step", values="value")
+    layers = frames.layers[(frames.layers.family == "plain") & (frames.layers.depth == 56)]
+    values = layers.angular_step if recorded else layers.update_norm / layers.weight_norm
+    logs = layers.assign(value=np.log10(values))
+    expected = logs[logs.layer < 56].pivot_table(
+        index="layer", columns="step", values="value", aggfunc="median"
+    )
     shown = np.ma.getdata(meshes[0].get_array()).reshape(expected.shape)
     np.testing.assert_allclose(shown, expected)
+    assert ("Relative update" in words(figure)) == (not recorded)
 
 
 @pytest.mark.parametrize("name", RUN_FIGURES)
@@ -245,7 +297,7 @@ def test_nothing_finite_at_all_is_said_in_one_line(name: str) -> None:
     layers, metrics = FRAMES.layers.copy(), FRAMES.metrics.copy()
     layers[[c for c in layers.columns if c.endswith(("_norm", "_std"))]] = np.nan
     metrics["error"] = np.nan
-    with pytest.raises(UserError, match=name) as raised:
+    with pytest.raises(UserError, match=r"^no (run|recorded)") as raised:
         draw(name, changed(FRAMES, layers=layers, metrics=metrics))
     assert "\n" not in str(raised.value)
 
@@ -344,6 +396,32 @@ def test_comparison_of_nothing_is_a_user_error() -> None:
         comparison_figure(table, "error", "layer")
     with pytest.raises(UserError, match="no finite mean"):
         comparison_figure(table.assign(mean=np.nan), "error", "depth")
+
+
+def test_medians_of_two_are_geometric_on_a_logarithmic_axis() -> None:
+    rows = pd.DataFrame({"x": [1, 1, 2, 2, 2], "y": [1.0, 100.0, 3.0, 1.0, 2.0]})
+    np.testing.assert_allclose(medians(rows, ["x"], "y", geometric=True)["y"], [10, 2])
+    np.testing.assert_allclose(medians(rows, ["x"], "y")["y"], [50.5, 2])
+
+
+@pytest.mark.parametrize("kind", COLOUR_BLIND)
+def test_colours_are_told_apart_by_the_colour_blind(kind: str) -> None:
+    blindness = np.array(COLOUR_BLIND[kind].split(), float).reshape(3, 3)
+    for colours in ([f.colour for f in FAMILIES.values()], KINDS):
+        seen = [np.clip(blindness @ linear(np.array(to_rgb(c))), 0, 1) for c in colours]
+        for one, other in itertools.combinations(seen, 2):
+            assert np.linalg.norm(lab(one) - lab(other)) > 15  # 2.3 is just noticeable
+
+
+def linear(rgb: np.ndarray) -> np.ndarray:
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIELAB, D65, of linear sRGB."""
+    xyz = SRGB @ rgb / (SRGB @ np.ones(3))
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
 def test_sequential_colours_keep_their_order_in_grey() -> None:

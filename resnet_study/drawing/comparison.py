@@ -1,42 +1,45 @@
-"""A figure of any table of `resnet_study.judging.compare`."""
+"""A figure of any table of `resnet_study.judging.compare`.
+
+It draws what the table says, means and standard deviations: single seeds are not in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels
+from resnet_study.drawing.plots import DEPTH, ITERATION, depth_axis, iteration_axis
 from resnet_study.drawing.style import (
     FAINT,
     FAMILIES,
     INK,
-    band,
     drawing,
-    error_bars,
     finish,
     key,
-    log1p_iterations,
     new_figure,
-    numeric_axis,
     sequential,
+    titled,
 )
 from resnet_study.errors import UserError
 
 STATISTICS = ["mean", "sd", "n"]
 
-AXES = {"depth": "depth (weighted layers)", "layer": "layer (1 = input)", "step": "iteration"}
+AXES = {"depth": DEPTH, "layer": "layer (1 = input)", "step": ITERATION}
+
+FEW = 12
+"""Positions up to which each has a marker, a tick and a bar; more have a band."""
 
 
 def comparison_figure(table: pd.DataFrame, quantity: str, against: str) -> Figure:
     """Mean ± standard deviation of a quantity, one line per group of runs.
 
-    The y axis is logarithmic if all means are positive and span a factor of 100 or more.
+    The y axis is logarithmic if all means are positive and span a factor of 100 or more. Bars
+    end where the quantity does: errors at 0 and 100 %, what is never negative at 0.
 
     Args:
         table: columns ``mean``, ``sd``, ``n`` and the one named `against`; the other columns
@@ -53,7 +56,7 @@ def comparison_figure(table: pd.DataFrame, quantity: str, against: str) -> Figur
         raise UserError(
             f"comparison: no column {', '.join(absent)}; there are {', '.join(table.columns)}"
         )
-    rows = table[panels.drawable(table["mean"], positive=False)]
+    rows = table[panels.drawable(table["mean"], positive=False)].sort_values(against)
     if rows.empty:
         raise UserError(
             f"comparison: {quantity} has no finite mean against {against}; choose other runs"
@@ -65,74 +68,64 @@ def comparison_figure(table: pd.DataFrame, quantity: str, against: str) -> Figur
 def _draw(rows: pd.DataFrame, quantity: str, against: str, dropped: int) -> Figure:
     figure, axes = new_figure(1, 1, 2.8)
     panel: Axes = axes[0, 0]
-    logarithmic = bool((rows["mean"] > 0).all()) and _span(rows["mean"]) >= 100
-    if logarithmic:
+    positions, means = rows[against].unique(), rows["mean"]
+    if means.min() > 0 and means.max() / means.min() >= 100:
         panel.set_yscale("log")
-    values = sorted(rows[against].unique())
     if against == "step":
-        log1p_iterations(panel, int(values[-1]))
-    elif len(values) <= 12:
-        numeric_axis(panel, values)
-    lines = _lines(rows, against)
-    handles: list[Artist] = []
-    for label, look, line in lines:
-        line = line.sort_values(against)
-        sd = line.sd.fillna(0.0)
-        low = line["mean"] - sd
-        if logarithmic:
-            # A bar that reaches zero has no place on a log axis; it ends at the lowest mean.
-            low = low.where(low > 0, np.minimum(line["mean"], rows["mean"].min()))
-        if len(values) > 12:
-            look = {**look, "marker": ""}
-            band(panel, line[against], low, line["mean"] + sd, look["color"])
-            panel.plot(line[against], line["mean"], gid=label or quantity, **look)
+        iteration_axis(panel, int(positions.max()))
+    elif len(positions) <= FEW:
+        depth_axis(panel, positions)
+    low, high = _spread(rows, quantity, panel.get_yscale() == "log")
+    handles = []
+    for label, look, line in _lines(rows, against):
+        x, mean, ends = line[against], line["mean"], (low[line.index], high[line.index])
+        if len(positions) > FEW:
+            look["marker"] = ""
+            panel.fill_between(x, *ends, color=look["color"], alpha=0.18, linewidth=0)
         else:
-            below = line["mean"] - low
-            error_bars(panel, line[against], line["mean"], below, sd, label or quantity, **look)
+            bars = {"color": look["color"], "linewidth": 1.0}
+            panel.vlines(x, *ends, **bars)
+        panel.plot(x, mean, gid=label or quantity, **look)
         handles.append(key(label or quantity, **look))
-    panel.set_xlabel(AXES.get(against, against))
-    panel.set_ylabel(quantity)
+    panel.set(xlabel=AXES.get(against, against), ylabel=quantity)
     panel.grid(axis="y", color=FAINT, linewidth=0.5)
-    counts = list(rows.n)
+    single = rows["n"].max() == 1
     sentences = [
-        f"Mean over {panels.seeds(counts)}.",
-        panels.spread(counts, "Bars and bands: ± one standard deviation"),
-        panels.left_out_count(dropped, "not finite"),
+        f"Mean over {panels.seeds(rows['n'])}.",
+        "One seed each: no spread." if single else "Bars and bands: ± one standard deviation.",
+        panels.left_out(dropped),
     ]
-    widest = max(len(label) for label, _, _ in lines)
-    columns = 4 if widest < 12 else 3 if widest < 20 else 2 if widest < 38 else 1
-    return finish(figure, f"{quantity} against {against}", handles, sentences, columns)
+    return titled(finish(figure, handles, sentences), f"{quantity} against {against}")
+
+
+def _spread(rows: pd.DataFrame, quantity: str, logarithmic: bool) -> tuple[pd.Series, pd.Series]:
+    """Ends of the bars."""
+    mean, sd = rows["mean"], rows["sd"].fillna(0.0)
+    low, high = mean - sd, mean + sd
+    if logarithmic:
+        # A bar that reaches zero has no place on a log axis; it ends at the lowest mean.
+        return low.where(low > 0, np.minimum(mean, mean.min())), high
+    if (mean >= 0).all():
+        low = low.clip(lower=0)
+    return low, high.clip(upper=100) if "error" in quantity else high
 
 
 def _lines(rows: pd.DataFrame, against: str) -> list[tuple[str, dict[str, Any], pd.DataFrame]]:
     """Label, look and rows of every line."""
     groups = [c for c in rows.columns if c not in (against, *STATISTICS) and rows[c].nunique() > 1]
     others = [c for c in groups if c != "family"]
-    if not groups:
-        family = str(rows["family"].iloc[0]) if "family" in rows else ""
-        look = _look(family, FAMILIES[family].colour if family in FAMILIES else INK)
-        return [(family, look, rows)]
     kinds = sorted(set(rows[others].itertuples(index=False, name=None)), key=_sortable)
-    colours = sequential(range(len(kinds)))
-    order = {kind: colours[index] for index, kind in enumerate(kinds)}
+    colours = dict(zip(kinds, sequential(range(len(kinds))).values(), strict=True))
+    parts = rows.groupby(groups, dropna=False) if groups else [((), rows)]
     lines = []
-    for values, part in rows.groupby(groups, sort=True, dropna=False):
+    for values, part in parts:
         named = dict(zip(groups, values, strict=True))
         family = str(part["family"].iloc[0]) if "family" in part else ""
-        kind = tuple(named[c] for c in others)
-        own = FAMILIES[family].colour if family in FAMILIES else INK
-        look = _look(family, order[kind] if others else own)
-        lines.append((_label(named), look, part))
+        look = FAMILIES[family].look if family in FAMILIES else {"color": INK, "marker": "o"}
+        if others:
+            look["color"] = colours[tuple(named[c] for c in others)]
+        lines.append((_label(named) if groups else family, look, part))
     return lines
-
-
-def _look(family: str, colour: str) -> dict[str, Any]:
-    style = FAMILIES.get(family)
-    return {
-        "color": colour,
-        "linestyle": style.linestyle if style else "-",
-        "marker": style.marker if style else "o",
-    }
 
 
 def _label(named: dict[str, Any]) -> str:
@@ -146,7 +139,3 @@ def _label(named: dict[str, Any]) -> str:
 def _sortable(kind: tuple[Any, ...]) -> list[tuple[bool, Any]]:
     """Numbers by size, before text: spec fields of one table may be of several types."""
     return [(isinstance(value, str), value) for value in kind]
-
-
-def _span(means: Sequence[float] | pd.Series) -> float:
-    return float(max(means) / min(means))

@@ -1,4 +1,4 @@
-"""What the figures take from the records: groups, means over seeds, who is left out."""
+"""What the figures take from the records: groups, medians over seeds, who is left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_study import reference
-from resnet_study.drawing.style import FAMILIES
+from resnet_study.drawing.style import FAMILIES, at_most
 from resnet_study.errors import UserError
 from resnet_study.judging.selections import (
     comparable_groups,
@@ -18,23 +18,39 @@ from resnet_study.judging.selections import (
 )
 from resnet_study.records import PROBES, Frames
 
+PAIR = (20, 56)
+"""Depths of the paper's Figure 1, shown where not all depths can be."""
+
+
+def arms(runs: pd.DataFrame) -> pd.Series:
+    """What tells a run apart beside depth, family and seed: ``learning_rate=0.01, steps=400``."""
+    fields = varying_fields(runs)
+    return pd.Series(
+        [
+            ", ".join(
+                f"{f.partition('.')[2]}={_shown(v)}" for f, v in zip(fields, row, strict=True)
+            )
+            for row in runs[fields].astype(object).to_numpy()
+        ],
+        index=runs.index,
+        dtype=object,
+    )
+
 
 def labelled_groups(frames: Frames) -> list[tuple[str, Frames]]:
     """Runs that may share a figure: they differ in depth, family and seed only.
 
-    Averaging over anything else would hide it.
+    Pooling over anything else would hide it.
 
     Returns:
-        A label such as ``learning_rate=0.01`` and the frames of each group, the largest
+        A label such as ``learning_rate=0.01`` (`arms`) and the frames of each group, the largest
         first; one group with an empty label where nothing else differs.
     """
-    fields = varying_fields(frames.runs)
+    labels = arms(frames.runs)
+    groups = comparable_groups(frames)
     return [
-        (
-            ", ".join(f"{f.partition('.')[2]}={_shown(group.runs[f].iloc[0])}" for f in fields),
-            group,
-        )
-        for group in comparable_groups(frames)
+        (labels.loc[group.runs.index[:1]].iloc[0] if len(group.runs) else "", group)
+        for group in groups
     ]
 
 
@@ -80,35 +96,49 @@ def families_in(table: pd.DataFrame) -> list[str]:
     return [family for family in FAMILIES if (table.family == family).any()]
 
 
-def summarize(
-    table: pd.DataFrame, by: Sequence[str], value: str, geometric: bool = False
-) -> pd.DataFrame:
-    """Mean and spread over the seeds.
+def shown_depths(rows: pd.DataFrame, by: str = "family") -> list[int]:
+    """At most three depths, of those that all families, or values of `by`, have if there are any.
 
-    Values that are not finite are left out, and with `geometric` those that are not
-    positive: a logarithmic axis has no place for them.
-
-    Returns:
-        One row per group: the columns of `by`, ``mean`` (geometric if asked), ``low`` and
-        ``high`` (minimum and maximum), ``sd`` (of the values, n−1; NaN for one seed), ``n``.
+    Where there are more, the paper's pair and the deepest of all, or an even choice.
     """
-    kept = table[drawable(table[value], geometric)]
-    values = kept[value].astype(float)
-    work = kept[list(by)].assign(value=values, scaled=np.log(values) if geometric else values)
-    result = (
-        work.groupby(list(by), sort=True)
-        .agg(
-            mean=("scaled", "mean"),
-            low=("value", "min"),
-            high=("value", "max"),
-            sd=("value", "std"),
-            n=("value", "size"),
-        )
-        .reset_index()
-    )
-    if geometric:
-        result["mean"] = np.exp(result["mean"])
-    return result
+    own = [set(part["depth"]) for _, part in rows.groupby(by)]
+    depths = sorted(int(d) for d in set.intersection(*own) or set.union(*own))
+    if len(depths) > 3 and set(PAIR) <= set(depths):
+        return sorted({*PAIR, depths[-1]})
+    return at_most(depths, 3)
+
+
+def medians(
+    rows: pd.DataFrame, by: Sequence[str], value: str, geometric: bool = False
+) -> pd.DataFrame:
+    """Median over the seeds, the columns of `by` and `value`, sorted.
+
+    Args:
+        rows: with finite values, and positive ones if `geometric`.
+        by: columns that tell apart what is not pooled.
+        value: column.
+        geometric: of an even number the geometric mean of the two in the middle: a logarithmic
+            axis has no arithmetic.
+    """
+    values = rows[value].astype(float)
+    scaled = values.map(np.log) if geometric else values
+    middle = scaled.groupby([rows[column] for column in by]).median().reset_index()
+    return middle.assign(**{value: np.exp(middle[value])}) if geometric else middle
+
+
+def drawable_rows(
+    rows: pd.DataFrame, value: str, positive: bool = True
+) -> tuple[pd.DataFrame, str]:
+    """The rows that can be drawn, and a sentence on those that cannot.
+
+    Raises:
+        UserError: if there is none.
+    """
+    kept = drawable(rows[value], positive)
+    what = "finite and positive" if positive else "finite"
+    if not kept.any():
+        raise UserError(f"no recorded value is {what}; see the status of the runs")
+    return rows[kept], left_out(int((~kept).sum()), positive)
 
 
 def drawable(values: pd.Series, positive: bool) -> pd.Series:
@@ -118,7 +148,7 @@ def drawable(values: pd.Series, positive: bool) -> pd.Series:
     return finite & (numbers > 0) if positive else finite
 
 
-def layer_rows(frames: Frames, figure: str, probes: Sequence[str]) -> pd.DataFrame:
+def layer_rows(frames: Frames, *probes: str) -> pd.DataFrame:
     """Rows of the 3x3 layers, with the probes as floats.
 
     The classifier is left out: it is neither normalised nor a 3x3 layer, so what theory
@@ -131,8 +161,7 @@ def layer_rows(frames: Frames, figure: str, probes: Sequence[str]) -> pd.DataFra
     missing = [p for p in probes if p not in layers or not layers[p].notna().any()]
     if layers.empty or missing:
         raise UserError(
-            f"{figure}: no run recorded {', '.join(missing or probes)}; "
-            "run with probes.layers_every above 0"
+            f"no run recorded {', '.join(missing or probes)}; run with probes.layers_every above 0"
         )
     rows = conv_layers(layers).copy()
     for probe in set(PROBES) & set(rows.columns):
@@ -149,9 +178,25 @@ def seeds(counts: Iterable[int]) -> str:
     return f"n = {shown} seed{'s' if found[-1] > 1 else ''}"
 
 
-def spread(counts: Iterable[int], shown: str) -> str:
-    """What the spread is, or that one seed has none."""
-    return f"{shown}." if max(counts, default=0) > 1 else "One seed each: no spread."
+MEDIANS = "Lines are medians over seeds; every seed is a thin line or a faint point."
+"""For captions: the convention of `resnet_study.drawing.plots`."""
+
+
+def over_seeds(
+    rows: pd.DataFrame, by: Sequence[str], units: str = "seed", single: bool = True
+) -> str:
+    """A sentence on the convention and on n, the least and largest number of seeds.
+
+    Args:
+        rows: that are drawn.
+        by: columns that tell apart what is not pooled.
+        units: column whose values are the single networks.
+        single: whether these are drawn.
+    """
+    counts = rows.groupby(list(by))[units].nunique()
+    if counts.max() == 1:
+        return "n = 1 seed: no spread."
+    return f"Medians over {seeds(counts)}{', every seed thin or faint' if single else ''}."
 
 
 def unfinished(frames: Frames) -> str:
@@ -171,14 +216,9 @@ def networks(runs: pd.DataFrame) -> str:
     return ", ".join(f"{family}-{depth}" for family, depth in pairs.itertuples(index=False))
 
 
-def left_out(values: pd.Series, positive: bool) -> str:
-    """A sentence on the values that cannot be drawn; empty if there are none."""
-    count = int((~drawable(values, positive)).sum())
-    return left_out_count(count, "zero or not finite" if positive else "not finite")
-
-
-def left_out_count(count: int, what: str) -> str:
-    """The sentence of `left_out`."""
+def left_out(count: int, positive: bool = False) -> str:
+    """A sentence on so many values that cannot be drawn; empty if there are none."""
+    what = "zero or not finite" if positive else "not finite"
     return f"{count} value{'s' if count > 1 else ''} {what}, left out." if count else ""
 
 

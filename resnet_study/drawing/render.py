@@ -5,6 +5,7 @@ Which figures there are is in `resnet_study.phenomena`, each beside what it show
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels
-from resnet_study.drawing.style import drawing, styled
+from resnet_study.drawing.style import drawing, titled
 from resnet_study.errors import UserError
 from resnet_study.records import Frames
 
@@ -75,7 +76,12 @@ def figure(
     """
 
     def define(draw: Callable[[Frames], Figure]) -> FigureDefinition:
-        return FigureDefinition(draw.__name__, title, caption, styled(draw), across)
+        @functools.wraps(draw)
+        def wrapper(frames: Frames) -> Figure:
+            with drawing():
+                return titled(draw(frames), title)
+
+        return FigureDefinition(draw.__name__, title, caption, wrapper, across)
 
     return define
 

@@ -1,39 +1,33 @@
-"""The look that all figures share: size, type, colours, the iteration axis, notes.
+"""How every figure looks: fonts, sizes, colours, one style per family.
 
-Figures are 5.6 inches wide with 9 to 10 point type, so that they can be printed at the
-width of one column (3.3 inches) and still be read. The families differ in line style and
-marker as well as in colour; depths and iterations are sequential, dark for the deeper or
-later one, so that they keep their order in grey.
-
-Nothing here touches pyplot's global state: a figure is an object that is freed like any
-other, and every function draws under `STYLE` whatever the caller's settings are.
+Figures are matplotlib `Figure` objects made without pyplot: no global state, no display, no
+backend to choose. Each is an object that is freed like any other, and every function draws under
+`STYLE` whatever the caller's settings are.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any, cast
 
 import matplotlib
 import numpy as np
 import seaborn
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
-
-from resnet_study.records import Frames
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 WIDTH = 5.6
-"""Inches; a column of a two-column paper is about 3.3."""
+"""Inches: the text of a paper of one column, at which the smallest letters have 7.8 points."""
 
 TITLE_INCHES, LEGEND_INCHES, NOTE_INCHES = 0.33, 0.19, 0.138
 """Height of the title and of each row of the legend and of the small print."""
@@ -44,19 +38,11 @@ INK, QUIET, FAINT = "#1a1a1a", "#5a5a5a", "#c8c8c8"
 
 STYLE: dict[str, Any] = {
     **seaborn.axes_style("ticks"),
+    **seaborn.plotting_context("paper"),
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "font.family": ["DejaVu Sans"],  # ships with matplotlib: the same on every machine
     "mathtext.fontset": "dejavusans",
-    "font.size": 9.5,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.5,
-    "xtick.labelsize": 9.0,
-    "ytick.labelsize": 9.0,
-    "legend.fontsize": 9.0,
-    "legend.title_fontsize": 9.0,
-    "figure.titlesize": 11.0,
-    "figure.titleweight": "bold",
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
     "text.color": INK,
@@ -70,7 +56,6 @@ STYLE: dict[str, Any] = {
     "xtick.major.size": 3.5,
     "ytick.major.size": 3.5,
     "lines.linewidth": 1.6,
-    "lines.markersize": 5.0,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
     "axes.spines.top": False,
@@ -84,17 +69,29 @@ STYLE: dict[str, Any] = {
 class FamilyStyle:
     """How one family is drawn."""
 
-    label: str
     colour: str
     linestyle: str
     marker: str
 
+    @property
+    def look(self) -> dict[str, Any]:
+        """Keywords of a line."""
+        return {"color": self.colour, "linestyle": self.linestyle, "marker": self.marker}
+
 
 FAMILIES: Mapping[str, FamilyStyle] = {
-    "plain": FamilyStyle("plain", "#c1440e", "--", "s"),
-    "residual": FamilyStyle("residual", "#0b4f8a", "-", "o"),
+    "plain": FamilyStyle("#c1440e", "--", "s"),
+    "residual": FamilyStyle("#0b4f8a", "-", "o"),
 }
-"""In the order of panels and legends."""
+"""In the order of panels and legends; nothing else has these two colours."""
+
+KINDS = ("#009e73", "#e69f00", "#cc79a7", "#56b4e9")
+"""Colours of things without order that are no families (Okabe & Ito's, but for theirs)."""
+
+THEORY: Mapping[str, Any] = {"color": INK, "linestyle": ":", "linewidth": 1.4}
+
+HOLLOW: Mapping[str, Any] = {"linestyle": "none", "markerfacecolor": "none"}
+"""Marks of what others have published."""
 
 
 def drawing() -> AbstractContextManager[None]:
@@ -102,44 +99,49 @@ def drawing() -> AbstractContextManager[None]:
     return matplotlib.rc_context(cast(Any, STYLE))
 
 
-def styled(draw: Callable[[Frames], Figure]) -> Callable[[Frames], Figure]:
-    """A figure function that draws under `STYLE`."""
-
-    @functools.wraps(draw)
-    def wrapper(frames: Frames) -> Figure:
-        with drawing():
-            return draw(frames)
-
-    return wrapper
-
-
 def new_figure(
-    rows: int, columns: int, height: float, **subplots: Any
+    rows: int, columns: int, height: float, titles: Iterable[str] = (), **subplots: Any
 ) -> tuple[Figure, np.ndarray]:
-    """An empty figure and its axes, shape (rows, columns); height of the panels in inches."""
+    """An empty figure and its panels.
+
+    Args:
+        rows, columns: of panels.
+        height: of all rows together, in inches.
+        titles: of the panels, row by row; each gets its letter.
+        subplots: for `Figure.subplots`, such as ``sharey=True``.
+
+    Returns:
+        The figure and its axes, shape (rows, columns).
+    """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+    axes = figure.subplots(rows, columns, squeeze=False, **subplots)
+    for letter, panel, title in zip(ascii_lowercase, axes.flat, titles, strict=False):
+        panel.set_title(f"({letter}) {title}", loc="left")
+    return figure, axes
 
 
 def finish(
-    figure: Figure,
-    title: str,
-    handles: Sequence[Artist],
-    sentences: Iterable[str],
-    columns: int = 4,
+    figure: Figure, handles: Sequence[Artist], sentences: Iterable[str], columns: int = 0
 ) -> Figure:
-    """Put title and legend above the panels and small print below, covering no data.
+    """Put the legend above the panels and small print below, covering no data, and leave room for
+    the title, which `titled` writes.
 
-    The figure grows by what they need, so the panels keep their size.
+    The figure grows by what they need, so the panels keep their size. Logarithmic axes get their
+    ticks here, for it takes the final limits.
 
     Args:
         figure: as made by `new_figure`.
-        title: heading.
         handles: legend entries; none draws no legend.
         sentences: n, spread, what is left out; empty ones are dropped.
-        columns: entries per row of the legend.
+        columns: entries per row of the legend; 0 for as many as fit.
     """
+    for panel in figure.axes:
+        for axis in (panel.xaxis, panel.yaxis):
+            if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
+                _log_ticks(axis)
     lines = textwrap.wrap(" ".join(s for s in sentences if s), NOTE_CHARACTERS)
+    widest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = columns or (4 if widest < 19 else 3 if widest < 22 else 2 if widest < 38 else 1)
     rows = math.ceil(len(handles) / columns)
     header = TITLE_INCHES + rows * LEGEND_INCHES + (0.06 if rows else 0.0)
     footer = len(lines) * NOTE_INCHES + 0.08
@@ -147,30 +149,24 @@ def finish(
     figure.set_figheight(height)
     body = (0, footer / height, 1, 1 - (header + footer) / height)
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=body, w_pad=0.06))
-    figure.suptitle(title, x=0.012, y=1 - 0.06 / height, ha="left", va="top", in_layout=False)
+    title: dict[str, Any] = {"fontsize": 11.0, "fontweight": "bold", "va": "top", "gid": "title"}
+    figure.text(0.012, 1 - 0.06 / height, "", in_layout=False, **title)
     if rows:
-        box = figure.legend(
-            handles=list(handles),
-            loc="upper left",
-            bbox_to_anchor=(0.007, 1 - TITLE_INCHES / height),
-            ncols=columns,
-            columnspacing=1.3,
-            handletextpad=0.5,
-            borderaxespad=0.0,
-            borderpad=0.3,
-            labelspacing=0.35,
-        )
+        look: dict[str, Any] = {"columnspacing": 1.3, "handletextpad": 0.5, "borderaxespad": 0.0}
+        look |= {"borderpad": 0.3, "labelspacing": 0.35, "loc": "upper left"}
+        corner = (0.007, 1 - TITLE_INCHES / height)
+        box = figure.legend(handles=list(handles), ncols=columns, bbox_to_anchor=corner, **look)
         box.set_in_layout(False)
-    figure.text(
-        0.012,
-        0.05 / height,
-        "\n".join(lines),
-        va="bottom",
-        fontsize=7.8,
-        color=QUIET,
-        linespacing=1.25,
-        in_layout=False,
-    )
+    small: dict[str, Any] = {"fontsize": 7.8, "color": QUIET, "va": "bottom", "linespacing": 1.25}
+    figure.text(0.012, 0.05 / height, "\n".join(lines), in_layout=False, **small)
+    return figure
+
+
+def titled(figure: Figure, title: str) -> Figure:
+    """Write the heading into the room that `finish` left for it, unless it has one."""
+    for text in figure.texts:
+        if text.get_gid() == "title" and not text.get_text():
+            text.set_text(title)
     return figure
 
 
@@ -180,38 +176,39 @@ def sequential(values: Iterable[Any], palette: str = "viridis") -> dict[Any, str
     The lightest fifth of the map is left out: it would not be seen on white.
     """
     ordered = sorted(set(values))
-    positions = np.linspace(0.76, 0.0, len(ordered)) if len(ordered) > 1 else [0.3]
+    positions = [0.3] if len(ordered) == 1 else np.linspace(0.76, 0.0, len(ordered))
     colours = matplotlib.colormaps[palette](positions)
     return {value: to_hex(colour) for value, colour in zip(ordered, colours, strict=True)}
 
 
-def at_most(values: Sequence[int], count: int) -> list[int]:
+def at_most(values: Iterable[int], count: int) -> list[int]:
     """The smallest, the largest and evenly spaced ones between, at most `count` values."""
     ordered = sorted(set(values))
-    if len(ordered) <= count:
-        return ordered
-    picks = np.linspace(0, len(ordered) - 1, count).round().astype(int)
+    picks = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
     return [ordered[i] for i in picks]
 
 
-def letter(axes: Axes, index: int, title: str) -> None:
-    """Title of a panel with its letter, (a) being index 0."""
-    axes.set_title(f"({chr(ord('a') + index)}) {title}", loc="left")
-
-
-def key(label: str, **line: Any) -> Line2D:
+def key(label: str, **line: Any) -> Artist:
     """A legend entry that stands for a line drawn like this."""
     return Line2D([], [], label=label, **line)
 
 
-def log1p_iterations(axes: Axes, last: int) -> None:
-    """Logarithmic iteration axis that holds iteration 0: x is placed at log(1 + x)."""
-    axes.set_xscale("function", functions=(np.log1p, np.expm1))
-    axes.set_xlim(0, max(last, 1))
-    decades = [10**k for k in range(1, 10) if 10**k <= last]
-    axes.xaxis.set_major_locator(FixedLocator([0, 1, *decades]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: thousands(x)))
+def keys(colours: Mapping[Any, str], form: str = "depth {}") -> list[Artist]:
+    """Legend entries of lines told apart by colour."""
+    return [key(form.format(v), color=colour, linewidth=2.4) for v, colour in colours.items()]
+
+
+def family_keys(families: Iterable[str], **line: Any) -> list[Artist]:
+    """Legend entries of the families."""
+    return [key(family, **{**FAMILIES[family].look, **line}) for family in families]
+
+
+def label(axes: np.ndarray, x: str = "", y: str = "") -> None:
+    """Label the outer axes of a grid of panels, shape (rows, columns)."""
+    for panel in axes[-1]:
+        panel.set_xlabel(x)
+    for panel in axes[:, 0]:
+        panel.set_ylabel(y)
 
 
 def thousands(x: float) -> str:
@@ -222,36 +219,12 @@ def thousands(x: float) -> str:
     return f"{x:g}"
 
 
-def numeric_axis(panel: Axes, values: Sequence[float]) -> None:
-    """Logarithmic where the values are positive and span a factor of five or more."""
-    if min(values) > 0 and max(values) / min(values) >= 5:
-        panel.set_xscale("log")
-        panel.set_xlim(min(values) / 1.2, max(values) * 1.2)
-    panel.xaxis.set_major_locator(FixedLocator(list(values)))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: thousands(x)))
-
-
-def log_ticks(panel: Axes) -> None:
+def _log_ticks(axis: Axis) -> None:
     """Decades, as many as there is room for; 1, 2 and 5 of each where there are few."""
-    low, high = panel.get_ylim()
-    panel.yaxis.set_minor_locator(NullLocator())
+    low, high = axis.get_view_interval()
+    axis.set_minor_locator(NullLocator())
     if high / low < 100:
-        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(lambda x, _: thousands(x))
     else:
-        panel.yaxis.set_major_locator(LogLocator(numticks=6))
-
-
-def band(axes: Axes, x: Any, low: Any, high: Any, colour: str, alpha: float = 0.18) -> None:
-    """Spread over the seeds."""
-    axes.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
-
-
-def error_bars(
-    axes: Axes, x: Any, mean: Any, below: Any, above: Any, gid: str, **look: Any
-) -> None:
-    """A line of means with bars of these lengths."""
-    bars = axes.errorbar(x, mean, yerr=[below, above], capsize=2.5, elinewidth=1.0, **look)
-    # Not as an argument: the caps would get it too.
-    bars.lines[0].set_gid(gid)
+        axis.set_major_locator(LogLocator(numticks=6))

@@ -18,6 +18,10 @@ import pandas as pd
 
 from resnet_study.errors import UserError
 
+VEIT_BLOCKS, VEIT_LENGTHS = 54, (5, 17)
+"""Of a trained residual network of so many blocks (110 layers), paths through 5 to 17 of them carry
+the gradient: Veit et al. 2016, arXiv 1605.06431."""
+
 
 def table6() -> pd.DataFrame:
     """Test error and parameter count per depth.
