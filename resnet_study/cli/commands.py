@@ -1,6 +1,7 @@
 """The subcommands. Their signatures are the flags, their docstrings the help.
 
-jax is imported only by what trains; the rest starts without it.
+What takes long to import is imported by the subcommand that needs it: help and mistakes show at
+once, and jax is there only for what trains.
 """
 
 from __future__ import annotations
@@ -16,11 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from resnet_study import kernels as native_kernels
-from resnet_study import records
 from resnet_study.errors import UserError
 from resnet_study.kernels import Choice
 from resnet_study.spec import RunSpec
@@ -28,7 +26,10 @@ from resnet_study.tracking.tracker import Mode, Tracking, make_tracker, tracking
 from resnet_study.training.execution import Execution, join_processes
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from resnet_study.data import Dataset
+    from resnet_study.records import Frames
 
 Positional = tyro.conf.Positional
 Flat = tyro.conf.arg(name="")
@@ -78,6 +79,7 @@ def train(
     runtime.prepare()
     if distributed:
         join_processes()
+    from resnet_study import records
     from resnet_study.progress import run_progress
     from resnet_study.training.devices import is_main
     from resnet_study.training.loop import Options, StopFlag
@@ -237,6 +239,8 @@ def compare(
         split: Of error and loss.
         plot: File for the figure, .png or .svg.
     """
+    from rich.table import Table
+
     from resnet_study.judging.compare import compare as make_table
 
     selections = {}
@@ -310,6 +314,8 @@ def data(
 
 def doctor() -> int:
     """Show devices, versions, data and settings: what a run would use here."""
+    from rich.table import Table
+
     from resnet_study import runtime
 
     settings = runtime.prepare()
@@ -353,10 +359,12 @@ def _load(spec: RunSpec, cifar10: Path | None) -> Dataset:
         return load_dataset(spec.data, spec.seed, cifar10, progress=progress)
 
 
-def _frames(runs: list[Path]) -> records.Frames:
+def _frames(runs: list[Path]) -> Frames:
+    from resnet_study.records import read_frames
+
     if not runs:
         raise UserError("name at least one study folder (results/quick) or run folder")
-    return records.read_frames(runs)
+    return read_frames(runs)
 
 
 def _summary_line(summary: dict) -> str:
@@ -396,4 +404,6 @@ def sync_line(results: Path) -> str:
 
 def console_for_tables() -> Console:
     """Wide when piped, so that a table is not folded to a terminal that is not there."""
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else 200, markup=False)

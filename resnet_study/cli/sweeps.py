@@ -5,11 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from rich.table import Table
-
-from resnet_study import records
 from resnet_study.cli.commands import (
     Positional,
     check_count,
@@ -20,18 +17,13 @@ from resnet_study.cli.commands import (
 )
 from resnet_study.errors import UserError
 from resnet_study.kernels import Choice
-from resnet_study.launch import expand, load_sweep, read_sweep, run_local
-from resnet_study.launch.display import duration
-from resnet_study.launch.estimate import estimate
-from resnet_study.launch.placement import default_workers
-from resnet_study.launch.slurm import SlurmOptions, submit
-from resnet_study.launch.slurm import minutes as slurm_minutes
-from resnet_study.launch.status import STATES, how_far, run_states
-from resnet_study.launch.worker import WorkerOptions, packed
-from resnet_study.probes import Probe
-from resnet_study.spec import RunSpec
 from resnet_study.tracking.tracker import Mode, Tracking, tracking_mode
 from resnet_study.training.execution import Execution
+
+if TYPE_CHECKING:
+    from resnet_study.launch.slurm import SlurmOptions
+    from resnet_study.probes import Probe
+    from resnet_study.spec import RunSpec
 
 
 def sweep(
@@ -91,6 +83,11 @@ def sweep(
         parallel: Most SLURM tasks at once; by default 256.
         sbatch: Further options of sbatch, such as account=vision.
     """
+    from resnet_study.launch import expand, load_sweep, run_local
+    from resnet_study.launch.slurm import SlurmOptions
+    from resnet_study.launch.slurm import minutes as slurm_minutes
+    from resnet_study.launch.status import how_far
+
     check_count("--workers", workers)
     check_count("--runs", runs)
     stop_at = stop_after(minutes)
@@ -179,6 +176,11 @@ def _submit(
     retry: bool,
     own: Sequence[Probe],
 ) -> None:
+    from resnet_study import records
+    from resnet_study.launch.slurm import submit
+    from resnet_study.launch.status import run_states
+    from resnet_study.launch.worker import WorkerOptions, packed
+
     runs = results.resolve() / "runs"
     states = run_states(runs, [spec.run_id for spec in specs])
     skipped = (*records.DONE, "running", *(() if retry else ("failed",)))
@@ -215,6 +217,11 @@ def status(
         runs: As for resnet-study sweep.
         seed: As for resnet-study sweep.
     """
+    from rich.table import Table
+
+    from resnet_study.launch import read_sweep
+    from resnet_study.launch.status import STATES, run_states
+
     if not results.is_dir() and sweep is None:
         raise UserError(f"{results}: no such folder; give a study such as results/quick")
     ids = None
@@ -234,6 +241,14 @@ def status(
 
 
 def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, devices: int) -> None:
+    from rich.table import Table
+
+    from resnet_study import records
+    from resnet_study.launch.display import duration
+    from resnet_study.launch.estimate import estimate
+    from resnet_study.launch.placement import default_workers
+    from resnet_study.launch.status import run_states
+
     varying = [
         name for name in specs[0].flat() if len({str(spec.flat()[name]) for spec in specs}) > 1
     ]

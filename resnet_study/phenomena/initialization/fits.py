@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import optimize
+import scipy
 
 from resnet_study.judging.measurement import geometric_mean, listed
 from resnet_study.judging.statistics import log_slope, mean_interval
@@ -320,5 +320,5 @@ def _linear_misfit(x: np.ndarray, y: np.ndarray) -> float:
     grid = np.linspace(0.0, LARGEST_GROWTH, 201)
     best = int(np.argmin([miss(u) for u in grid]))
     around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    refined = optimize.minimize_scalar(miss, around, bounds=around, method="bounded")
+    refined = scipy.optimize.minimize_scalar(miss, around, bounds=around, method="bounded")
     return min(miss(float(grid[best])), float(refined.fun))
