@@ -222,6 +222,8 @@ class _Loop:
         self.compiled: set[bool] = set()
         self.status_at = self.checkpoint_at = self.began
 
+    # A transfer that nobody asked for by `jax.device_put` or `jax.device_get` is an error.
+    @jax.transfer_guard("disallow")
     def run(self, should_stop: Callable[[], bool]) -> dict[str, Any]:
         if self.start == 0:
             self.log_evaluations(0, self.evaluate())
