@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib.metadata
 import os
 import platform
 import sys
@@ -130,6 +129,9 @@ def _set_fusion_flag() -> str:
         return "left alone (an accelerator is used)"
     if FUSION_FLAG in os.environ.get("XLA_FLAGS", ""):
         return "left alone (XLA_FLAGS set by the user)"
+    # Reads a package index: too slow for a module that every command imports.
+    import importlib.metadata
+
     version = importlib.metadata.version("jaxlib")
     if version not in FUSION_FLAG_VERSIONS:
         return f"left alone (jaxlib {version} was not tried)"

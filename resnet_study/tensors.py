@@ -70,6 +70,11 @@ def _unstack_backward(_: None, gradients: list[list[Array]]) -> tuple[Array]:
 unstack.defvjp(_unstack_forward, _unstack_backward)
 
 
+def per_channel(values: Array) -> Array:
+    """(C,) as (1, 1, 1, C), to go with a tensor of shape (N, H, W, C)."""
+    return jax.lax.broadcast_to_rank(values, 4)
+
+
 def response_moments(response: Array) -> tuple[Array, Array]:
     """Mean and standard deviation over all entries, as float32 scalars."""
     values = _materialized(jax.lax.stop_gradient(response)).astype(jnp.float32)

@@ -11,6 +11,9 @@ CACHE = ROOT / ".cache" / "tests"
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["MPLBACKEND"] = "Agg"
+# Arrays of different rank meet by mistake more often than not. Only here, and not in `runtime`:
+# a study's own probe may broadcast as NumPy does.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Compiled programs are kept between test runs, never beside those of the user.
 os.environ["RESNET_STUDY_CACHE"] = str(CACHE)
 

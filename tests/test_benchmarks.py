@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
+import commands  # noqa: E402
 import equality  # noqa: E402
 import timing  # noqa: E402
 import train_step  # noqa: E402
@@ -176,12 +177,22 @@ class TestWorkers:
 
 
 @pytest.mark.parametrize(
-    "name", ["train_step", "probes", "startup", "memory", "sweep", "convolution"]
+    "name", ["train_step", "probes", "startup", "memory", "sweep", "convolution", "commands"]
 )
 def test_help(name: str) -> None:
     done = run(name, "--help")
     assert done.returncode == 0, done.stderr
     assert f"python benchmarks/{name}.py" in done.stdout
+
+
+def test_imports_are_summed_by_package() -> None:
+    log = """import time: self [us] | cumulative | imported package
+import time:       300 |        300 |   json.decoder
+import time:       200 |        500 | json
+import time:      4000 |       4000 |     pandas._libs
+import time:      1000 |       5000 | pandas
+a line of the command itself"""
+    assert commands.by_package(log) == {"pandas": 0.005, "standard library": 0.0005}
 
 
 def test_without_torch_one_line_says_how_to_get_it() -> None:
@@ -305,6 +316,7 @@ def test_train_step_end_to_end(tmp_path: Path) -> None:
             "--depths 8 --sizes 8 --families plain --rounds 1 --turn 0.3 --batch 16",
             "run, every step",
         ),
+        ("commands", "--rounds 1", "| `compare error quick` |"),
     ],
 )
 def test_smallest_case(name: str, words: str, expected: str) -> None:

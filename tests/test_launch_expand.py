@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_study.errors import UserError
-from resnet_study.launch import load_sweep, read_sweep
-from resnet_study.launch.expand import quantile
-from resnet_study.launch.sweep import DISTRIBUTIONS, Parameter
+from resnet_study.launch.expand import quantile, read_sweep
+from resnet_study.launch.sweep import DISTRIBUTIONS, Parameter, load_sweep
 
 COMMAND = ["${env}", "python", "-m", "resnet_study", "train", "${args}"]
 

@@ -18,7 +18,9 @@ import pytest
 from rich.console import Console
 
 from resnet_study import lease, progress
-from resnet_study.launch import Pool, display, local, run_local
+from resnet_study.launch import display, local
+from resnet_study.launch.local import run_local
+from resnet_study.launch.options import Pool
 from resnet_study.launch.worker import Assignment, run_one
 from resnet_study.records import read_run, read_summary
 from resnet_study.spec import RunSpec, from_flat, to_json
@@ -181,7 +183,8 @@ def test_a_failing_run_is_reported_and_the_others_finish(tmp_path: Path) -> None
 DRIVER = """
 import json, sys
 from pathlib import Path
-from resnet_study.launch import Pool, run_local
+from resnet_study.launch.options import Pool
+from resnet_study.launch.local import run_local
 from resnet_study.training.options import Options
 from resnet_study.spec import (from_flat)
 specs = [from_flat(values) for values in json.loads(sys.argv[2])]

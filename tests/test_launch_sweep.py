@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_study.errors import UserError
-from resnet_study.launch import read_sweep
+from resnet_study.launch.expand import read_sweep
 from resnet_study.spec import from_flat, to_iterations
 
 AXES: dict[str, list[Any]] = {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from resnet_study import phenomena
+from resnet_study.cli import SUBCOMMANDS
 from resnet_study.studies.find import home, load_study, specs_of, studies
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +55,13 @@ NO_JAX = (
     "cli",
 )
 
+QUICK = ROOT / "results" / "reference" / "quick"
+SLOW = {
+    *("jax", "flax", "optax", "orbax", "numpy", "pandas", "pyarrow"),
+    *("scipy.stats", "scipy.optimize", "sklearn", "matplotlib", "seaborn"),
+}
+"""What takes longer to import than help may take to appear."""
+
 
 def imports_of(file: Path) -> set[str]:
     """First names under resnet_study that a file imports when it is imported."""
@@ -95,6 +103,31 @@ def test_what_reads_records_loads_no_jax(module: str) -> None:
         f"import sys, resnet_study.{module}\n"
         "found = {'jax', 'flax', 'optax', 'orbax'} & set(sys.modules)\n"
         "sys.exit(f'loaded {found}' if found else 0)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "allowed"),
+    [
+        ([["--help"], *([name, "--help"] for name in SUBCOMMANDS)], set()),
+        ([["trian"], ["train", "--model.dept=8"], ["train", "--model.depth=9"], ["sweep"]], set()),
+        ([["doctor"]], {"jax", "numpy"}),
+        ([["status", str(QUICK)]], {"numpy", "pandas", "pyarrow"}),
+        ([["compare", "error", str(QUICK)]], {"numpy", "pandas", "pyarrow"}),
+    ],
+    ids=["help", "mistakes", "doctor", "status", "compare"],
+)
+def test_a_command_loads_only_what_it_needs(lines: list[list[str]], allowed: set[str]) -> None:
+    code = (
+        "import sys; from resnet_study.cli import main\n"
+        f"for words in {lines!r}:\n"
+        "    try: main(words)\n"
+        "    except SystemExit as ended: assert ended.code in (0, 2), words\n"
+        # SciPy's parts are loaded when they are first used.
+        f"    found = {SLOW - allowed!r} & set(sys.modules)\n"
+        "    assert not found, (words, found)"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr

@@ -19,8 +19,9 @@ import pytest
 from wandb_server import ENTITY, PROJECT, WandbServer
 
 from resnet_study.errors import UserError
-from resnet_study.launch import read_sweep
-from resnet_study.launch.slurm import SlurmOptions, _parameters, minutes
+from resnet_study.launch.expand import read_sweep
+from resnet_study.launch.options import SlurmOptions, minutes
+from resnet_study.launch.slurm import _parameters
 from resnet_study.launch.status import run_states
 from resnet_study.records import read_run
 

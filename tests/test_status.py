@@ -12,8 +12,10 @@ import pytest
 
 from resnet_study import cli, lease, runtime
 from resnet_study.errors import UserError
-from resnet_study.launch import Pool, placement, run_local
+from resnet_study.launch import placement
 from resnet_study.launch.estimate import cost, estimate
+from resnet_study.launch.local import run_local
+from resnet_study.launch.options import Pool
 from resnet_study.launch.placement import Placement, default_workers, placements
 from resnet_study.launch.status import STATES, run_states
 from resnet_study.records import RunWriter

@@ -10,7 +10,9 @@ import pytest
 from resnet_study import phenomena
 from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding
-from resnet_study.launch import Outcome, Pool, local
+from resnet_study.launch import local
+from resnet_study.launch.local import Outcome
+from resnet_study.launch.options import Pool
 from resnet_study.phenomena.initialization import grid
 from resnet_study.phenomena.initialization.grid import InitializationArm
 from resnet_study.records import find_runs, read_run

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -362,3 +364,22 @@ def test_a_folder_of_another_run_is_refused_even_if_that_one_is_done(tmp_path: P
     run(spec_of(), tmp_path)
     with pytest.raises(UserError, match="holds another run"):
         run(spec_of(seed=1), tmp_path)
+
+
+@pytest.mark.parametrize("program", [programs.Stepwise, programs.Chunked])
+def test_a_transfer_that_nobody_asked_for_ends_the_run(
+    program: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_with_one_more(self: Any, state: Any, chunk: chunks.Chunk) -> Any:
+        jnp.sum(np.ones(3))
+        return program.train(self, state, chunk)
+
+    planted = type("Planted", (program,), {"train": train_with_one_more})
+    for chosen in (program, planted):
+        monkeypatch.setattr(loop, "program_of", chosen)
+        spec = spec_of(**{"schedule.iterations": 2})
+        if chosen is program:
+            assert run(spec, tmp_path / "asked")["status"] == "finished"
+        else:
+            with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+                run(spec, tmp_path / "planted")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from wandb_server import ENTITY, PROJECT, RunRecord, WandbServer
 
-from resnet_study.launch import read_sweep
+from resnet_study.launch.expand import read_sweep
 from resnet_study.records import read_run, read_summary
 
 pytestmark = pytest.mark.slow

@@ -69,12 +69,17 @@ def _dispatch(words: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(SUBCOMMANDS)}"
         raise UserError(f"no subcommand {words[0]}; {hint}")
     stderr = io.StringIO()
+    # A parser of all flags of all subcommands takes long to build.
+    described = {
+        name: _deferred(function) if name in words else _without_flags(function)
+        for name, function in SUBCOMMANDS.items()
+    }
     parse = tyro.extras.subcommand_cli_from_dict
     try:
         # tyro explains a bad flag in a box of many lines; it is folded into one below.
         with contextlib.redirect_stderr(stderr):
             action = parse(
-                {name: _deferred(function) for name, function in SUBCOMMANDS.items()},
+                described,
                 prog=PROGRAM,
                 description=(
                     "Plain against residual networks: train them, record every layer, "
@@ -91,6 +96,16 @@ def _dispatch(words: list[str]) -> int:
         raise UserError(_one_line(stderr.getvalue())) from None
     result: int = action()
     return result
+
+
+def _without_flags(function: Any) -> Any:
+    """A subcommand as the list of subcommands shows it; never called."""
+
+    def shown() -> None:
+        pass
+
+    shown.__doc__ = function.__doc__
+    return shown
 
 
 def _deferred(function: Any) -> Any:

@@ -1,6 +1,7 @@
 """The subcommands. Their signatures are the flags, their docstrings the help.
 
-jax is imported only by what trains; the rest starts without it.
+What takes long to import is imported by the subcommand that needs it: help and mistakes show at
+once, and jax is there only for what trains.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from resnet_study import kernels as native_kernels
-from resnet_study import records
 from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
-from resnet_study.launch.local import Pool
+from resnet_study.launch.options import Pool
 from resnet_study.names import pairs
 from resnet_study.spec import RunSpec
 from resnet_study.tracking.tracker import make_tracker, under_agent
 from resnet_study.training.options import Host, Options, StopFlag
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from resnet_study.data import Dataset
+    from resnet_study.records import Frames
 
 Positional = tyro.conf.Positional
 Flat = tyro.conf.arg(name="")
@@ -66,6 +67,7 @@ def train(
     from resnet_study import runtime
 
     runtime.prepare()
+    from resnet_study import records
     from resnet_study.progress import run_progress
     from resnet_study.training import devices
     from resnet_study.training.loop import train as train_run
@@ -211,6 +213,8 @@ def compare(
         split: Of error and loss.
         plot: File for the figure, .png or .svg.
     """
+    from rich.table import Table
+
     from resnet_study.judging.compare import compare as make_table
 
     selections = pairs("--where", where or [], "model.depth=20,56")
@@ -280,6 +284,8 @@ def data(
 
 def doctor() -> int:
     """Show devices, versions, data and settings: what a run would use here."""
+    from rich.table import Table
+
     from resnet_study import runtime
 
     settings = runtime.prepare()
@@ -323,10 +329,12 @@ def _load(spec: RunSpec, source: DataSource) -> Dataset:
         return load_dataset(spec.data, spec.seed, source, progress)
 
 
-def _frames(runs: list[Path]) -> records.Frames:
+def _frames(runs: list[Path]) -> Frames:
+    from resnet_study.records import read_frames
+
     if not runs:
         raise UserError("name at least one study folder (results/quick) or run folder")
-    return records.read_frames(runs)
+    return read_frames(runs)
 
 
 def _summary_line(summary: dict) -> str:
@@ -359,4 +367,6 @@ def sync_line(results: Path) -> str:
 
 def console_for_tables() -> Console:
     """Wide when piped, so that a table is not folded to a terminal that is not there."""
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else 200, markup=False)

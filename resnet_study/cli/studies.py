@@ -7,7 +7,7 @@ from typing import Annotated
 
 from resnet_study.cli.commands import Flat, Positional, Shared, command_line
 from resnet_study.errors import UserError
-from resnet_study.launch.local import Pool
+from resnet_study.launch.options import Pool
 
 NINE_MINUTES = Pool(minutes=9.0)
 

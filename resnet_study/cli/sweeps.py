@@ -6,11 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from rich.table import Table
-
-from resnet_study import records
 from resnet_study.cli.commands import (
     Flat,
     Positional,
@@ -22,16 +19,12 @@ from resnet_study.cli.commands import (
 )
 from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
-from resnet_study.launch import Pool, expand, load_sweep, read_sweep, run_local
-from resnet_study.launch.display import duration
-from resnet_study.launch.estimate import estimate
-from resnet_study.launch.placement import default_workers
-from resnet_study.launch.slurm import SlurmOptions, submit
-from resnet_study.launch.status import STATES, how_far, run_states
-from resnet_study.launch.worker import Assignment, packed
-from resnet_study.probes import Probe
-from resnet_study.spec import RunSpec
-from resnet_study.training.options import Options
+from resnet_study.launch.options import Pool, SlurmOptions
+
+if TYPE_CHECKING:
+    from resnet_study.probes import Probe
+    from resnet_study.spec import RunSpec
+    from resnet_study.training.options import Options
 
 
 def sweep(
@@ -71,6 +64,11 @@ def sweep(
         options: of every run.
         slurm: what is asked of SLURM.
     """
+    from resnet_study.launch.expand import expand
+    from resnet_study.launch.local import run_local
+    from resnet_study.launch.status import how_far
+    from resnet_study.launch.sweep import load_sweep
+
     check_count("--runs", runs)
     if on == "local" and (given := slurm.given()):
         raise UserError(f"--{given[0]} is for --on=slurm")
@@ -129,6 +127,11 @@ def _submit(
     retry: bool,
     own: Sequence[Probe],
 ) -> None:
+    from resnet_study import records
+    from resnet_study.launch.slurm import submit
+    from resnet_study.launch.status import run_states
+    from resnet_study.launch.worker import Assignment, packed
+
     runs = results.resolve() / "runs"
     states = run_states(runs, [spec.run_id for spec in specs])
     skipped = (*records.DONE, "running", *(() if retry else ("failed",)))
@@ -161,6 +164,11 @@ def status(
         runs: As for resnet-study sweep.
         seed: As for resnet-study sweep.
     """
+    from rich.table import Table
+
+    from resnet_study.launch.expand import read_sweep
+    from resnet_study.launch.status import STATES, run_states
+
     if not results.is_dir() and sweep is None:
         raise UserError(f"{results}: no such folder; give a study such as results/quick")
     ids = None
@@ -180,6 +188,14 @@ def status(
 
 
 def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, devices: int) -> None:
+    from rich.table import Table
+
+    from resnet_study import records
+    from resnet_study.launch.display import duration
+    from resnet_study.launch.estimate import estimate
+    from resnet_study.launch.placement import default_workers
+    from resnet_study.launch.status import run_states
+
     varying = [
         name for name in specs[0].flat() if len({str(spec.flat()[name]) for spec in specs}) > 1
     ]

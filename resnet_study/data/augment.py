@@ -20,7 +20,8 @@ def normalize(images: jax.Array, mean: jax.Array) -> jax.Array:
     Returns:
         float32, of the shape of the images, between -1 and 1.
     """
-    return images.astype(jnp.float32) / 255 - mean
+    images = images.astype(jnp.float32) / 255
+    return images - jax.lax.broadcast_to_rank(mean, images.ndim)
 
 
 def augment(key: jax.Array, images: jax.Array, *, padding: int, flip: bool) -> jax.Array:

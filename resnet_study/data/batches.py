@@ -49,7 +49,8 @@ class BatchOrder:
             # A batch touches two epochs at most, so two are enough to keep.
             if len(self._permutations) == 2:
                 del self._permutations[next(iter(self._permutations))]
-            order = np.array(epoch_order(self.key, epoch, self.examples))
+            number = jax.device_put(np.uint32(epoch))
+            order = np.array(jax.device_get(epoch_order(self.key, number, self.examples)))
             order.flags.writeable = False  # batches are views of it
             self._permutations[epoch] = order
         return self._permutations[epoch]

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 Values = Sequence[float] | npt.NDArray[np.floating]
 
@@ -205,8 +205,8 @@ def decision_power(
     freedom = arms * (runs - 1)
     error = sd * math.sqrt(arms / runs)
     shift = abs(effect) / error
-    half = float(stats.t.ppf(1 - alpha / 2, freedom)) * _scale(freedom)
-    normal = stats.norm
+    half = float(scipy.stats.t.ppf(1 - alpha / 2, freedom)) * _scale(freedom)
+    normal = scipy.stats.norm
     if half_width is None:
         decided = normal.sf(half - shift) + normal.cdf(-half - shift)
     elif abs(effect) > half_width:
@@ -243,7 +243,7 @@ def _standard_error(x: np.ndarray) -> float:
 def _t_interval(estimate: float, error: float, freedom: float, confidence: float) -> Interval:
     if not error > 0:
         return Interval(estimate, math.nan, math.nan)
-    half = error * float(stats.t.ppf((1 + confidence) / 2, freedom))
+    half = error * float(scipy.stats.t.ppf((1 + confidence) / 2, freedom))
     return Interval(estimate, estimate - half, estimate + half)
 
 
@@ -251,7 +251,7 @@ def _t_interval(estimate: float, error: float, freedom: float, confidence: float
 def _scale(freedom: int) -> np.ndarray:
     """Quantiles of the estimated over the true standard deviation, shape (400,)."""
     quantiles = (np.arange(400) + 0.5) / 400
-    return np.sqrt(stats.chi2.ppf(quantiles, freedom) / freedom)
+    return np.sqrt(scipy.stats.chi2.ppf(quantiles, freedom) / freedom)
 
 
 def _bootstrap(
@@ -272,7 +272,7 @@ def _bootstrap(
         first, *second = (sample.mean(axis) for sample in samples)
         return first - second[0] if second else first
 
-    result = stats.bootstrap(
+    result = scipy.stats.bootstrap(
         arms,
         statistic,
         confidence_level=confidence,

@@ -7,7 +7,6 @@ while the others go on. Several invocations on one folder share the work through
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import multiprocessing
 import multiprocessing.connection
@@ -20,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from resnet_study import lease, records
-from resnet_study.errors import UserError
 from resnet_study.launch.display import Display
 from resnet_study.launch.estimate import cost
+from resnet_study.launch.options import Pool
 from resnet_study.launch.placement import Placement, default_workers, placements
 from resnet_study.launch.worker import Assignment, Message, packed, work
 from resnet_study.probes import Probe
@@ -37,34 +36,6 @@ LAST_TENTH = 0.1
 CHECKPOINT_SECONDS = 30.0
 """How long a worker may take to write its checkpoint when the time is up, before it is ended. Only
 one that is compiling takes longer; its run continues from the checkpoint before."""
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Workers and their time.
-
-    Attributes:
-        workers: Processes; by default one per core, or as many as the accelerators serve.
-        minutes: Stop training after so many, with checkpoints; the same command continues.
-
-    Raises:
-        UserError: if there is no worker or no time.
-    """
-
-    workers: int | None = None
-    minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise UserError(f"--workers={self.workers}: at least 1 is needed")
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise UserError(f"--minutes={self.minutes:g}: a time above 0 is needed")
-        assert self.stop_at > 0  # the time starts here, before imports and a look at the data
-
-    @functools.cached_property
-    def stop_at(self) -> float:
-        """When the time is up, as of ``time.monotonic``; infinite without a limit."""
-        return math.inf if self.minutes is None else time.monotonic() + 60 * self.minutes
 
 
 @dataclass

@@ -22,8 +22,8 @@ from typing import Any
 
 from resnet_study import lease, records, runtime
 from resnet_study.errors import UserError
+from resnet_study.launch.options import SlurmOptions
 from resnet_study.launch.worker import Assignment, Message, run_one
-from resnet_study.names import pairs
 from resnet_study.spec import RunSpec
 from resnet_study.tracking.tracker import make_tracker
 from resnet_study.training.options import StopFlag
@@ -32,68 +32,6 @@ MOST_REQUEUES = 1000
 """Times that a task may reach its time limit; each time it got further."""
 HELD_SECONDS = 2.0
 SIGNAL_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class SlurmOptions:
-    """What is asked of SLURM for every task.
-
-    Attributes:
-        time: SLURM's limit for a task, requeued until its run is done; 90 (minutes),
-            12:00:00 or 2-00:00:00. By default 12:00:00.
-        partition: SLURM's partition.
-        gpus: GPUs of a SLURM task; by default none, or as many as --devices.
-        cpus: Cores of a SLURM task; by default 2.
-        parallel: Most SLURM tasks at once; by default 256.
-        sbatch: Further options of sbatch, such as account=vision.
-
-    Raises:
-        UserError: if the time is in none of SLURM's forms, or an option has no value.
-    """
-
-    time: str | None = None
-    partition: str | None = None
-    gpus: int | None = None
-    cpus: int | None = None
-    parallel: int | None = None
-    sbatch: Sequence[str] | None = None
-
-    def __post_init__(self) -> None:
-        self.minutes(), self.extra()
-
-    def given(self) -> list[str]:
-        """Names of the options that somebody asked for."""
-        return [name for name, value in vars(self).items() if value is not None]
-
-    def minutes(self) -> int:
-        """The limit of a task."""
-        return minutes(self.time or "12:00:00")
-
-    def extra(self) -> dict[str, str]:
-        """Further options of sbatch by name."""
-        return pairs("--sbatch", self.sbatch or (), "account=vision")
-
-
-def minutes(text: str) -> int:
-    """A time limit in SLURM's forms: minutes, H:M:S, M:S, D-H, D-H:M or D-H:M:S.
-
-    Raises:
-        UserError: if it is none of these, or zero.
-    """
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
-    if not match:
-        raise UserError(f"--time={text}: write minutes (90), hours (1:30:00) or days (2-12:00:00)")
-    days, *parts = (None if part is None else int(part) for part in match.groups())
-    first, second, third = (part or 0 for part in parts)
-    if days is not None:
-        seconds = 86400 * days + 3600 * first + 60 * second + third
-    elif parts[2] is not None:
-        seconds = 3600 * first + 60 * second + third
-    else:
-        seconds = 60 * first + second
-    if seconds == 0:
-        raise UserError(f"--time={text}: at least a minute is needed")
-    return -(-seconds // 60)
 
 
 def submit(

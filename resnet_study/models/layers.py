@@ -18,6 +18,7 @@ from jax import Array
 from resnet_study.architecture import Precision
 from resnet_study.kernels import Kernels, operations
 from resnet_study.models.initialization import Initializer
+from resnet_study.tensors import per_channel
 
 PRECISIONS = {"float32": jax.lax.Precision.HIGHEST, "tf32": jax.lax.Precision.HIGH}
 """What jax calls them; its HIGH is TF32 on GPUs that have it."""
@@ -61,7 +62,7 @@ class Convolution(nnx.Module):
             y = operations.convolve(x, self.kernel[...], self.stride)
         else:
             y = convolve(x, self.kernel[...], self.stride, self.precision)
-        return y if self.bias is None else y + self.bias[...]
+        return y if self.bias is None else y + per_channel(self.bias[...])
 
 
 def convolve(x: Array, kernel: Array, stride: int, precision: Precision = "float32") -> Array:
@@ -162,4 +163,4 @@ class Classifier(nnx.Module):
     def __call__(self, x: Array) -> Array:
         """Logits of shape (N, classes)."""
         product = jnp.matmul(x, self.kernel[...], precision=jax.lax.Precision.HIGHEST)
-        return product + self.bias[...]
+        return product + self.bias[...][None]

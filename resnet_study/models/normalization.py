@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 
 from resnet_study.architecture import GROUPS, ModelSpec
-from resnet_study.tensors import response_moments
+from resnet_study.tensors import per_channel, response_moments
 
 BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-5
@@ -48,7 +48,8 @@ class BatchNorm(nnx.Module):
         """
         if not train:
             factor = self.scale[...] * jax.lax.rsqrt(self.variance[...] + BATCH_NORM_EPSILON)
-            response = z * factor + (self.bias[...] - self.mean[...] * factor)
+            shift = self.bias[...] - self.mean[...] * factor
+            response = z * per_channel(factor) + per_channel(shift)
             return response, self.response_moments(self.variance[...])
         if self.images in (0, z.shape[0]):
             response, mean, variance = batch_normalize(z, self.scale[...], self.bias[...])
@@ -84,8 +85,12 @@ class BatchNorm(nnx.Module):
         """
         scale, bias = (jax.lax.stop_gradient(p[...]) for p in (self.scale, self.bias))
         mean = jnp.mean(bias)
-        within = jnp.square(scale) * variance / (variance + BATCH_NORM_EPSILON)
-        return mean, jnp.sqrt(jnp.mean(within + jnp.square(bias - mean)))
+        squared, between = (
+            jax.lax.broadcast_to_rank(jnp.square(values), variance.ndim)
+            for values in (scale, bias - mean)
+        )
+        within = squared * variance / (variance + BATCH_NORM_EPSILON)
+        return mean, jnp.sqrt(jnp.mean(within + between))
 
 
 @jax.custom_vjp
@@ -111,9 +116,9 @@ def _batch_normalize_forward(
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
     mean = jnp.mean(z, axis=(0, 1, 2))
     # Two passes: mean(z²) − mean(z)² cancels when a channel's mean is large.
-    variance = jnp.mean(jnp.square(z - mean), axis=(0, 1, 2))
+    variance = jnp.mean(jnp.square(z - per_channel(mean)), axis=(0, 1, 2))
     inverse = jax.lax.rsqrt(variance + BATCH_NORM_EPSILON)
-    response = (z - mean) * (inverse * scale) + bias
+    response = (z - per_channel(mean)) * per_channel(inverse * scale) + per_channel(bias)
     return (response, mean, variance), (z, scale, mean, inverse)
 
 
@@ -123,11 +128,12 @@ def _batch_normalize_backward(
     z, scale, mean, inverse = kept
     gradient = gradients[0]
     count = z.size // z.shape[-1]
-    normalized = (z - mean) * inverse
+    normalized = (z - per_channel(mean)) * per_channel(inverse)
     bias_gradient = jnp.sum(gradient, axis=(0, 1, 2))
     scale_gradient = jnp.sum(gradient * normalized, axis=(0, 1, 2))
-    centered = gradient - (bias_gradient + normalized * scale_gradient) / count
-    return centered * (inverse * scale), scale_gradient, bias_gradient
+    along = per_channel(bias_gradient) + normalized * per_channel(scale_gradient)
+    centered = gradient - along / count
+    return centered * per_channel(inverse * scale), scale_gradient, bias_gradient
 
 
 batch_normalize.defvjp(_batch_normalize_forward, _batch_normalize_backward)
@@ -155,7 +161,8 @@ class GroupNorm(nnx.Module):
         centered = grouped - jnp.mean(grouped, axis=(1, 2, 4), keepdims=True)
         variance = jnp.mean(jnp.square(centered), axis=(1, 2, 4), keepdims=True)
         normalized = centered * jax.lax.rsqrt(variance + BATCH_NORM_EPSILON)
-        response = normalized.reshape(z.shape) * self.scale[...] + self.bias[...]
+        scale, bias = per_channel(self.scale[...]), per_channel(self.bias[...])
+        response = normalized.reshape(z.shape) * scale + bias
         return response, response_moments(response)
 
 

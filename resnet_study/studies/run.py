@@ -13,7 +13,8 @@ from resnet_study import files, records, runtime
 from resnet_study.drawing.render import render
 from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding, judge
-from resnet_study.launch import Outcome, Pool, run_local
+from resnet_study.launch.local import Outcome, run_local
+from resnet_study.launch.options import Pool
 from resnet_study.launch.status import how_far
 from resnet_study.phenomena.degradation.table6 import paper_table, paper_table_text
 from resnet_study.phenomena.initialization import grid

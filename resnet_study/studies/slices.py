@@ -20,7 +20,7 @@ from pathlib import Path
 
 from resnet_study import files, lease, records, runtime
 from resnet_study.errors import UserError
-from resnet_study.launch import Pool
+from resnet_study.launch.options import Pool
 from resnet_study.launch.status import how_far
 from resnet_study.studies.find import specs_of
 from resnet_study.studies.run import train_runs

@@ -18,12 +18,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from resnet_study.errors import UserError
 from resnet_study.spec import RunSpec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Mode = Literal["online", "offline", "off"]
 

@@ -40,11 +40,11 @@ def save(folder: Path, state: TrainState, progress: Progress) -> None:
         state: as it is between two steps.
         progress: of the loop.
     """
-    step = int(state.step)
+    leaves = jax.device_get(_named(state))
+    step = int(jax.device_get(state.step))
     target = folder.resolve() / str(step)
     if target.exists():
         shutil.rmtree(target)
-    leaves = {name: np.asarray(leaf) for name, leaf in _named(state).items()}
     leaves["loop"] = np.frombuffer(json.dumps(progress).encode(), np.uint8)
     with _checkpointer() as checkpointer:
         checkpointer.save(target, leaves)

@@ -73,7 +73,7 @@ class Devices:
         """Arrays or numbers, the same in every process, on every device."""
         sharding = self.sharding()
         if sharding is None:
-            return jax.tree.map(jax.numpy.asarray, tree)
+            return jax.device_put(tree)
 
         def place(leaf: Any) -> jax.Array:
             if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(
@@ -89,7 +89,7 @@ class Devices:
         """An array that every process has, divided over the devices along its first axis."""
         sharding = self.sharding("batch")
         if sharding is None:
-            return jax.numpy.asarray(array)
+            return jax.device_put(array)
         return jax.make_array_from_callback(array.shape, sharding, lambda at: array[at])
 
     def record(self) -> dict[str, Any]:
@@ -230,7 +230,8 @@ def most(*values: float) -> tuple[float, ...]:
     """The largest of each value over the processes; waits for them all if there are several."""
     if jax.process_count() == 1:
         return values
-    gathered = multihost_utils.process_allgather(np.array(values, np.float32))
+    with jax.transfer_guard("allow"):
+        gathered = multihost_utils.process_allgather(np.array(values, np.float32))
     return tuple(float(value) for value in np.max(gathered, axis=0))
 
 

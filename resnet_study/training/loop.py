@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from resnet_study import lease, records
 from resnet_study.data import Dataset
 from resnet_study.environment import describe
@@ -189,6 +191,8 @@ class _Loop:
         self.reported_at = self.saved_at = time.monotonic()
         self.began = time.monotonic() - start.progress.seconds
 
+    # A transfer that nobody asked for by `jax.device_put` or `jax.device_get` is an error.
+    @jax.transfer_guard("disallow")
     def run(self, should_stop: Callable[[], bool]) -> dict[str, Any]:
         started, longest = int(self.state.step), 1
         if started == 0:

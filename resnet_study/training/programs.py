@@ -134,7 +134,7 @@ class Stepwise:
             images=self.devices.split(train.images[positions]),
             labels=self.devices.split(train.labels[positions]),
             pixel_mean=self.pixel_mean,
-            learning_rate=self.devices.replicate(jnp.float32(rate)),
+            learning_rate=self.devices.replicate(np.float32(rate)),
             augmentation_key=self.augmentation_key,
         )
 
@@ -196,16 +196,15 @@ class Chunked:
             for iteration in range(chunk.start, chunk.stop)
         ]
         numbers = (np.int32(epoch), np.int32(offset), rates, np.int32(len(chunk)))
-        state, metrics = program(state, self.data, *self.keys, *numbers)
+        state, metrics = program(state, self.data, *self.keys, *self.devices.replicate(numbers))
         _start_copy(metrics)
         return state, lambda: jax.tree.map(lambda m: m[: len(chunk)], jax.device_get(metrics))
 
     def evaluate(self, state: TrainState, split: SplitName) -> Callable[[], tuple[float, float]]:
         first = sum(self.sizes[name] for name in SPLITS[: SPLITS.index(split)])
         count = self.sizes[split]
-        sums = self.programs.evaluation(
-            state.parameters, state.statistics, self.data, np.int32(first), np.int32(count)
-        )
+        which = self.devices.replicate((np.int32(first), np.int32(count)))
+        sums = self.programs.evaluation(state.parameters, state.statistics, self.data, *which)
         _start_copy(sums)
 
         def result() -> tuple[float, float]:
@@ -217,9 +216,11 @@ class Chunked:
 
 def _start_copy(tree: Any) -> None:
     """Let results come to the host as soon as they are there."""
-    for leaf in jax.tree.leaves(tree):
-        if leaf.is_fully_addressable:
-            leaf.copy_to_host_async()
+    # As meant as `jax.device_get`, but jax takes it for an implicit transfer.
+    with jax.transfer_guard_device_to_host("allow"):
+        for leaf in jax.tree.leaves(tree):
+            if leaf.is_fully_addressable:
+                leaf.copy_to_host_async()
 
 
 class Programs(NamedTuple):

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import optimize
+import scipy
 
 from resnet_study import reference
 from resnet_study.judging.measurement import (
@@ -273,7 +273,7 @@ def _fit(shape: Callable[[float], np.ndarray], times: np.ndarray, horizon: np.nd
     grid = np.linspace(0.0, _LARGEST_GROWTH, 201)
     best = int(np.argmin([squares(u) for u in grid]))
     around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    refined = optimize.minimize_scalar(squares, around, bounds=around, method="bounded")
+    refined = scipy.optimize.minimize_scalar(squares, around, bounds=around, method="bounded")
     least, growth = min((squares(grid[best]), grid[best]), (float(refined.fun), float(refined.x)))
     return Law(float(np.sqrt(least / len(y))), float(growth))
 

@@ -54,7 +54,7 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from resnet_study.judging.selections import conv_layers, step_nearest
 from resnet_study.records import Frames
@@ -182,7 +182,7 @@ def thaw_ratios(table: pd.DataFrame, predicted: str) -> pd.DataFrame:
                 "high": float(np.median(np.where(thaw.notna(), bound, np.inf))),
                 "layers": len(part),
                 "thawed": int(thaw.notna().sum()),
-                "rank": stats.spearmanr(prediction, order)[0] if varied else math.nan,
+                "rank": scipy.stats.spearmanr(prediction, order)[0] if varied else math.nan,
             }
         )
     columns = [*KEYS, "low", "high", "layers", "thawed", "rank"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import optimize
+import scipy
 
 from resnet_study.judging.statistics import log_slope
 from resnet_study.phenomena.initialization.theory import path_shares
@@ -316,5 +316,5 @@ def _linear_misfit(x: np.ndarray, y: np.ndarray) -> float:
     grid = np.linspace(0.0, LARGEST_GROWTH, 201)
     best = int(np.argmin([miss(u) for u in grid]))
     around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    refined = optimize.minimize_scalar(miss, around, bounds=around, method="bounded")
+    refined = scipy.optimize.minimize_scalar(miss, around, bounds=around, method="bounded")
     return min(miss(float(grid[best])), float(refined.fun))

@@ -33,7 +33,7 @@ def line_autocorrelation(
         As `autocorrelation`.
     """
     way = jnp.linspace(0.0, 1.0, points, dtype=start.dtype)[:, None, None, None]
-    images = (1 - way) * start + way * end
+    images = (1 - way) * start[None] + way * end[None]
     gradient = backpropagate(chain, propagate(chain, images), None).images
     return autocorrelation(np.asarray(gradient, np.float64).reshape(points, -1), lags)
 
