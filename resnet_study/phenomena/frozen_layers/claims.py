@@ -57,18 +57,20 @@ def _gentler(
     )
 
 
+THAW_AS_WEIGHTS_SHRINK = Claim(
+    "frozen_layers_thaw_as_weights_shrink",
+    "Layers of a deep plain network that the first steps froze, by inflating their weights by "
+    "a factor G, move again after (1−μ)/(ηλ)·ln G iterations, in which weight decay brings the "
+    "norm back: within a factor of two, as the median over the layers of a run.",
+    _FROZEN,
+    None,
+    measures.thaw_from_growth,
+    _FROZEN_RUNS,
+    measures.DECAY_FIELDS,
+)
+
 CLAIMS = (
-    Claim(
-        "frozen_layers_thaw_as_weights_shrink",
-        "Layers of a deep plain network that the first steps froze, by inflating their weights by "
-        "a factor G, move again after (1−μ)/(ηλ)·ln G iterations, in which weight decay brings the "
-        "norm back: within a factor of two, as the median over the layers of a run.",
-        _FROZEN,
-        None,
-        measures.thaw_from_growth,
-        _FROZEN_RUNS,
-        measures.DECAY_FIELDS,
-    ),
+    THAW_AS_WEIGHTS_SHRINK,
     Claim(
         "frozen_layers_thaw_as_steps_grow",
         "Layers of a deep plain network that the first steps froze move again when predicted from "

@@ -125,6 +125,7 @@ def error_at_thaw(group: Frames) -> Measurement | Missing:
         {
             "low": np.where(own["seen"], ratio, -np.inf),
             "high": np.where(errors["seen"], ratio, np.inf),
+            "seed": own["seed"],
         }
     )
     late = [int((~table["seen"]).sum()) for table in (errors, own)]
@@ -159,7 +160,10 @@ def error_without_thaw(group: Frames) -> Measurement | Missing:
     )
     if not len(without) or not len(with_decay):
         return Missing("runs of equal depth with and without weight decay")
-    arms = tuple(np.log2(table["iteration"].to_numpy(float)) for table in (without, with_decay))
+    arms = tuple(
+        pd.Series(np.log2(table["iteration"]).to_numpy(), index=plain.runs.loc[table.index, "seed"])
+        for table in (without, with_decay)
+    )
     detail = (
         f"{chosen} and without: the training error first falls below {HALF:g} % at iteration "
         f"{with_decay['iteration'].median():.0f} with weight decay and "
@@ -167,7 +171,7 @@ def error_without_thaw(group: Frames) -> Measurement | Missing:
         f"it does not, in {int((~with_decay['seen']).sum())} of {len(with_decay)} and "
         f"{int((~without['seen']).sum())} of {len(without)} runs)."
     )
-    effect = arms[0].mean() - arms[1].mean()
+    effect = arms[0].median() - arms[1].median()
     # The arm that is open is even later: that must not be what the verdict would turn on.
     if (effect <= 0 and not without["seen"].all()) or (
         effect >= 0 and not with_decay["seen"].all()
@@ -209,7 +213,10 @@ def frozen_without_decay(group: Frames) -> Measurement | Missing:
         f"{geometric_mean(without['effective'].to_numpy()):.2g} and "
         f"{geometric_mean(with_decay['effective'].to_numpy()):.2g} radians per iteration."
     )
-    shares = tuple(table["frozen"].to_numpy(float) for table in (without, with_decay))
+    shares = tuple(
+        table["frozen"].set_axis(plain.runs.loc[table.index, "seed"])
+        for table in (without, with_decay)
+    )
     return Measurement(shares, 0.0, "above", "share of layers", detail)
 
 
@@ -301,12 +308,12 @@ def _within_band(bounds: pd.DataFrame, why: str, detail: str) -> Measurement | M
 
     Where they differ: outside of the band if the nearer bound is, inside of it by the farther one.
     """
-    low, high = (bounds[side].to_numpy(float) for side in ("low", "high"))
-    nearer, farther = (low, high) if low.mean() > -high.mean() else (high, low)
+    low, high = (bounds.set_index("seed")[side].astype(float) for side in ("low", "high"))
+    nearer, farther = (low, high) if low.median() > -high.median() else (high, low)
     for values, decides in (
         (low, (low == high).all()),
-        (nearer, abs(nearer.mean()) > BAND),
-        (farther, abs(farther.mean()) <= BAND),
+        (nearer, abs(nearer.median()) > BAND),
+        (farther, abs(farther.median()) <= BAND),
     ):
         if decides and np.isfinite(values).all():
             return Measurement((values,), BAND, "within", "log2 of the ratio", detail)
@@ -367,6 +374,6 @@ def _gentler(group: Frames, gentle: Gentle, values: pd.Series) -> _Pair | Missin
         size = (min(full["seed"].nunique(), other["seed"].nunique()), int(depth))
         if size[0] and size > best:
             best = size
-            first, second = (values[arm.index].to_numpy(float) for arm in (full, other))
+            first, second = (values[arm.index].set_axis(arm["seed"]) for arm in (full, other))
             result = _Pair(first, second, names)
     return result

@@ -58,7 +58,8 @@ SHORT_PATHS = 0.05
 """Share of all paths below which those that carry the gradient are few; in the source 0.0045."""
 
 DETECTABLE = 0.01
-"""Correlations below count as this: along one line of finitely many images they are noise."""
+"""Depths at which the correlation of a seed is below are not fitted: along one line of finitely
+many images it is noise there, and no number put in its place would have its spread."""
 
 _FIRST, _SECOND, _THIRD = (theory.neighbour_share(side) for side in SIDES)
 
@@ -190,19 +191,22 @@ def correlation_decay(frames: Frames) -> Measurement | Missing:
     tables = neighbour_correlations(frames)
     shared = sorted(set(depths_of(tables["plain"])) & set(depths_of(tables["residual"])))
     tables = {f: rectangle(table[shared]) for f, table in tables.items()}
-    if min(table.shape[1] for table in tables.values()) < LEAST_DEPTHS:
-        needed = f"plain and residual networks with BN at {LEAST_DEPTHS} equal depths"
+    both = [d for d in shared if all((t[d] >= DETECTABLE).all() for t in tables.values() if d in t)]
+    if min(table.shape[1] for table in tables.values()) < LEAST_DEPTHS or len(both) < 2:
+        needed = (
+            f"plain and residual networks with BN at {LEAST_DEPTHS} equal depths, at two of them "
+            f"correlated by {DETECTABLE:g} or more"
+        )
         return Missing(f"gradient autocorrelation at initialisation of {needed}")
-    kept = {f: table.clip(lower=DETECTABLE) for f, table in tables.items()}
+    kept = {f: table[both] for f, table in tables.items()}
     exponents = {f: _exponents(table) for f, table in kept.items()}
     parts = [
         f"{f} {interval_text(exponents[f], 3)} ({means_text(table)})" for f, table in tables.items()
     ]
-    lost = [f for f, table in tables.items() if (table.to_numpy(float) < DETECTABLE).any()]
     note = (
-        f" Correlations of {' and '.join(lost)} networks below {DETECTABLE:g} are noise and count "
-        "as this, so that their decay is at least this fast."
-        if lost
+        f" Fitted at {', '.join(map(str, both))}: at the other depths a seed correlates by less "
+        f"than {DETECTABLE:g}, which is noise."
+        if len(both) < len(shared)
         else ""
     )
     detail = (
@@ -313,10 +317,10 @@ def neighbour_correlations(frames: Frames) -> dict[str, pd.DataFrame]:
     }
 
 
-def _exponents(table: pd.DataFrame) -> np.ndarray:
-    """Per seed, of the value as a power of depth."""
+def _exponents(table: pd.DataFrame) -> pd.Series:
+    """By seed, of the value as a power of depth."""
     logs = np.log(table.to_numpy(float))
-    return np.array([exponent(depths_of(table), own) for own in logs])
+    return pd.Series([exponent(depths_of(table), own) for own in logs], index=table.index)
 
 
 def deepest_paths(frames: Frames) -> pd.DataFrame:

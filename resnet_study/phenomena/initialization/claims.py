@@ -6,9 +6,11 @@ Margins were fixed before anything was measured.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from resnet_study.judging.claim import Claim
+from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.phenomena.gradients import theory
 from resnet_study.phenomena.initialization import block_measures, gradient_measures
 from resnet_study.phenomena.initialization.fits import BN_PLAIN, PREACTIVATED, UNNORMALIZED
@@ -23,55 +25,78 @@ _VEIT = "Veit et al. 2016, arXiv 1605.06431, of a trained network"
 _AT_START = "networks at initialisation, no training, at least 2 seeds"
 
 
-def _plain_factor(initialization: str, activation: str, formula: str) -> Claim:
+def _plain_factor(initialization: str, activation: str, formula: str) -> tuple[Claim, Claim]:
     factor = theory.growth_toward_input("none", initialization, activation)
-    return Claim(
-        f"initial_factor_{initialization}_{activation}",
-        "At initialisation, without normalisation, the activation-gradient norm of a plain network "
-        f"of 56 layers is multiplied by √(n·Var w·E[φ′²]) = {formula} = {factor:.3f} per layer "
-        f"toward the input, times what zero padding takes on maps of {gradient_measures.SIDES[0]}, "
-        f"{gradient_measures.SIDES[1]} and {gradient_measures.SIDES[2]} pixels' side, within "
-        f"{gradient_measures.FACTOR_MARGIN:g} %.",
+    sides = gradient_measures.SIDES
+    return _factor(
+        f"{initialization}_{activation}",
+        "without normalisation, the activation-gradient norm of a plain network of 56 layers is "
+        f"multiplied by √(n·Var w·E[φ′²]) = {formula} = {factor:.3f} per layer toward the input, "
+        f"times what zero padding takes on maps of {sides[0]}, {sides[1]} and {sides[2]} pixels' "
+        "side",
         _GLOROT,
-        None,
         partial(
             gradient_measures.growth_deviation,
             network=gradient_measures.without_normalization("plain", initialization, activation),
             formula=formula,
             predicted=factor,
         ),
-        f"plain {_AT_START}",
-        of_initialization=True,
+        # These draws differ by √2 per layer, which a homogeneous network hands through as it is.
+        fact=activation if initialization in ("he", "lecun") else "",
     )
 
 
-CLAIMS = (
-    Claim(
-        "initial_factor_bn_plain",
-        "At initialisation the activation-gradient norm of a plain network of 56 layers with batch "
-        "normalisation and ReLU grows by √(π/(π−1)) = 1.211 per layer toward the input, within "
-        f"{gradient_measures.FACTOR_MARGIN:g} %.",
-        f"{_YANG}, for infinitely wide layers and large batches",
+def _factor(
+    name: str, statement: str, source: str, measure: partial[Measurement | Missing], fact: str = ""
+) -> tuple[Claim, Claim]:
+    """The claim of a factor per layer, and the same of all layers together."""
+    per_layer = Claim(
+        f"initial_factor_{name}",
+        f"At initialisation, {statement}, within {gradient_measures.FACTOR_MARGIN:g} %.",
+        source,
         None,
+        measure,
+        f"plain {_AT_START}",
+        of_initialization=True,
+        fact=fact and f"factor, {fact}",
+    )
+    together = replace(
+        per_layer,
+        name=f"initial_ratio_{name}",
+        statement=f"At initialisation, {statement}; over all layers together the ratio is within a "
+        f"factor of {gradient_measures.RATIO_FACTOR:g} of what that makes.",
+        measure=partial(measure, whole=True),
+        fact=fact and f"ratio, {fact}",
+    )
+    return per_layer, together
+
+
+EXPONENTIAL_IN_DEPTH = Claim(
+    "initial_growth_plain_exponential",
+    "At initialisation the first/last activation-gradient ratio of plain networks with batch "
+    "normalisation follows an exponential in depth rather than a power of it.",
+    f"{_YANG}, abstract",
+    "gradient signals grow exponentially in depth",
+    partial(gradient_measures.ratio_law, family="plain", better="exponential", worse="power"),
+    f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
+    of_initialization=True,
+)
+
+
+CLAIMS = (
+    *_factor(
+        "bn_plain",
+        "the activation-gradient norm of a plain network of 56 layers with batch normalisation and "
+        "ReLU grows by √(π/(π−1)) = 1.211 per layer toward the input",
+        f"{_YANG}, for infinitely wide layers and large batches",
         partial(
             gradient_measures.growth_deviation,
             network=BN_PLAIN,
             formula="√(π/(π−1))",
             predicted=theory.BN_RELU_GROWTH,
         ),
-        f"plain {_AT_START}",
-        of_initialization=True,
     ),
-    Claim(
-        "initial_growth_plain_exponential",
-        "At initialisation the first/last activation-gradient ratio of plain networks with batch "
-        "normalisation follows an exponential in depth rather than a power of it.",
-        f"{_YANG}, abstract",
-        "gradient signals grow exponentially in depth",
-        partial(gradient_measures.ratio_law, family="plain", better="exponential", worse="power"),
-        f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-        of_initialization=True,
-    ),
+    EXPONENTIAL_IN_DEPTH,
     Claim(
         "initial_growth_residual_power",
         "At initialisation the first/last activation-gradient ratio of residual networks with "
@@ -95,10 +120,10 @@ CLAIMS = (
         f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
         of_initialization=True,
     ),
-    _plain_factor("he", "relu", "√(2·½)"),
-    _plain_factor("lecun", "relu", "√(1·½)"),
-    _plain_factor("uniform", "linear", "√(⅓·1)"),
-    _plain_factor("uniform", "relu", "√(⅓·½)"),
+    *_plain_factor("he", "relu", "√(2·½)"),
+    *_plain_factor("lecun", "relu", "√(1·½)"),
+    *_plain_factor("uniform", "linear", "√(⅓·1)"),
+    *_plain_factor("uniform", "relu", "√(⅓·½)"),
     Claim(
         "sigmoid_vanishes_faster_than_relu",
         "At initialisation, without normalisation and with weights uniform within ±1/√fan_in, the "

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import optimize
 
 from resnet_study.judging.measurement import geometric_mean, listed
-from resnet_study.judging.statistics import log_slope, mean_interval
+from resnet_study.judging.statistics import log_slope, median_interval
 from resnet_study.phenomena.initialization.theory import path_shares
 
 LARGEST_GROWTH = 20.0
@@ -99,9 +99,9 @@ def per_network(rows: pd.DataFrame, reduce: Callable[[pd.DataFrame], float]) -> 
     return wide.dropna(axis=1, how="all")
 
 
-def values_at(table: pd.DataFrame, depth: int) -> np.ndarray:
-    """The numbers of one depth, one per seed."""
-    return np.asarray(table[depth].dropna(), dtype=float)
+def values_at(table: pd.DataFrame, depth: int) -> pd.Series:
+    """The numbers of one depth, by seed."""
+    return table[depth].dropna().astype(float)
 
 
 def depths_of(table: pd.DataFrame) -> list[int]:
@@ -295,16 +295,17 @@ def means_text(table: pd.DataFrame, form: str = "{:.3g}", geometric: bool = Fals
     return listed({d: form.format(mean(values_at(table, d))) for d in depths_of(table)})
 
 
-def interval_text(values: np.ndarray, digits: int = 4) -> str:
-    """``1.203 (95 % interval 1.198 to 1.208)``: the t interval of this mean alone."""
-    estimate, low, high = mean_interval(values)
-    shown = f"{estimate:.{digits}g}"
-    if not math.isfinite(low):
+def interval_text(values: pd.Series | np.ndarray, digits: int = 4) -> str:
+    """``1.203 (94 % interval 1.198 to 1.208)``: the exact one of this median alone."""
+    found = median_interval(np.asarray(values))
+    shown = f"{found.estimate:.{digits}g}"
+    if not found.exists:
         return shown
-    return f"{shown} (95 % interval {low:.{digits}g} to {high:.{digits}g})"
+    limits = f"{found.low:.{digits}g} to {found.high:.{digits}g}"
+    return f"{shown} ({100 * found.level:.0f} % interval {limits})"
 
 
-def root_mean_square(values: np.ndarray) -> float:
+def root_mean_square(values: pd.Series | np.ndarray) -> float:
     """Root of the mean square."""
     return float(np.sqrt(np.mean(np.square(values))))
 

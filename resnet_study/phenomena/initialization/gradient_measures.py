@@ -11,7 +11,7 @@ judged where is fixed here, before any number is seen:
 
 A prediction of a number counts as reproduced if the number lies within a margin of it: the
 theory is for infinitely wide layers, these have 16 to 64 channels. Whether the prediction itself
-lies in the interval is said beside. Intervals in the details are of one mean alone, at 95 %.
+lies in the interval is said beside. Intervals in the details are of one median alone.
 
 The theory of He and of Glorot & Bengio counts the inputs n of a unit. On the small maps of the
 digits, 8, 4 and 2 pixels wide, many units have fewer than 9 pixels of inputs, so that their
@@ -58,8 +58,13 @@ FACTOR_MARGIN = 5.0
 """Percent of the predicted factor per layer: over 20 layers BN's 1.211 would become 1.150 or
 1.272, and He's 1 a factor of e either way."""
 
-EXPONENT_MARGIN = 0.5
-"""Around an exponent of 1 (a ratio in proportion to depth): half way to 0 (none) and 2."""
+EXPONENT_MARGIN = 0.25
+"""Around an exponent of 1 (a ratio in proportion to depth): half way to 1/2 and 3/2. It was 0.5,
+which let √depth pass at its border, when 1.04 was first seen."""
+
+RATIO_FACTOR = 2.0
+"""Either way of a predicted first/last ratio. A factor per layer that is 5 % off is one of 14 over
+54 layers."""
 
 LEAST_DEPTHS = 4
 """Depths that a comparison of two laws with two parameters takes."""
@@ -79,15 +84,18 @@ def without_normalization(family: str, initialization: str, activation: str = "r
 
 
 def growth_deviation(
-    frames: Frames, network: Network, formula: str, predicted: float
+    frames: Frames, network: Network, formula: str, predicted: float, whole: bool = False
 ) -> Measurement | Missing:
     """Percent by which the factor per layer toward the input departs from a prediction.
+
+    With ``whole`` that of all layers together: log10 of the factor over the predicted one.
 
     Args:
         frames: the records.
         network: which plain networks.
         formula: of the prediction.
         predicted: factor per layer where no unit lies at a border.
+        whole: see above.
     """
     rows = rows_of(frames.initialization, "activation_gradient_norm", network)
     factors = per_network(rows, growth)
@@ -97,7 +105,7 @@ def growth_deviation(
     values = values_at(factors, depth)
     judged = rows[rows["depth"] == depth]
     stages = [per_network(judged, partial(growth_of_stage, stage=stage)) for stage in (1, 2, 3)]
-    whole = per_network(judged, partial(growth, within_stages=False))
+    jumps = per_network(judged, partial(growth, within_stages=False))
     others = means_text(factors.drop(columns=depth), "{:.4g}")
     padded = network.normalization == "none"
     expected = [predicted * factor for factor in (PADDING if padded else (1.0, 1.0, 1.0))]
@@ -116,10 +124,19 @@ def growth_deviation(
         f"{network.at_depth(depth)}: the activation-gradient norm is multiplied by "
         f"{interval_text(values)} per layer toward the input, within stages ({pooled:.4g} "
         f"predicted); stage by stage {by_stage}; jumps between stages included "
-        f"{values_at(whole, depth).mean():.4g}.{borders}"
+        f"{values_at(jumps, depth).mean():.4g}.{borders}"
         f"{f' Other depths: {others}.' if others else ''}"
     )
     name = f"{pooled:.4g}, {formula}{', with padding' if padded else ''}"
+    if whole:
+        return Measurement(
+            ((values / pooled).map(math.log10) * (depth - 2),),
+            math.log10(RATIO_FACTOR),
+            "within",
+            f"log10(measured/predicted) over {depth - 2} layers",
+            detail,
+            (f"no deviation from {name}", 0.0),
+        )
     return Measurement(
         (100 * (values / pooled - 1),),
         FACTOR_MARGIN,
@@ -221,7 +238,8 @@ def ratio_exponent(frames: Frames) -> Measurement | Missing:
     table = _ratios(frames, BN_RESIDUAL)
     if isinstance(table, Missing):
         return table
-    exponents = np.array([exponent(depths_of(table), logs) for logs in _logs(table)])
+    by_seed = [exponent(depths_of(table), logs) for logs in _logs(table)]
+    exponents = pd.Series(by_seed, index=table.index)
     detail = (
         f"{_ratio_text('residual', table)} As a power of depth: exponent "
         f"{interval_text(exponents, 3)}.{block_ratio_note(frames, BN_RESIDUAL)}"
@@ -278,8 +296,9 @@ def _logs(table: pd.DataFrame) -> np.ndarray:
     return np.asarray(np.log(table.to_numpy(float)))
 
 
-def _misfits(table: pd.DataFrame, law: str) -> np.ndarray:
-    return np.array([misfit(law, depths_of(table), logs) for logs in _logs(table)])
+def _misfits(table: pd.DataFrame, law: str) -> pd.Series:
+    misses = [misfit(law, depths_of(table), logs) for logs in _logs(table)]
+    return pd.Series(misses, index=table.index)
 
 
 def _laws_text(table: pd.DataFrame, laws: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ def response_difference(group: Frames) -> Measurement | Missing:
     """Mean response standard deviation over 3x3 layers at the end, plain minus residual."""
     finished = select(group, group.runs.index[group.runs["status"] == "finished"])
     rows = conv_layers(rows_at(finished.layers, None))
-    means = rows.groupby(["run_id", "family", "depth"])["response_std"].mean().reset_index()
+    means = rows.groupby(["run_id", "family", "depth", "seed"])["response_std"].mean().reset_index()
     arms = {family: arms_by_depth(means, family, "response_std") for family in FAMILIES}
     depth = common_depth(arms)
     if depth is None:
@@ -56,7 +56,7 @@ def responses_against_depth(group: Frames) -> Measurement | Missing:
     runs, note = one_warmup_per_depth(group)
     finished = select(runs, runs.runs.index[runs.runs["status"] == "finished"])
     rows = conv_layers(rows_at(finished.layers, None))
-    means = rows.groupby(["run_id", "family", "depth"])["response_std"].mean().reset_index()
+    means = rows.groupby(["run_id", "family", "depth", "seed"])["response_std"].mean().reset_index()
     arms = arms_by_depth(means, "residual", "response_std")
     deep = max((d for d in arms if MINIMUM_DEEP <= d <= 110), default=None)
     if 20 not in arms or deep is None:
