@@ -63,6 +63,12 @@ STUDY = Study(
         responses_claims.RESPONSES_SMALLER_WITH_DEPTH,
         gradients_claims.GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN,
     ),
+    # Named before the runs; three seeds decide none, whatever they show (docs/claims.md).
+    primary=(
+        degradation_claims.DEEPER_PLAIN_HIGHER_TRAINING_ERROR,
+        degradation_claims.RESIDUAL_NO_DEGRADATION,
+    ),
+    seeds=(0, 1, 2),
     cost="36 runs of 4,000 iterations, about 29 hours of two cores; the first twelve seven hours",
     order="sweeps",
 )

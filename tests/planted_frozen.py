@@ -33,7 +33,7 @@ def growth_of(layer: int, depth: int) -> float:
 
 def frozen_frames(
     decays: Sequence[float] = (0.005,),
-    seeds: int = 3,
+    seeds: int = 5,
     iterations: int = 1500,
     *,
     depth: int = 44,

@@ -155,7 +155,7 @@ def test_times_that_do_not_depend_on_depth_decide_nothing() -> None:
         assert RATES.conclude(measured, 0.95).verdict in ("undecided", "indicated")
 
 
-def rates(law: Any, depths: tuple[int, ...] = DEPTHS, seeds: int = 4, **kwargs: Any) -> Frames:
+def rates(law: Any, depths: tuple[int, ...] = DEPTHS, seeds: int = 5, **kwargs: Any) -> Frames:
     """Plain networks of which the error falls from 90 to 1 %: 20 % after 2.2 halvings.
 
     Where that takes more than the 1000 iterations there are, it ends at 50 %.
@@ -173,7 +173,7 @@ def rates(law: Any, depths: tuple[int, ...] = DEPTHS, seeds: int = 4, **kwargs: 
 def test_planted_records_give_the_verdict_and_the_times() -> None:
     finding = RATES.evaluate(rates(lambda d: exponential(d) / 2))
     assert finding.verdict == "reproduced"
-    assert finding.n == "4 seeds"
+    assert finding.n == "5 of 5 seeds"
     assert finding.numbers["never_reached"] == {}
     assert finding.numbers["factor_per_layer"] == pytest.approx(np.exp(0.08), abs=0.005)
     finding = RATES.evaluate(rates(linear, random=1))
@@ -191,7 +191,7 @@ def test_published_times_stand_beside() -> None:
 
 def test_never_reached_is_said_and_counts() -> None:
     full = RATES.evaluate(rates(exponential))
-    assert full.numbers["never_reached"] == {44: 4}
+    assert full.numbers["never_reached"] == {44: 5}
     assert full.numbers["iterations"][44] is None
     assert full.numbers["depths_all_reached"] == 4
     assert full.verdict == "reproduced"
@@ -208,8 +208,8 @@ def test_a_diverged_run_was_never_there() -> None:
     runs.loc[deepest, "status"] = "diverged"
     early = ~frames.metrics["run_id"].isin(deepest) | (frames.metrics["step"] < 100)
     finding = RATES.evaluate(frames._replace(runs=runs, metrics=frames.metrics[early]))
-    assert finding.numbers["never_reached"] == {44: 4}
-    assert finding.numbers["diverged_plain"] == 4
+    assert finding.numbers["never_reached"] == {44: 5}
+    assert finding.numbers["diverged_plain"] == 5
     runs.loc[deepest, "status"] = "stopped"
     stopped = RATES.evaluate(frames._replace(runs=runs, metrics=frames.metrics[early]))
     assert 44 not in stopped.numbers["iterations"]
@@ -221,16 +221,16 @@ def test_runs_that_do_not_suffice() -> None:
     assert slow.effect is None
     assert slow.needed.startswith("plain runs that reach 20 % training error at 3 depths")
     # Depths of which only some seeds were run are left out, by name.
-    more = join(rates(linear, seeds=4), rates(linear, (56,), seeds=2))
+    more = join(rates(linear, seeds=5), rates(linear, (56,), seeds=2))
     measured = iterations_against_depth(more)
     assert isinstance(measured, Measurement)
-    assert len(measured.arms[0]) == 4
+    assert len(measured.arms[0]) == 5
     assert measured.numbers["left_out"] == [56]
 
 
 @functools.cache
 def lengths(
-    iterations: int, deep_error: float, seeds: int = 4, deep: int = 56, **values: Any
+    iterations: int, deep_error: float, seeds: int = 5, deep: int = 56, **values: Any
 ) -> Frames:
     return planted_frames(
         (20, deep), seeds, iterations, families=("plain",), layers=False, random=iterations,
@@ -247,7 +247,7 @@ def test_a_longer_schedule_is_judged_by_its_own_difference() -> None:
     still = longer(lengths(100, 40.0), lengths(300, 30.0))
     assert still.verdict == "reproduced"
     assert still.effect == pytest.approx(20, abs=1)
-    assert still.n == "4 seeds per arm"
+    assert still.n == "5 of 5 seeds"
     short, long = still.numbers["short"], still.numbers["long"]
     assert (short["iterations"], long["iterations"]) == (100, 300)
     assert (short["errors"][56], long["errors"][56]) == pytest.approx((40, 30), abs=0.5)
@@ -274,13 +274,13 @@ def test_a_longer_schedule_is_thrice_as_long_and_of_the_same_shape() -> None:
     assert longer(base, lengths(300, 30.0, probes__log_every=10)).verdict == "reproduced"
     # Most seeds go before length.
     few = longer(base, lengths(300, 30.0), lengths(900, 20.0, seeds=2))
-    assert few.n == "4 seeds per arm"
+    assert few.n == "5 of 5 seeds"
     assert few.effect == pytest.approx(20, abs=1)
 
 
 def test_lengths_are_joined_for_this_claim_alone() -> None:
-    both = join(lengths(100, 40.0), lengths(300, 30.0, seeds=5))
+    both = join(lengths(100, 40.0, seeds=4), lengths(300, 30.0))
     finding = DEGRADATION.evaluate(both)
-    assert finding.n == "5 seeds per arm"
+    assert finding.n == "5 of 5 seeds"
     assert finding.effect == pytest.approx(20, abs=1)
     assert finding.numbers["judged_group"]["schedule.iterations"] == "300"

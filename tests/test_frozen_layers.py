@@ -316,14 +316,14 @@ def test_a_thaw_as_predicted_is_reproduced_with_the_seed_as_unit() -> None:
     for measure in (frozen_measures.thaw_from_growth, frozen_measures.thaw_from_step):
         finding = judged(measure, frames)
         assert finding.verdict == "reproduced"
-        assert finding.n == "5 seeds"
+        assert finding.n == "5 of 5 seeds"
         assert finding.numbers["runs"] == 5
 
 
 def test_a_thaw_that_takes_four_times_as_long_is_not_reproduced() -> None:
     finding = judged(
         frozen_measures.thaw_from_growth,
-        frozen_frames(seeds=4, iterations=5000, delay=4, noise=0.1),
+        frozen_frames(seeds=5, iterations=5000, delay=4, noise=0.1),
     )
     assert finding.verdict == "not reproduced"
     assert finding.effect is not None
@@ -333,24 +333,26 @@ def test_a_thaw_that_takes_four_times_as_long_is_not_reproduced() -> None:
 def test_censored_runs_are_decided_by_the_less_favourable_bound_or_not_at_all() -> None:
     measure = frozen_measures.thaw_from_growth
     # Some layers are open, and it does not matter.
-    some = judged(measure, frozen_frames(seeds=4, iterations=600, noise=0.1))
+    some = judged(measure, frozen_frames(seeds=5, iterations=600, noise=0.1))
     assert some.verdict == "reproduced"
-    assert some.numbers["open_runs"] == 4
+    assert some.numbers["open_runs"] == 5
     # Most are open at a time at which they might still be in time.
-    most = judged(measure, frozen_frames(seeds=4, iterations=300, noise=0.1))
+    most = judged(measure, frozen_frames(seeds=5, iterations=300, noise=0.1))
     assert most.verdict == "undecided"
     assert "longer runs" in most.needed
     # What was measured is told nevertheless.
     assert most.numbers["layers"] > most.numbers["thawed"]
     # All are open at about three times the prediction: outside of the band anyway.
-    late = judged(measure, frozen_frames(seeds=4, iterations=2600, delay=16, noise=0.1))
+    late = judged(measure, frozen_frames(seeds=5, iterations=2600, delay=16, noise=0.1))
     assert late.verdict == "not reproduced"
-    assert late.numbers["open_runs"] == 4
+    assert late.numbers["open_runs"] == 5
 
 
 def test_bounds_that_straddle_the_band_decide_nothing() -> None:
     def found(low: float, high: float) -> Measurement | Missing:
-        bounds = pd.DataFrame({"low": [low, low + 0.01], "high": [high, high + 0.01]})
+        bounds = pd.DataFrame(
+            {"low": [low, low + 0.01], "high": [high, high + 0.01], "seed": [0, 1]}
+        )
         return frozen_measures._within_band(bounds, "why", {})
 
     for low, high, judged_value in (
@@ -371,12 +373,12 @@ def test_bounds_that_straddle_the_band_decide_nothing() -> None:
 
 def test_the_decay_with_most_seeds_is_judged_and_the_others_are_named() -> None:
     frames = join(
-        frozen_frames((0.005,), 3, noise=0.2), frozen_frames((0.002,), 2, 2500, noise=0.2)
+        frozen_frames((0.005,), 5, noise=0.2), frozen_frames((0.002,), 2, 2500, noise=0.2)
     )
     finding = judged(frozen_measures.thaw_from_growth, frames)
-    assert finding.n == "3 seeds"
+    assert finding.n == "5 of 5 seeds"
     numbers = finding.numbers
-    assert (numbers["depth"], numbers["weight_decay"], numbers["runs"]) == (44, 0.005, 3)
+    assert (numbers["depth"], numbers["weight_decay"], numbers["runs"]) == (44, 0.005, 5)
     (other,) = numbers["other_arms"]
     assert (other["depth"], other["weight_decay"], other["runs"]) == (44, 0.002, 2)
 
@@ -398,7 +400,7 @@ def falls_at(iteration: int) -> Callable[[int], float]:
 def test_error_that_falls_with_the_thaw_is_told_from_one_that_does_not(
     iteration: int, verdict: str
 ) -> None:
-    frames = frozen_frames(seeds=4, noise=0.2, error=falls_at(iteration))
+    frames = frozen_frames(seeds=5, noise=0.2, error=falls_at(iteration))
     control = frozen_frames((0.0,), 2, error=falls_at(300))
     finding = judged(frozen_measures.error_at_thaw, join(frames, control))
     assert finding.verdict == verdict
@@ -407,7 +409,7 @@ def test_error_that_falls_with_the_thaw_is_told_from_one_that_does_not(
 
 
 def test_error_that_never_falls_is_undecided() -> None:
-    finding = judged(frozen_measures.error_at_thaw, frozen_frames(seeds=3))
+    finding = judged(frozen_measures.error_at_thaw, frozen_frames(seeds=5))
     assert finding.verdict == "undecided"
     assert "longer runs" in finding.needed
 
@@ -430,7 +432,7 @@ def test_learning_without_a_thaw_speaks_against_frozen_layers_as_its_cause(
         return join(
             *(
                 frozen_frames((decay,), 1, error=falls_at(iteration + 20 * k), first_seed=k)
-                for k in range(3)
+                for k in range(5)
             )
         )
 
@@ -448,7 +450,7 @@ def test_first_below_is_the_first_row_below_the_level() -> None:
 
 
 def test_layers_that_stay_frozen_without_decay_are_counted() -> None:
-    frames = frozen_frames((0.0, 0.005), 4, noise=0.8)
+    frames = frozen_frames((0.0, 0.005), 5, noise=0.8)
     finding = judged(frozen_measures.frozen_without_decay, frames)
     measured = frozen_measures.frozen_without_decay(frames)
     assert isinstance(measured, Measurement)
@@ -462,7 +464,7 @@ def test_layers_that_stay_frozen_without_decay_are_counted() -> None:
     assert finding.numbers["time_constants"] == pytest.approx(7.5)
 
 
-def gentle(values: dict[str, object], grown: float, error: float, seeds: int = 4) -> Frames:
+def gentle(values: dict[str, object], grown: float, error: float, seeds: int = 5) -> Frames:
     def growth(layer: int, depth: int) -> float:
         return grown ** (1 if layer == 2 else 0.5)
 
@@ -503,7 +505,7 @@ def test_warm_up_and_low_rate_are_held_against_the_full_rate() -> None:
         finding = judged(measure, frames, fields)
         assert finding.effect == pytest.approx(effect, rel=0.2)
         assert finding.verdict == verdict
-        assert finding.n == "4 seeds per arm"
+        assert finding.n in ("5 of 5 seeds", "0 of 5 seeds")
 
 
 def test_a_warm_up_at_the_rate_of_the_run_is_none() -> None:

@@ -154,28 +154,32 @@ def figures(
 def claims(
     runs: Annotated[list[Path], Positional],
     only: list[str] | None = None,
+    study: str | None = None,
     confidence: float = 0.95,
     details: bool = False,
     json: bool = False,
 ) -> int:
-    """Judge the claims on recorded runs: effect, interval, n and verdict.
+    """Judge the claims on recorded runs: effect, interval, seeds that agree and verdict.
 
-    Claims judged together have simultaneous intervals: the fewer, the narrower.
+    The primary claims of the study share its error rate, whichever are asked for; all others are
+    exploratory. Of a study only its own runs are judged, as in its report.
 
     Args:
         runs: Study folders (results/quick) or run folders.
         only: Names of claims; by default every one. An unknown name shows the nearest.
-        confidence: Joint level of all intervals together.
+        study: Whose primary claims and seeds count, a name or a file; by default the one that
+            the first folder is named after.
+        confidence: One minus the rate of false verdicts in each direction.
         details: Print the quote, the runs it takes and the numbers behind each verdict too.
         json: Print JSON for machines instead of a table.
     """
-    from resnet_study import phenomena
-    from resnet_study.judging.judge import findings_json, judge
+    from resnet_study.judging.judge import findings_json
+    from resnet_study.studies.find import judge_records
 
     if not 0.5 <= confidence < 1:
         raise UserError(f"--confidence={confidence}: valid are 0.5 to below 1")
-    chosen = phenomena.chosen("claim", phenomena.claims(), only)
-    findings = judge(chosen, _frames(runs), confidence)
+    frames = _frames(runs)
+    findings = judge_records(frames, study or runs[0].resolve().name, only, confidence)
     if json:
         print(findings_json(findings), end="")
     else:

@@ -1,24 +1,4 @@
-"""How one claim is judged: interval, verdict, and what would decide.
-
-A verdict needs an interval, and an interval needs seeds:
-
-- ``reproduced``: the whole interval lies on the claimed side of the threshold;
-- ``not reproduced``: the whole interval lies on the other side;
-- ``undecided``: the interval contains the threshold, or runs are missing; ``needed`` says
-  what would decide;
-- ``indicated``: the estimate is on the claimed side but there is no interval, because an
-  arm has a single seed or no run differs from another.
-
-For a claim that an effect lies within ±threshold, the claimed side is the inside of this band:
-reproduced if the whole interval lies inside, not reproduced if it lies outside on one side.
-That is the equivalence test by two one-sided tests (Schuirmann 1987), each at half of one minus
-the level of the interval.
-
-Intervals are t intervals over runs (Welch's for two arms). A bootstrap interval over runs at the
-same level stands beside (BCa from `statistics.BCA_RUNS` runs per arm on, else percentile). It
-does not decide: with the few seeds of such studies it is too narrow, so that it would call
-effects that are not there (with three runs per arm a 95 % percentile interval holds the truth
-about four times in five at best).
+"""What a claim and a finding are, and which runs meet; how it is judged: `verdict`.
 
 Only comparable runs meet: those that a claim is about (`Claim.where`) and that differ in depth,
 family and seed alone; some claims name further fields in which their runs may differ
@@ -30,26 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from resnet_study.judging.measurement import Measurement, Missing, Side
+from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.judging.selections import comparable_groups, select, varying_fields
-from resnet_study.judging.statistics import (
-    BCA_RUNS,
-    Interval,
-    bootstrap_difference,
-    bootstrap_mean,
-    mean_interval,
-    seeds_needed,
-    welch,
+from resnet_study.judging.statistics import Interval
+from resnet_study.judging.verdict import (
+    DECIDED,
+    Role,
+    Tally,
+    interval_of,
+    needed,
+    share_text,
+    tally,
+    verdict,
 )
 from resnet_study.judging.words import in_words
 from resnet_study.records import Frames
-
-Verdict = Literal["reproduced", "indicated", "not reproduced", "undecided"]
 
 BATCH_NORMALIZATION: Mapping[str, Any] = {"model.normalization": "batch"}
 """The runs that most claims are about, see `Claim.where`."""
@@ -64,17 +44,15 @@ class Finding:
         statement: what is claimed, as a testable sentence.
         source: where the claim is from.
         quote: the source's own words.
-        verdict: see the module.
-        effect: estimate, None if runs are missing.
+        verdict: in words (`verdict`); of a claim that is not primary they begin with its role.
+        effect: median over the seeds, None if runs are missing.
         unit: of effect and interval.
-        interval: confidence limits, None if there are none.
-        confidence: level of this interval, after the correction for several claims.
-        n: number of seeds, such as ``3 seeds per arm``.
+        interval: exact confidence limits of this median, None if the seeds are too few for any.
+        confidence: level of this interval by itself.
+        n: seeds on the claimed side, of those that there are, such as ``4 of 5 seeds``.
         detail: the numbers, in plain sentences.
         numbers: the same by name, as measured.
         needed: what would decide; empty if decided.
-        bootstrap: confidence limits of the effect by resampling runs, at the same level; beside
-            the interval, not deciding (see the module).
         runs: the runs that the claim takes.
     """
 
@@ -82,7 +60,7 @@ class Finding:
     statement: str
     source: str
     quote: str | None
-    verdict: Verdict
+    verdict: str
     effect: float | None
     unit: str
     interval: tuple[float, float] | None
@@ -90,7 +68,6 @@ class Finding:
     n: str
     detail: str
     needed: str
-    bootstrap: tuple[float, float] | None = None
     runs: str = ""
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
@@ -109,6 +86,7 @@ class Claim:
             measure then takes all records as they are.
         where: spec fields with the value that the runs have to have; an empty one takes all runs.
         words: template of the sentences in which the numbers are told (`words.in_words`).
+        fact: common to claims that are one by algebra; they count once among several.
     """
 
     name: str
@@ -121,13 +99,14 @@ class Claim:
     of_initialization: bool = False
     where: Mapping[str, Any] = field(default_factory=lambda: BATCH_NORMALIZATION)
     words: str = ""
+    fact: str = ""
 
     def evaluate(self, frames: Frames, confidence: float = 0.95) -> Finding:
-        """Judge the claim by itself.
+        """Judge the claim by itself, as the only primary one.
 
         Args:
             frames: any records; what the claim is not about is left aside.
-            confidence: level of the interval.
+            confidence: one minus the probability of either wrong verdict.
         """
         return self.conclude(self.best(frames), confidence)
 
@@ -154,127 +133,57 @@ class Claim:
         judged = _judged_group([group.runs for group in groups], chosen, self.may_differ)
         return replace(result, numbers={**result.numbers, **judged})
 
-    def conclude(self, m: Measurement | Missing, confidence: float) -> Finding:
-        """The finding of what `best` measured, with its interval at a level."""
+    def conclude(
+        self,
+        m: Measurement | Missing,
+        confidence: float,
+        *,
+        role: Role = "primary",
+        found: Tally | None = None,
+        p_values: tuple[float, float] | None = None,
+        family: int = 1,
+    ) -> Finding:
+        """The finding of what `best` measured.
+
+        Args:
+            m: the measurement.
+            confidence: as of `evaluate`.
+            role: of the claim in its study.
+            found: its seeds, by default those of the measurement.
+            p_values: adjusted for several claims, by default those of these seeds.
+            family: primary claims that share the level.
+        """
+        finding = partial(Finding, self.name, self.statement, self.source, self.quote)
+        alpha = 1 - confidence
         detail = in_words(self.words, m.numbers) if m.numbers else ""
         if isinstance(m, Missing):
+            word = DECIDED[-1] if role == "primary" else f"{role}: {DECIDED[-1]}"
+            wanted = f"{m.needed}: {self.runs}" if m.needed else self.runs
             detail = detail or "The records do not hold what it takes."
-            needed = f"{m.needed}: {self.runs}" if m.needed else self.runs
-            return self._finding("undecided", detail=detail, needed=needed, numbers=m.numbers)
-        interval = _interval(m, confidence)
-        verdict = _verdict(interval, m.threshold, m.claimed)
-        return self._finding(
-            verdict,
-            effect=interval.estimate,
-            unit=m.unit,
-            interval=(interval.low, interval.high) if interval.exists else None,
-            confidence=confidence,
-            n=_count(m.arms),
-            detail=detail + _theory_note(m, interval),
-            numbers=m.numbers,
-            needed=_needed(m, interval, verdict, confidence),
-            bootstrap=_bootstrap(m, confidence),
-        )
-
-    def _finding(
-        self,
-        verdict: Verdict,
-        *,
-        detail: str,
-        needed: str,
-        effect: float | None = None,
-        unit: str = "",
-        interval: tuple[float, float] | None = None,
-        confidence: float = 0.95,
-        n: str = "none",
-        bootstrap: tuple[float, float] | None = None,
-        numbers: Mapping[str, Any],
-    ) -> Finding:
-        return Finding(
-            claim=self.name,
-            statement=self.statement,
-            source=self.source,
-            quote=self.quote,
-            verdict=verdict,
-            effect=effect,
-            unit=unit,
-            interval=interval,
-            confidence=confidence,
-            n=n,
-            detail=detail,
-            needed=needed,
-            bootstrap=bootstrap,
-            runs=self.runs,
-            numbers=numbers,
+            return finding(
+                word, None, "", None, confidence, "none", detail, wanted, self.runs, m.numbers
+            )
+        found = found or tally(m)
+        p_values = p_values or found.p_values
+        interval = interval_of(found, alpha)
+        decided = min(p_values) <= alpha
+        return finding(
+            verdict(found, p_values, role, alpha),
+            interval.estimate,
+            m.unit,
+            (interval.low, interval.high) if interval.exists else None,
+            interval.level if interval.exists else 1 - 2 * alpha,
+            found.text,
+            detail + _theory_note(m, interval) + share_text(found, p_values, family, alpha),
+            "" if decided else needed(found, alpha / family),
+            self.runs,
+            m.numbers,
         )
 
 
 def smaller_arm(m: Measurement) -> int:
     """Runs in the smaller arm."""
     return min(len(arm) for arm in m.arms)
-
-
-def _interval(m: Measurement, confidence: float) -> Interval:
-    if len(m.arms) == 1:
-        return mean_interval(m.arms[0], confidence)
-    return welch(m.arms[0], m.arms[1], confidence)
-
-
-def _bootstrap(m: Measurement, confidence: float) -> tuple[float, float] | None:
-    method: Literal["BCa", "percentile"] = "BCa" if smaller_arm(m) >= BCA_RUNS else "percentile"
-    if len(m.arms) == 1:
-        interval = bootstrap_mean(m.arms[0], confidence, method)
-    else:
-        interval = bootstrap_difference(m.arms[0], m.arms[1], confidence, method)
-    return (interval.low, interval.high) if interval.exists else None
-
-
-def _verdict(interval: Interval, threshold: float, claimed: Side) -> Verdict:
-    estimate, low, high = interval
-    if claimed == "below":
-        # The mirror image of a claim of "above".
-        estimate, low, high, threshold = -estimate, -high, -low, -threshold
-    if claimed == "within":
-        supports = abs(estimate) < threshold
-        inside, outside = (
-            -threshold < low and high < threshold,
-            low > threshold or high < -threshold,
-        )
-    else:
-        supports = estimate > threshold
-        inside, outside = low > threshold, high < threshold
-    if not interval.exists:
-        return "indicated" if supports else "undecided"
-    if inside:
-        return "reproduced"
-    return "not reproduced" if outside else "undecided"
-
-
-def _needed(m: Measurement, interval: Interval, verdict: Verdict, confidence: float) -> str:
-    if verdict in ("reproduced", "not reproduced"):
-        return ""
-    if smaller_arm(m) < 2:
-        return "at least 2 seeds per arm; with one there is no interval"
-    if not interval.exists:
-        return "more seeds: so far all seeds of an arm agree exactly, which gives no interval"
-    sd = float(np.sqrt(np.mean([np.var(arm, ddof=1) for arm in m.arms])))
-    band = m.claimed == "within"
-    seeds = seeds_needed(
-        sd,
-        interval.estimate if band else interval.estimate - m.threshold,
-        arms=1 if len(m.arms) == 1 else 2,
-        alpha=1 - confidence,
-        half_width=m.threshold if band else None,
-    )
-    arm = " per arm" if len(m.arms) == 2 else ""
-    if seeds is None:
-        return f"more than 10,000 seeds{arm}: the estimate lies on the threshold"
-    # So few seeds may look enough only because two of them happened to lie close together.
-    seeds = max(seeds, smaller_arm(m) + 1)
-    return (
-        f"about {seeds} seeds{arm} for a power of 80 %, if the difference from the threshold "
-        "and the spread stay as they are"
-    )
 
 
 def _theory_note(m: Measurement, interval: Interval) -> str:
@@ -285,16 +194,6 @@ def _theory_note(m: Measurement, interval: Interval) -> str:
         return f" Predicted: {value:.4g} ({name})."
     inside = interval.low <= value <= interval.high
     return f" Predicted: {value:.4g} ({name}), {'inside' if inside else 'outside'} the interval."
-
-
-def _count(arms: Sequence[np.ndarray]) -> str:
-    sizes = [len(arm) for arm in arms]
-    unit = "seed" if max(sizes) == 1 else "seeds"
-    if len(sizes) == 1:
-        return f"{sizes[0]} {unit}"
-    if sizes[0] == sizes[1]:
-        return f"{sizes[0]} {unit} per arm"
-    return f"{sizes[0]} and {sizes[1]} {unit}"
 
 
 def _judged_group(

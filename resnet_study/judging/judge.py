@@ -1,57 +1,96 @@
 """The judgement of several claims together; what is claimed is in `resnet_study.phenomena`.
 
-*Several claims together.* `judge` makes their intervals simultaneous: with m claims that have
-two seeds per arm, each is formed at level 1 − (1 − confidence)/m (Bonferroni), so that the
-probability of any wrong verdict among them is at most 1 − confidence. That holds however the
-claims depend on each other, and they do: the same runs serve several, and "healthy" and
-"vanished" ask about one ratio. m counts what could be decided, which depends on the runs there
-are and never on their numbers. The price is width, above all with two seeds; a study that asks
-fewer claims pays less, and names them beforehand.
+The primary claims of a study share its level whatever set of claims is asked for, so that the same
+records give the same verdict everywhere. Holm's procedure is applied to each direction apart: the
+probability that any claim which is false is called *reproduced* is at most the level, and likewise
+that any which is true is called *not reproduced*. That holds however the claims depend on each
+other, and they do: the same runs serve several. All declared claims count, whatever the records
+hold of them; claims that are one by algebra (`Claim.fact`) count once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from resnet_study.errors import UserError
-from resnet_study.judging.claim import Claim, Finding, Verdict, smaller_arm
+from resnet_study.judging.claim import Claim, Finding
 from resnet_study.judging.measurement import Measurement
+from resnet_study.judging.statistics import holm
+from resnet_study.judging.verdict import Role, Tally, tally
 from resnet_study.judging.words import plain
 from resnet_study.records import Frames
 
-__all__ = ["Claim", "Finding", "Verdict", "findings_json", "judge", "read_findings"]
+__all__ = ["Claim", "Finding", "findings_json", "judge", "read_findings"]
 
 
-def judge(claims: Sequence[Claim], frames: Frames, confidence: float = 0.95) -> list[Finding]:
-    """Judge several claims with simultaneous intervals (see the module).
+def judge(
+    claims: Sequence[Claim],
+    frames: Frames,
+    primary: Sequence[Claim] = (),
+    seeds: Collection[int] = (),
+    confidence: float = 0.95,
+) -> list[Finding]:
+    """Judge claims: those that a study named before share its level, the others are exploratory.
 
     Args:
         claims: in the order wanted; repetitions are ignored.
         frames: the records.
-        confidence: joint level of all intervals together.
+        primary: the study's own, whether asked for or not.
+        seeds: declared for them; none: those that are there.
+        confidence: one minus the level of each direction.
 
     Raises:
         UserError: for a confidence that is none.
     """
     if not 0 < confidence < 1:
         raise UserError(f"confidence={confidence:g}: a level lies between 0 and 1, such as 0.95")
+    family = {claim.name: claim for claim in primary}
     by_name = {claim.name: claim for claim in claims}
-    measured = {name: claim.best(frames) for name, claim in by_name.items()}
-    # Counted by what could be decided, which depends on the runs and not on their numbers.
-    together = sum(isinstance(m, Measurement) and smaller_arm(m) >= 2 for m in measured.values())
-    level = 1 - (1 - confidence) / max(1, together)
-    note = (
-        f" The interval is at {100 * level:.2f} %, for {100 * confidence:g} % over all "
-        f"{together} claims together (Bonferroni)."
-    )
-    findings = [by_name[name].conclude(m, level) for name, m in measured.items()]
-    return [
-        replace(f, detail=f.detail + note) if together > 1 and f.interval is not None else f
-        for f in findings
-    ]
+    measured = {name: claim.best(frames) for name, claim in (family | by_name).items()}
+    found = {
+        name: tally(m, seeds if name in family else ())
+        for name, m in measured.items()
+        if isinstance(m, Measurement)
+    }
+    facts = {name: claim.fact or name for name, claim in family.items()}
+    adjusted = _adjusted(facts, found)
+    findings = []
+    for name, claim in by_name.items():
+        role: Role = "exploratory"
+        if name in family:
+            role = "sequential" if name in found and found[name].beyond else "primary"
+        findings.append(
+            claim.conclude(
+                measured[name],
+                confidence,
+                role=role,
+                found=found.get(name),
+                p_values=adjusted.get(name) if role == "primary" else None,
+                family=len(set(facts.values())) if role == "primary" else 1,
+            )
+        )
+    return findings
+
+
+def _adjusted(
+    facts: Mapping[str, str], found: Mapping[str, Tally]
+) -> dict[str, tuple[float, float]]:
+    """p values of the primary claims after Holm, each direction apart.
+
+    Args:
+        facts: what each claim is about; of one fact the larger p value counts.
+        found: the seeds of those that were measured; the others count as undecided.
+    """
+    both: list[dict[str, float]] = []
+    for direction in (0, 1):
+        p_values = dict.fromkeys(facts.values(), 0.0)
+        for name, fact in facts.items():
+            own = found[name].p_values[direction] if name in found else 1.0
+            p_values[fact] = max(p_values[fact], own)
+        both.append(holm(p_values))
+    return {name: (both[0][fact], both[1][fact]) for name, fact in facts.items()}
 
 
 def findings_json(findings: Sequence[Finding]) -> str:
@@ -66,6 +105,5 @@ def read_findings(file: Path) -> dict[str, Finding]:
         return {}
     rows = json.loads(file.read_text(encoding="utf-8"))
     for row in rows:
-        for name in ("interval", "bootstrap"):
-            row[name] = None if row[name] is None else tuple(row[name])
+        row["interval"] = None if row["interval"] is None else tuple(row["interval"])
     return {row["claim"]: Finding(**row) for row in rows}

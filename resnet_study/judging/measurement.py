@@ -16,7 +16,8 @@ import pandas as pd
 from resnet_study.judging.selections import ENDED
 from resnet_study.records import Frames
 
-Arm = np.ndarray
+Arm = pd.Series
+"""One number per run, by seed."""
 
 FAMILIES = ("plain", "residual")
 
@@ -28,7 +29,7 @@ class Measurement:
     """Numbers to be judged against a threshold.
 
     Attributes:
-        arms: one value per run, for one arm (its mean is judged) or two (first − second).
+        arms: one value per run by seed, for one arm or for two (first − second, seed by seed).
         threshold: border of the claimed side; for ``within`` the claim is that the effect lies
             between −threshold and threshold.
         claimed: side of the threshold that the claim is about.
@@ -66,9 +67,10 @@ def arms_by_depth(
     normal float32, an upper bound, rather than being lost: it is the strongest vanishing.
     """
     rows = table[(table["family"] == family) & np.isfinite(table[value].astype(float))]
-    arms = {d: rows[value][rows["depth"] == d].to_numpy(float) for d in rows["depth"].unique()}
+    values = rows.set_index("seed")[value].astype(float)
+    arms = {d: values[(rows["depth"] == d).to_numpy()] for d in rows["depth"].unique()}
     if positive:
-        return {d: np.maximum(a, float(np.finfo(np.float32).tiny)) for d, a in arms.items()}
+        return {d: a.clip(lower=float(np.finfo(np.float32).tiny)) for d, a in arms.items()}
     return arms
 
 
@@ -92,6 +94,6 @@ def ended_counts(group: Frames) -> dict[str, int]:
     return {"diverged": int((status == "diverged").sum()), "not_ended": not_ended}
 
 
-def geometric_mean(values: Arm) -> float:
+def geometric_mean(values: Arm | np.ndarray) -> float:
     """Of positive numbers."""
     return float(np.exp(np.mean(np.log(values))))

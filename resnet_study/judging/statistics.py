@@ -1,117 +1,140 @@
-"""Intervals, slopes and power. The unit of replication is the seed, that is the run.
+"""Exact statistics of a few seeds. The unit of replication is the seed, that is the run.
 
-Layers and iterations of one run are not independent of each other: every function here
-takes one number per run, and what comes from many layers (`log_slope`) is reduced to one
-number per run before any interval is formed.
+Nothing here assumes a distribution. Networks sometimes fail to start, so that their numbers have
+two peaks, and an interval that takes them for normal then decides what it must not
+(`benchmarks/verdicts.py`). What holds whatever the distribution is counting: seeds that are drawn
+alike and independently fall on one side of a threshold as a coin does, and the number on it is
+binomial. Tests of ranks (Wilcoxon, Mann-Whitney, permutation) are sharper but need a symmetric
+distribution or two of equal shape; `benchmarks/verdicts.py` shows where they break.
+
+Layers and iterations of one run are not independent of each other: what comes from many layers
+(`log_slope`) is reduced to one number per run before any seed is counted.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import scipy
 
-Values = Sequence[float] | npt.NDArray[np.floating]
+Values = Sequence[float] | npt.NDArray[np.floating[Any]]
+
+K = TypeVar("K")
 
 
 class Interval(NamedTuple):
-    """An estimate with its confidence limits, NaN where the data give none."""
+    """A median with its confidence limits, NaN where there are too few numbers for them.
+
+    Attributes:
+        estimate: the median of the numbers.
+        low, high: two of the numbers.
+        level: probability with which such limits hold the true median, at least.
+    """
 
     estimate: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
+    level: float = math.nan
 
     @property
     def exists(self) -> bool:
-        """Whether both limits are finite."""
-        return math.isfinite(self.low) and math.isfinite(self.high)
+        """Whether there are limits."""
+        return not math.isnan(self.level)
 
 
-def mean_interval(values: Values, confidence: float = 0.95) -> Interval:
-    """Mean with the t interval.
+def median_interval(values: npt.ArrayLike, alpha: float = 0.05) -> Interval:
+    """Median with the widest-tailed pair of order statistics that each miss it at most so often.
+
+    Holds for every distribution, with ties too. The limits are those of the sign test: the low one
+    lies above a threshold exactly if `sign_test` rejects at ``alpha`` that at most half of all
+    seeds do.
 
     Args:
-        values: one number per run.
-        confidence: two-sided level.
+        values: one number per seed, shape (n,), without NaN.
+        alpha: probability, at most, of missing the true median on one side, so that the level of
+            the two limits is at least 1 − 2·alpha.
 
     Returns:
-        The limits are NaN for fewer than two runs, and for runs without any spread: equal
-        numbers (an error of exactly 0 %, say) do not mean that the next one will be equal.
+        NaN for the median of nothing; no limits if even the extremes miss it too often, at 0.05
+        for fewer than five numbers.
+
+    Source: Conover 1999, Practical Nonparametric Statistics, section 3.2.
     """
-    x = np.asarray(values, dtype=float)
-    error = _standard_error(x)
-    return _t_interval(float(np.mean(x)) if len(x) else math.nan, error, len(x) - 1, confidence)
+    x = np.sort(np.asarray(values, dtype=float))
+    if not len(x):
+        return Interval(math.nan)
+    missed = scipy.stats.binom.cdf(np.arange(len(x) // 2 + 1), len(x), 0.5)
+    rank = int(np.sum(missed <= alpha))
+    estimate = float(np.median(x))
+    if not rank:
+        return Interval(estimate)
+    return Interval(estimate, float(x[rank - 1]), float(x[-rank]), float(1 - 2 * missed[rank - 1]))
 
 
-def welch(first: Values, second: Values, confidence: float = 0.95) -> Interval:
-    """Difference of means, first − second, with Welch's t interval (unequal variances).
+def sign_test(count: npt.ArrayLike, seeds: npt.ArrayLike) -> np.ndarray:
+    """Probability of as many seeds or more on one side if at most half of all seeds fall on it.
 
-    Degrees of freedom after Satterthwaite. Limits are NaN if an arm has fewer than two runs
-    or neither arm has any spread (see `mean_interval`).
-
-    Source: Welch 1947, Biometrika 34, 28-35.
-    """
-    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if not len(a) or not len(b):
-        return Interval(math.nan, math.nan, math.nan)
-    difference = float(np.mean(a) - np.mean(b))
-    errors = np.array([_standard_error(a), _standard_error(b)])
-    variance = float(np.sum(errors**2))
-    freedom = math.nan
-    if variance > 0:
-        freedom = variance**2 / float(np.sum(errors**4 / (np.array([len(a), len(b)]) - 1)))
-    return _t_interval(difference, math.sqrt(variance), freedom, confidence)
-
-
-BCA_RUNS = 5
-"""Runs per arm from which a bootstrap interval is corrected for bias and skewness. Both
-corrections are estimated from the runs; from fewer (126 distinct resamples of 5, 35 of 4) they
-are noise, and the percentile interval is taken as it is."""
-
-
-def bootstrap_mean(
-    values: Values,
-    confidence: float = 0.95,
-    method: Literal["percentile", "BCa"] = "BCa",
-    resamples: int = 9999,
-    seed: int = 0,
-) -> Interval:
-    """Mean with a bootstrap interval over runs.
-
-    For drawing bands where normality is doubtful, and to set beside a t interval. With fewer
-    than about ten runs it is too narrow whatever the method, because resampling cannot show
-    what few runs did not show; the claims are therefore decided by t intervals.
+    The one-sided p value of the exact binomial test, for every distribution.
 
     Args:
-        values: one number per run.
-        confidence: two-sided level.
-        method: percentile, or bias-corrected and accelerated (Efron 1987).
-        resamples: number of bootstrap samples.
-        seed: of the resampling; equal seeds give equal intervals.
+        count: seeds on that side, any shape.
+        seeds: all of them, a shape that fits.
     """
-    return _bootstrap([np.asarray(values, dtype=float)], confidence, method, resamples, seed)
+    return np.asarray(scipy.stats.binom.sf(np.asarray(count) - 1, seeds, 0.5))
 
 
-def bootstrap_difference(
-    first: Values,
-    second: Values,
-    confidence: float = 0.95,
-    method: Literal["percentile", "BCa"] = "BCa",
-    resamples: int = 9999,
-    seed: int = 0,
-) -> Interval:
-    """Difference of means, first − second, with a bootstrap interval; arms are resampled apart.
+def share_limits(count: int, seeds: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Exact limits of the share of all seeds on a side, each missed at most ``alpha`` often.
 
-    Too narrow with few runs, as `bootstrap_mean` is. Limits are NaN if an arm has fewer than
-    two runs or neither arm has any spread.
+    Args:
+        count: seeds seen on that side.
+        seeds: seeds seen, at least 1.
+        alpha: as in `median_interval`.
+
+    Source: Clopper and Pearson 1934, Biometrika 26, 404-413.
     """
-    arms = [np.asarray(first, dtype=float), np.asarray(second, dtype=float)]
-    return _bootstrap(arms, confidence, method, resamples, seed)
+    limits = scipy.stats.binomtest(count, seeds).proportion_ci(1 - 2 * alpha, method="exact")
+    return float(limits.low), float(limits.high)
+
+
+def seeds_needed(
+    share: float, alpha: float = 0.05, power: float = 0.8, limit: int = 1000
+) -> int | None:
+    """Fewest seeds with which the sign test decides.
+
+    Args:
+        share: of all seeds on the side that it decides for.
+        alpha: level of the test on one side.
+        power: probability of a decision that is asked for.
+        limit: give up beyond so many.
+
+    Returns:
+        None if it exceeds ``limit``, as for a share of at most one half.
+    """
+    seeds = np.arange(1, limit + 1)
+    # The least count that is significant: of at most alpha.
+    critical = scipy.stats.binom.isf(alpha, seeds, 0.5) + 1
+    enough = scipy.stats.binom.sf(critical - 1, seeds, share) >= power
+    return int(seeds[np.argmax(enough)]) if share > 0.5 and enough.any() else None
+
+
+def holm(p_values: Mapping[K, float]) -> dict[K, float]:
+    """p values adjusted for looking at several, by Holm's step-down procedure.
+
+    Rejecting where the adjusted value is at most α keeps the probability of any false rejection
+    at most α, however the tests depend on each other.
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
+    """
+    largest, adjusted = 0.0, {}
+    for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = largest
+    return adjusted
 
 
 def log_slope(layers: Values, norms: Values, groups: Sequence[int] | None = None) -> float:
@@ -137,149 +160,3 @@ def log_slope(layers: Values, norms: Values, groups: Sequence[int] | None = None
         y[inside] -= y[inside].mean()
     spread = float(x @ x)
     return float(x @ y) / spread if len(x) >= 3 and spread > 0 else math.nan
-
-
-def seeds_needed(
-    sd: float,
-    effect: float,
-    arms: Literal[1, 2] = 2,
-    alpha: float = 0.05,
-    power: float = 0.8,
-    limit: int = 10_000,
-    half_width: float | None = None,
-) -> int | None:
-    """Runs per arm that a two-sided t interval needs to decide.
-
-    Args:
-        sd, effect, arms, alpha, half_width: as in `decision_power`.
-        power: probability of a decision that is asked for.
-        limit: give up beyond so many.
-
-    Returns:
-        The smallest number, at least 2; None if it exceeds ``limit``.
-    """
-    distance = effect if half_width is None else abs(effect) - half_width
-    if distance == 0 or not math.isfinite(sd) or not math.isfinite(effect):
-        return None
-    if sd == 0 or decision_power(2, sd, effect, arms, alpha, half_width) >= power:
-        return 2
-    low, high = 2, 4
-    while decision_power(high, sd, effect, arms, alpha, half_width) < power:
-        low, high = high, 2 * high
-        if low >= limit:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        if decision_power(middle, sd, effect, arms, alpha, half_width) >= power:
-            high = middle
-        else:
-            low = middle
-    return high if high <= limit else None
-
-
-def decision_power(
-    runs: int,
-    sd: float,
-    effect: float,
-    arms: Literal[1, 2] = 2,
-    alpha: float = 0.05,
-    half_width: float | None = None,
-) -> float:
-    """Probability that the t interval leaves the threshold, or lies wholly in or out of a band.
-
-    Args:
-        runs: runs per arm, at least 2.
-        sd: standard deviation between runs of an arm, above 0 (for two arms the root mean
-            square).
-        effect: true difference from the threshold, or from the centre of the band, in the
-            unit of ``sd``.
-        arms: two arms of equal size, or one arm against a fixed number.
-        alpha: one minus the two-sided level of the interval.
-        half_width: of the band; an effect inside it is decided by an interval inside it, one
-            outside it by an interval outside it (two one-sided tests, each at alpha/2).
-
-    Noncentral t by averaging a normal tail over quantiles of the variance estimate: scipy's own
-    noncentral t returns NaN for large shifts, which do occur here, and a band needs the joint
-    probability anyway.
-    """
-    freedom = arms * (runs - 1)
-    error = sd * math.sqrt(arms / runs)
-    shift = abs(effect) / error
-    half = float(scipy.stats.t.ppf(1 - alpha / 2, freedom)) * _scale(freedom)
-    normal = scipy.stats.norm
-    if half_width is None:
-        decided = normal.sf(half - shift) + normal.cdf(-half - shift)
-    elif abs(effect) > half_width:
-        border = half_width / error
-        decided = normal.sf(border + half - shift) + normal.cdf(-border - half - shift)
-    else:
-        room = np.maximum(half_width / error - half, 0.0)
-        decided = normal.cdf(room - shift) - normal.cdf(-room - shift)
-    return float(np.mean(decided))
-
-
-def holm(p_values: Values) -> np.ndarray:
-    """p values adjusted for looking at several, by Holm's step-down procedure.
-
-    Rejecting where the adjusted value is at most α keeps the probability of any false
-    rejection at most α. NaN stays NaN and does not count.
-
-    Source: Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
-    """
-    p = np.asarray(p_values, dtype=float)
-    adjusted = np.full(len(p), math.nan)
-    order = [i for i in np.argsort(p) if not math.isnan(p[i])]
-    largest = 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p[index]))
-        adjusted[index] = largest
-    return adjusted
-
-
-def _standard_error(x: np.ndarray) -> float:
-    return float(np.std(x, ddof=1) / math.sqrt(len(x))) if len(x) > 1 else math.nan
-
-
-def _t_interval(estimate: float, error: float, freedom: float, confidence: float) -> Interval:
-    if not error > 0:
-        return Interval(estimate, math.nan, math.nan)
-    half = error * float(scipy.stats.t.ppf((1 + confidence) / 2, freedom))
-    return Interval(estimate, estimate - half, estimate + half)
-
-
-@functools.lru_cache(maxsize=512)
-def _scale(freedom: int) -> np.ndarray:
-    """Quantiles of the estimated over the true standard deviation, shape (400,)."""
-    quantiles = (np.arange(400) + 0.5) / 400
-    return np.sqrt(scipy.stats.chi2.ppf(quantiles, freedom) / freedom)
-
-
-def _bootstrap(
-    arms: Sequence[np.ndarray],
-    confidence: float,
-    method: Literal["percentile", "BCa"],
-    resamples: int,
-    seed: int,
-) -> Interval:
-    if not all(len(arm) for arm in arms):
-        return Interval(math.nan, math.nan, math.nan)
-    estimate = float(arms[0].mean() - sum(arm.mean() for arm in arms[1:]))
-    errors = [_standard_error(arm) for arm in arms]
-    if any(math.isnan(error) for error in errors) or not any(errors):
-        return Interval(estimate, math.nan, math.nan)
-
-    def statistic(*samples: np.ndarray, axis: int) -> np.ndarray:
-        first, *second = (sample.mean(axis) for sample in samples)
-        return first - second[0] if second else first
-
-    result = scipy.stats.bootstrap(
-        arms,
-        statistic,
-        confidence_level=confidence,
-        n_resamples=resamples,
-        method=method,
-        vectorized=True,
-        rng=np.random.default_rng(seed),
-    )
-    limits = result.confidence_interval
-    return Interval(estimate, float(limits.low), float(limits.high))

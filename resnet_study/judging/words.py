@@ -48,14 +48,15 @@ def number(value: Any, form: str = ".3g", unit: str = "") -> str:
     """What a measure gives in digits.
 
     Args:
-        value: a number; an `Interval` (``0.31 (95 % interval 0.2 to 0.42)``); numbers by depth
+        value: a number; an `Interval` (``0.31 (94 % interval 0.2 to 0.42)``); numbers by depth
             (``0.31 at 8, 0.12 at 20``) or by name (``linear 0.31, power 0.12``); a sequence; None.
         form: as for `format`.
         unit: printed behind each number.
     """
     if isinstance(value, Interval):
-        estimate, low, high = (number(part, form, unit) for part in value)
-        return f"{estimate} (95 % interval {low} to {high})" if value.exists else estimate
+        estimate, low, high = (number(part, form, unit) for part in value[:3])
+        level = f"{100 * value.level:.0f} % interval"
+        return f"{estimate} ({level} {low} to {high})" if value.exists else estimate
     if isinstance(value, Mapping):
         parts = {key: number(part, form, unit) for key, part in value.items()}
         named = [f"{key} {part}" for key, part in parts.items() if isinstance(key, str)]
@@ -66,7 +67,7 @@ def number(value: Any, form: str = ".3g", unit: str = "") -> str:
 
 
 def plain(value: Any) -> Any:
-    """The same for strict JSON: what is not finite is None, an interval three named numbers."""
+    """The same for strict JSON: what is not finite is None, an interval four named numbers."""
     if isinstance(value, Interval):
         return plain(value._asdict())
     if isinstance(value, Mapping):

@@ -21,18 +21,21 @@ from resnet_study.judging.selections import (
     select,
     varying_fields,
 )
+from resnet_study.judging.verdict import DECIDED
 from resnet_study.records import Frames
 from resnet_study.studies.find import reference_folder
 from resnet_study.studies.study import Study
 
-VERDICTS = ("reproduced", "indicated", "not reproduced", "undecided")
-"""In the order of every summary."""
+VERDICTS = DECIDED
+"""Of primary claims, in the order of every summary."""
 
 VERDICT_MEANING: Mapping[str, str] = {
-    "reproduced": "the whole interval lies on the claimed side",
-    "indicated": "the estimate lies on the claimed side, but there is no interval",
-    "not reproduced": "the whole interval lies on the other side",
-    "undecided": "the interval holds the threshold, or runs are missing",
+    "reproduced": "so many seeds lie on the claimed side that more than half of all seeds must",
+    "indicated": "all seeds lie on the claimed side, but they are too few for a verdict",
+    "not reproduced": "so many seeds lie on the other side that more than half of all seeds must",
+    "undecided": "seeds lie on both sides or on the other, or runs are missing",
+    "exploratory": "not among the claims that were named first, so that no error rate is shared",
+    "sequential": "judged with seeds that were added to the declared ones",
 }
 
 LARGEST_SVG = 1_500_000
@@ -118,7 +121,7 @@ def collect(
         study=study,
         findings=findings,
         reference=reference_findings(study, folder),
-        counts=tuple((v, sum(f.verdict == v for f in findings)) for v in VERDICTS),
+        counts=verdict_counts(findings),
         open_findings=tuple(f for f in findings if f.verdict in ("not reproduced", "undecided")),
         error_tables=tuple(
             error_table(label, group)
@@ -141,6 +144,12 @@ def reference_findings(study: Study, folder: Path) -> Mapping[str, Finding]:
     if folder.resolve() == committed.resolve():
         return {}
     return read_findings(committed / "findings.json")
+
+
+def verdict_counts(findings: Sequence[Finding]) -> tuple[tuple[str, int], ...]:
+    """How often each verdict of a primary claim fell, then those of others that did."""
+    others = sorted({f.verdict for f in findings} - set(VERDICTS))
+    return tuple((v, sum(f.verdict == v for f in findings)) for v in (*VERDICTS, *others))
 
 
 def subject(frames: Frames) -> str:
@@ -272,14 +281,6 @@ def interval_text(finding: Finding) -> str:
         return "no interval"
     low, high = finding.interval
     return f"{100 * finding.confidence:.4g} % interval {_signed(low)} to {_signed(high)}"
-
-
-def bootstrap_text(finding: Finding) -> str:
-    """``3.9 to 4.72 (bootstrap over runs, not deciding)``; empty without one."""
-    if finding.bootstrap is None:
-        return ""
-    low, high = finding.bootstrap
-    return f"{_signed(low)} to {_signed(high)} by bootstrap over runs, which does not decide"
 
 
 def effect_text(finding: Finding) -> str:

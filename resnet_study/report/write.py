@@ -119,7 +119,6 @@ def _render(
     )
     environment.filters |= {
         "effect": content.effect_text,
-        "bootstrap": content.bootstrap_text,
         "has_published": _has_published,
         **filters,
     }

@@ -13,11 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from resnet_study import probes
+from resnet_study import phenomena, probes
 from resnet_study.errors import UserError
+from resnet_study.judging.judge import Finding, judge
+from resnet_study.judging.selections import select
 from resnet_study.launch.expand import expand
 from resnet_study.launch.sweep import ARGUMENTS, Sweep, load_sweep, sweep_of
 from resnet_study.names import nearest_hint
+from resnet_study.records import Frames
 from resnet_study.spec import RunSpec
 from resnet_study.studies.study import Study
 
@@ -63,6 +66,32 @@ def load_study(name: str) -> Study:
         raise UserError(f"{file}: holds no study; define STUDY = Study(...)")
     probes.register(study.probes)
     return replace(study, folder=file.resolve().parent)
+
+
+def judge_records(
+    frames: Frames, name: str, only: Sequence[str] | None, confidence: float
+) -> list[Finding]:
+    """Judge claims on records as the report of their study does.
+
+    Args:
+        frames: the records; of a study only its own runs are judged.
+        name: of a study, or its file; of a folder that is called after none: then all claims are
+            exploratory, unless it is a file that is not there.
+        only: names of claims, None for all that are known.
+        confidence: as of `judge`.
+
+    Raises:
+        UserError: if there is no such claim or file, or no run of the study.
+    """
+    known = phenomena.claims()
+    if Path(name).suffix != ".py" and name not in studies():
+        return judge(phenomena.chosen("claim", known, only), frames, confidence=confidence)
+    study = load_study(name)
+    known |= {claim.name: claim for claim in study.claims}
+    own = select(frames, [spec.run_id for spec in specs_of(study)])
+    if not len(own.runs) and not study.initialization:
+        raise UserError(f"none of these runs is of the study {study.name}; give another --study")
+    return study.judge(own, phenomena.chosen("claim", known, only), confidence)
 
 
 def specs_of(study: Study) -> list[RunSpec]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from resnet_study import files, records, runtime
 from resnet_study.drawing.render import render
 from resnet_study.errors import UserError
-from resnet_study.judging.judge import Finding, judge
+from resnet_study.judging.judge import Finding
 from resnet_study.launch.local import Outcome, run_local
 from resnet_study.launch.options import Pool
 from resnet_study.launch.status import how_far
@@ -138,7 +138,7 @@ def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Findin
         raise UserError(f"{folder}: no run of the study {study.name} is recorded")
     frames = records.read_frames(recorded)
     figures = render(study.figures, frames, folder / "figures")
-    findings = judge(study.claims, frames)
+    findings = study.judge(frames)
     write_report(study, frames, findings, figures, folder)
     table = paper_table(frames)
     if len(table):
@@ -149,15 +149,17 @@ def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Findin
 def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
     """Table of verdicts; with details, each claim's quote, runs, numbers and what would decide."""
     table = Table(title="Claims", title_justify="left")
-    for column in ("verdict", "claim", "effect", "interval", "n", "needed"):
-        table.add_column(column, justify="right" if column in ("effect", "interval") else "left")
+    for column in ("verdict", "claim", "median effect", "interval", "seeds that agree", "needed"):
+        table.add_column(
+            column, justify="right" if column in ("median effect", "interval") else "left"
+        )
     for finding in findings:
         effect = "–" if finding.effect is None else f"{finding.effect:.3g} {finding.unit}"
         interval = "–"
         if finding.interval is not None:
             low, high = finding.interval
             interval = f"{low:.3g} to {high:.3g}"
-        verdict = f"{SYMBOLS[finding.verdict]} {finding.verdict}"
+        verdict = f"{SYMBOLS.get(finding.verdict, ' ')} {finding.verdict}"
         words = (finding.statement, effect, interval, finding.n, finding.needed)
         table.add_row(verdict, *words)
     console = Console(width=None if sys.stdout.isatty() else 180, markup=False, highlight=False)
@@ -167,8 +169,5 @@ def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
         console.print(f"\n{finding.claim}: {finding.verdict}", style="bold")
         console.print(f"{finding.statement}\n{quote}({finding.source})")
         console.print(f"Takes {finding.runs}. {finding.detail}")
-        if finding.bootstrap is not None:
-            low, high = finding.bootstrap
-            console.print(f"Bootstrap over runs, not deciding: {low:.3g} to {high:.3g}.")
         if finding.needed:
             console.print(f"Needed: {finding.needed}.")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from resnet_study.drawing.render import FigureDefinition
-from resnet_study.judging.claim import Claim
+from resnet_study.errors import UserError
+from resnet_study.judging.claim import Claim, Finding
+from resnet_study.judging.judge import judge
 from resnet_study.probes import Probe
+from resnet_study.records import Frames
 
 Sweep = str | Path | Mapping[str, Any]
 
@@ -25,7 +28,11 @@ class Study:
         sweeps: definitions of the grids in wandb's schema: files, of `sweeps/` or beside the
             module, or what would stand in one.
         figures: in the order of the report.
-        claims: judged together, in the order of the report.
+        claims: in the order of the report; those that are not primary are exploratory.
+        primary: the few of the claims that were named before the study ran, with the seeds, and
+            share its error rate (`resnet_study.judging.verdict`).
+        seeds: by which they are judged, all of them; further ones make a verdict sequential. How
+            many seeds can decide how many claims: docs/claims.md.
         cost: what a run of the whole study takes, and on what.
         initialization: whether networks are measured at initialisation, without training
             (`resnet_study.phenomena.initialization.arms`), instead of or beside the sweeps.
@@ -41,8 +48,27 @@ class Study:
     sweeps: tuple[Sweep, ...] = ()
     figures: tuple[FigureDefinition, ...] = ()
     claims: tuple[Claim, ...] = ()
+    primary: tuple[Claim, ...] = ()
+    seeds: tuple[int, ...] = ()
     cost: str = ""
     initialization: bool = False
     order: Literal["longest", "sweeps", "seed"] = "longest"
     probes: tuple[Probe, ...] = ()
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        strange = [claim.name for claim in self.primary if claim not in self.claims]
+        if strange:
+            raise UserError(f"{self.name}: primary={', '.join(strange)}: not among its claims")
+
+    def judge(
+        self, frames: Frames, claims: Sequence[Claim] = (), confidence: float = 0.95
+    ) -> list[Finding]:
+        """Judge claims on records of this study.
+
+        Args:
+            frames: the records.
+            claims: by default all of the study.
+            confidence: as of `judge`.
+        """
+        return judge(claims or self.claims, frames, self.primary, self.seeds, confidence)

@@ -97,7 +97,9 @@ def iterations_against_depth(group: Frames) -> Measurement | Missing:
             f"plain runs that reach {LEVEL:g} % training error at {LEAST_REACHED} depths or more"
         )
     linear, exponential = (_fits(law, depths, times, ends) for law in LAWS)
-    misfits = [np.array([fit.misfit for fit in fits]) for fits in (linear, exponential)]
+    misfits = [
+        pd.Series([fit.misfit for fit in fits], index=seeds) for fits in (linear, exponential)
+    ]
     growth = float(np.mean([fit.growth for fit in exponential]))
     all_reached = times.dropna(axis=1)
     fewer = len(depths) > all_reached.shape[1] >= LEAST_REACHED
@@ -163,7 +165,7 @@ def longer_schedule_training_error(group: Frames) -> Measurement | Missing:
     best: tuple[tuple[int, int, int], Measurement] | None = None
     for long, after in lengths:
         for short, before in lengths:
-            pair = depth_pair(dict.fromkeys(set(after) & set(before), np.empty(0)))
+            pair = depth_pair({d: after[d] for d in set(after) & set(before)})
             if pair is None or not _same_shape_longer(long.runs, short.runs):
                 continue
             smaller = min(len(after[depth]) for depth in pair)

@@ -110,16 +110,18 @@ def _gentler(
     )
 
 
+THAW_AS_WEIGHTS_SHRINK = _claim(
+    "frozen_layers_thaw_as_weights_shrink",
+    "Layers of a deep plain network that the first steps froze, by inflating their weights by "
+    "a factor G, move again after (1−μ)/(ηλ)·ln G iterations, in which weight decay brings the "
+    "norm back: within a factor of two, as the median over the layers of a run.",
+    measures.thaw_from_growth,
+    _FROZEN_RUNS,
+    _THAW,
+)
+
 CLAIMS = (
-    _claim(
-        "frozen_layers_thaw_as_weights_shrink",
-        "Layers of a deep plain network that the first steps froze, by inflating their weights by "
-        "a factor G, move again after (1−μ)/(ηλ)·ln G iterations, in which weight decay brings the "
-        "norm back: within a factor of two, as the median over the layers of a run.",
-        measures.thaw_from_growth,
-        _FROZEN_RUNS,
-        _THAW,
-    ),
+    THAW_AS_WEIGHTS_SHRINK,
     _claim(
         "frozen_layers_thaw_as_steps_grow",
         "Layers of a deep plain network that the first steps froze move again when predicted from "

@@ -110,6 +110,7 @@ def error_at_thaw(group: Frames) -> Measurement | Missing:
         {
             "low": np.where(own["seen"], ratio, -np.inf),
             "high": np.where(errors["seen"], ratio, np.inf),
+            "seed": own["seed"],
         }
     )
     numbers = {
@@ -146,13 +147,16 @@ def error_without_thaw(group: Frames) -> Measurement | Missing:
     )
     if not len(without) or not len(with_decay):
         return Missing("runs of equal depth with and without weight decay")
-    arms = tuple(np.log2(table["iteration"].to_numpy(float)) for table in (without, with_decay))
+    arms = tuple(
+        pd.Series(np.log2(table["iteration"]).to_numpy(), index=plain.runs.loc[table.index, "seed"])
+        for table in (without, with_decay)
+    )
     numbers = {**chosen._asdict(), "level": HALF}
     for name, table in (("with_decay", with_decay), ("without_decay", without)):
         unseen = int((~table["seen"]).sum())
         median = float(table["iteration"].median())
         numbers[name] = {"iteration": median, "unseen": unseen, "runs": len(table)}
-    effect = arms[0].mean() - arms[1].mean()
+    effect = arms[0].median() - arms[1].median()
     # The arm that is open is even later: that must not be what the verdict would turn on.
     if (effect <= 0 and not without["seen"].all()) or (
         effect >= 0 and not with_decay["seen"].all()
@@ -197,7 +201,10 @@ def frozen_without_decay(group: Frames) -> Measurement | Missing:
         percent = float(100 * table["frozen"].mean())
         turn = geometric_mean(table["effective"].to_numpy())
         numbers[name] = {"percent_frozen": percent, "radians_per_iteration": turn}
-    shares = tuple(table["frozen"].to_numpy(float) for table in (without, with_decay))
+    shares = tuple(
+        table["frozen"].set_axis(plain.runs.loc[table.index, "seed"])
+        for table in (without, with_decay)
+    )
     return Measurement(shares, 0.0, "above", "share of layers", numbers)
 
 
@@ -284,12 +291,12 @@ def _within_band(bounds: pd.DataFrame, why: str, numbers: dict[str, Any]) -> Mea
 
     Where they differ: outside of the band if the nearer bound is, inside of it by the farther one.
     """
-    low, high = (bounds[side].to_numpy(float) for side in ("low", "high"))
-    nearer, farther = (low, high) if low.mean() > -high.mean() else (high, low)
+    low, high = (bounds.set_index("seed")[side].astype(float) for side in ("low", "high"))
+    nearer, farther = (low, high) if low.median() > -high.median() else (high, low)
     for values, decides in (
         (low, (low == high).all()),
-        (nearer, abs(nearer.mean()) > BAND),
-        (farther, abs(farther.mean()) <= BAND),
+        (nearer, abs(nearer.median()) > BAND),
+        (farther, abs(farther.median()) <= BAND),
     ):
         if decides and np.isfinite(values).all():
             return Measurement((values,), BAND, "within", "log2 of the ratio", numbers)
@@ -353,7 +360,7 @@ def _gentler(group: Frames, gentle: Gentle, values: pd.Series) -> _Pair | Missin
         size = (min(full["seed"].nunique(), other["seed"].nunique()), int(depth))
         if size[0] and size > best:
             best = size
-            first, second = (values[arm.index].to_numpy(float) for arm in (full, other))
+            first, second = (values[arm.index].set_axis(arm["seed"]) for arm in (full, other))
             rates = [high, low] if gentle == "low rate" else [high]
             result = _Pair(first, second, {"depth": int(depth), "rates": rates})
     return result

@@ -117,7 +117,7 @@ def healthy_norms(group: Frames, iterations: int | None) -> Measurement | Missin
     if iterations is None:
         finite = finite.drop(diverged, errors="ignore")
     unhealthy = diverged.union(pd.Index(ratios["run_id"])).difference(finite.index)
-    values = plain[["family", "depth"]].assign(ratio=finite.reindex(plain.index))
+    values = plain[["family", "depth", "seed"]].assign(ratio=finite.reindex(plain.index))
     values.loc[unhealthy, "ratio"] = float(np.finfo(np.float32).max)
     arms = arms_by_depth(values, "plain", "ratio")
     depth = deep_depth(arms)

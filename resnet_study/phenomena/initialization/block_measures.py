@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_study.judging.measurement import Measurement, Missing, geometric_mean
-from resnet_study.judging.statistics import log_slope, mean_interval
+from resnet_study.judging.statistics import log_slope, median_interval
 from resnet_study.phenomena.initialization import theory
 from resnet_study.phenomena.initialization.fits import (
     BN_PLAIN,
@@ -57,7 +57,8 @@ SHORT_PATHS = 0.05
 """Share of all paths below which those that carry the gradient are few; in the source 0.0045."""
 
 DETECTABLE = 0.01
-"""Correlations below count as this: along one line of finitely many images they are noise."""
+"""Depths at which the correlation of a seed is below are not fitted: along one line of finitely
+many images it is noise there, and no number put in its place would have its spread."""
 
 _FIRST, _SECOND, _THIRD = (theory.neighbour_share(side) for side in SIDES)
 
@@ -86,12 +87,12 @@ def variance_ratio_slope(frames: Frames) -> Measurement | Missing:
     deepest = max(depths_of(own), default=0)
     numbers = {
         **PREACTIVATED.named(depth),
-        "added_per_block": mean_interval(slopes),
-        "first_stage_exponent": mean_interval(exponents),
+        "added_per_block": median_interval(slopes),
+        "first_stage_exponent": median_interval(exponents),
         "blocks_per_stage": n,
         "expected_exponent": expected,
         "original_depth": deepest,
-        "original_added_per_block": mean_interval(values_at(own, deepest)) if deepest else None,
+        "original_added_per_block": median_interval(values_at(own, deepest)) if deepest else None,
         "reflected_walk": 1 - 2 / math.pi,
     }
     predicted = ("1 per block, Var(branch)/Var(skip) = 1/l", 0.0)
@@ -130,7 +131,7 @@ def variance_law(
         "misses": {
             law: root_mean_square(miss) for law, miss in zip((better, worse), misses, strict=True)
         },
-        "factor_per_block": mean_interval(factors),
+        "factor_per_block": median_interval(factors),
         "expected_by_stage": expected if network.normalization == "none" else None,
         "expected": geometric_mean(np.array(expected)),
     }
@@ -173,20 +174,24 @@ def correlation_decay(frames: Frames) -> Measurement | Missing:
     tables = neighbour_correlations(frames)
     shared = sorted(set(depths_of(tables["plain"])) & set(depths_of(tables["residual"])))
     tables = {f: rectangle(table[shared]) for f, table in tables.items()}
-    if min(table.shape[1] for table in tables.values()) < LEAST_DEPTHS:
-        needed = f"plain and residual networks with BN at {LEAST_DEPTHS} equal depths"
+    both = [d for d in shared if all((t[d] >= DETECTABLE).all() for t in tables.values() if d in t)]
+    if min(table.shape[1] for table in tables.values()) < LEAST_DEPTHS or len(both) < 2:
+        needed = (
+            f"plain and residual networks with BN at {LEAST_DEPTHS} equal depths, at two of them "
+            f"correlated by {DETECTABLE:g} or more"
+        )
         return Missing(f"gradient autocorrelation at initialisation of {needed}")
-    kept = {f: table.clip(lower=DETECTABLE) for f, table in tables.items()}
+    kept = {f: table[both] for f, table in tables.items()}
     exponents = {f: _exponents(table) for f, table in kept.items()}
     numbers = {
         "families": {
             family: {
-                "exponent": mean_interval(exponents[family]),
+                "exponent": median_interval(exponents[family]),
                 "correlations": by_depth(table),
-                "undetectable": bool((table.to_numpy(float) < DETECTABLE).any()),
             }
             for family, table in tables.items()
         },
+        "fitted": both if len(both) < len(shared) else [],
         "detectable": DETECTABLE,
     }
     arms = exponents["residual"], exponents["plain"]
@@ -212,7 +217,7 @@ def path_gradient_law(frames: Frames) -> Measurement | Missing:
             "exponential": root_mean_square(exponential),
             "power": root_mean_square(power),
         },
-        "factor_per_branch": mean_interval(factors),
+        "factor_per_branch": median_interval(factors),
     }
     return Measurement((power - exponential,), 0.0, "above", "ln g", numbers)
 
@@ -293,10 +298,10 @@ def neighbour_correlations(frames: Frames) -> dict[str, pd.DataFrame]:
     }
 
 
-def _exponents(table: pd.DataFrame) -> np.ndarray:
-    """Per seed, of the value as a power of depth."""
+def _exponents(table: pd.DataFrame) -> pd.Series:
+    """By seed, of the value as a power of depth."""
     logs = np.log(table.to_numpy(float))
-    return np.array([exponent(depths_of(table), own) for own in logs])
+    return pd.Series([exponent(depths_of(table), own) for own in logs], index=table.index)
 
 
 def deepest_paths(frames: Frames) -> pd.DataFrame:

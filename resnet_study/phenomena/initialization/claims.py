@@ -6,9 +6,11 @@ Margins were fixed before anything was measured.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from resnet_study.judging.claim import Claim
+from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.phenomena.depths import Measure
 from resnet_study.phenomena.gradients import theory
 from resnet_study.phenomena.initialization import block_measures, gradient_measures
@@ -76,10 +78,8 @@ _CORRELATION_DECAY = """Correlation of the input gradients at lag 1 as a power o
 at initialisation: exponent
 {% for name, family in families.items() %}{{ "; " if not loop.first }}{{ name }}
 {{ family.exponent }} ({{ family.correlations }}){% endfor %}.
-{% for name, family in families.items() if family.undetectable %}
-{{- " Correlations of " if loop.first else " and " }}{{ name }} {%- if loop.last %} networks
-below {{ detectable|number("g") }} are noise and count as this, so that their decay is at least
-this fast.{% endif %}{% endfor %} The predictions 1/2^L (plain) and 1/(β√L) (residual) are for
+{% if fitted %} Fitted at {{ fitted|join(", ") }}: at the other depths a seed correlates by less
+than {{ detectable|number("g") }}, which is noise.{% endif %} The predictions 1/2^L (plain) and 1/(β√L) (residual) are for
 two inputs far apart; neighbours start near 1 and come to the former only when depth has driven
 them apart."""
 _PATH_LAW = """{{ network }} ({{ setting }}) at initialisation: gradient g of one path through k
@@ -106,19 +106,30 @@ def _claim(
     runs: str,
     words: str,
     quote: str | None = None,
+    fact: str = "",
 ) -> Claim:
-    return Claim(name, statement, source, quote, measure, runs, of_initialization=True, words=words)
+    return Claim(
+        name,
+        statement,
+        source,
+        quote,
+        measure,
+        runs,
+        of_initialization=True,
+        words=words,
+        fact=fact,
+    )
 
 
-def _plain_factor(initialization: str, activation: str, formula: str) -> Claim:
+def _plain_factor(initialization: str, activation: str, formula: str) -> tuple[Claim, Claim]:
     factor = theory.growth_toward_input("none", initialization, activation)
-    return _claim(
-        f"initial_factor_{initialization}_{activation}",
-        "At initialisation, without normalisation, the activation-gradient norm of a plain network "
-        f"of 56 layers is multiplied by √(n·Var w·E[φ′²]) = {formula} = {factor:.3f} per layer "
-        f"toward the input, times what zero padding takes on maps of {gradient_measures.SIDES[0]}, "
-        f"{gradient_measures.SIDES[1]} and {gradient_measures.SIDES[2]} pixels' side, within "
-        f"{gradient_measures.FACTOR_MARGIN:g} %.",
+    sides = gradient_measures.SIDES
+    return _factor(
+        f"{initialization}_{activation}",
+        "without normalisation, the activation-gradient norm of a plain network of 56 layers is "
+        f"multiplied by √(n·Var w·E[φ′²]) = {formula} = {factor:.3f} per layer toward the input, "
+        f"times what zero padding takes on maps of {sides[0]}, {sides[1]} and {sides[2]} pixels' "
+        "side",
         _GLOROT,
         partial(
             gradient_measures.growth_deviation,
@@ -126,17 +137,52 @@ def _plain_factor(initialization: str, activation: str, formula: str) -> Claim:
             formula=formula,
             predicted=factor,
         ),
-        f"plain {_AT_START}",
-        words=_FACTOR,
+        # These draws differ by √2 per layer, which a homogeneous network hands through as it is.
+        fact=activation if initialization in ("he", "lecun") else "",
     )
 
 
+def _factor(
+    name: str, statement: str, source: str, measure: partial[Measurement | Missing], fact: str = ""
+) -> tuple[Claim, Claim]:
+    """The claim of a factor per layer, and the same of all layers together."""
+    per_layer = _claim(
+        f"initial_factor_{name}",
+        f"At initialisation, {statement}, within {gradient_measures.FACTOR_MARGIN:g} %.",
+        source,
+        measure,
+        f"plain {_AT_START}",
+        _FACTOR,
+        fact=fact and f"factor, {fact}",
+    )
+    together = replace(
+        per_layer,
+        name=f"initial_ratio_{name}",
+        statement=f"At initialisation, {statement}; over all layers together the ratio is within a "
+        f"factor of {gradient_measures.RATIO_FACTOR:g} of what that makes.",
+        measure=partial(measure, whole=True),
+        fact=fact and f"ratio, {fact}",
+    )
+    return per_layer, together
+
+
+EXPONENTIAL_IN_DEPTH = _claim(
+    "initial_growth_plain_exponential",
+    "At initialisation the first/last activation-gradient ratio of plain networks with batch "
+    "normalisation follows an exponential in depth rather than a power of it.",
+    f"{_YANG}, abstract",
+    partial(gradient_measures.ratio_law, family="plain", better="exponential", worse="power"),
+    f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
+    _LAW,
+    quote="gradient signals grow exponentially in depth",
+)
+
+
 CLAIMS = (
-    _claim(
-        "initial_factor_bn_plain",
-        "At initialisation the activation-gradient norm of a plain network of 56 layers with batch "
-        "normalisation and ReLU grows by √(π/(π−1)) = 1.211 per layer toward the input, within "
-        f"{gradient_measures.FACTOR_MARGIN:g} %.",
+    *_factor(
+        "bn_plain",
+        "the activation-gradient norm of a plain network of 56 layers with batch normalisation and "
+        f"ReLU grows by √(π/(π−1)) = {theory.BN_RELU_GROWTH:.3f} per layer toward the input",
         f"{_YANG}, for infinitely wide layers and large batches",
         partial(
             gradient_measures.growth_deviation,
@@ -144,19 +190,8 @@ CLAIMS = (
             formula="√(π/(π−1))",
             predicted=theory.BN_RELU_GROWTH,
         ),
-        f"plain {_AT_START}",
-        words=_FACTOR,
     ),
-    _claim(
-        "initial_growth_plain_exponential",
-        "At initialisation the first/last activation-gradient ratio of plain networks with batch "
-        "normalisation follows an exponential in depth rather than a power of it.",
-        f"{_YANG}, abstract",
-        partial(gradient_measures.ratio_law, family="plain", better="exponential", worse="power"),
-        f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-        quote="gradient signals grow exponentially in depth",
-        words=_LAW,
-    ),
+    EXPONENTIAL_IN_DEPTH,
     _claim(
         "initial_growth_residual_power",
         "At initialisation the first/last activation-gradient ratio of residual networks with "
@@ -178,10 +213,10 @@ CLAIMS = (
         f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
         words=_EXPONENT,
     ),
-    _plain_factor("he", "relu", "√(2·½)"),
-    _plain_factor("lecun", "relu", "√(1·½)"),
-    _plain_factor("uniform", "linear", "√(⅓·1)"),
-    _plain_factor("uniform", "relu", "√(⅓·½)"),
+    *_plain_factor("he", "relu", "√(2·½)"),
+    *_plain_factor("lecun", "relu", "√(1·½)"),
+    *_plain_factor("uniform", "linear", "√(⅓·1)"),
+    *_plain_factor("uniform", "relu", "√(⅓·½)"),
     _claim(
         "sigmoid_vanishes_faster_than_relu",
         "At initialisation, without normalisation and with weights uniform within ±1/√fan_in, the "

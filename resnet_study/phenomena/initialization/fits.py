@@ -103,9 +103,9 @@ def per_network(rows: pd.DataFrame, reduce: Callable[[pd.DataFrame], float]) -> 
     return wide.dropna(axis=1, how="all")
 
 
-def values_at(table: pd.DataFrame, depth: int) -> np.ndarray:
-    """The numbers of one depth, one per seed."""
-    return np.asarray(table[depth].dropna(), dtype=float)
+def values_at(table: pd.DataFrame, depth: int) -> pd.Series:
+    """The numbers of one depth, by seed."""
+    return table[depth].dropna().astype(float)
 
 
 def depths_of(table: pd.DataFrame) -> list[int]:
@@ -293,14 +293,12 @@ def mean_deviation(part: pd.DataFrame) -> float:
     return float(block_log_ratios(part).abs().mean())
 
 
-def by_depth(
-    table: pd.DataFrame, reduce: Callable[[np.ndarray], Any] = np.mean
-) -> dict[int, float]:
+def by_depth(table: pd.DataFrame, reduce: Callable[..., Any] = np.mean) -> dict[int, float]:
     """Mean, or another number, over the seeds at every depth."""
     return {depth: float(reduce(values_at(table, depth))) for depth in depths_of(table)}
 
 
-def root_mean_square(values: np.ndarray) -> float:
+def root_mean_square(values: pd.Series | np.ndarray) -> float:
     """Root of the mean square."""
     return float(np.sqrt(np.mean(np.square(values))))
 

@@ -11,7 +11,7 @@ judged where is fixed here, before any number is seen:
 
 A prediction of a number counts as reproduced if the number lies within a margin of it: the
 theory is for infinitely wide layers, these have 16 to 64 channels. Whether the prediction itself
-lies in the interval is said beside. Intervals among the numbers are of one mean alone, at 95 %.
+lies in the interval is said beside. Intervals among the numbers are of one median alone.
 
 The theory of He and of Glorot & Bengio counts the inputs n of a unit. On the small maps of the
 digits, 8, 4 and 2 pixels wide, many units have fewer than 9 pixels of inputs, so that their
@@ -30,7 +30,7 @@ import pandas as pd
 
 from resnet_study.datasets import DATASETS
 from resnet_study.judging.measurement import Measurement, Missing, geometric_mean
-from resnet_study.judging.statistics import mean_interval
+from resnet_study.judging.statistics import median_interval
 from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.gradients import theory
 from resnet_study.phenomena.gradients.measures import VANISHED
@@ -58,8 +58,13 @@ FACTOR_MARGIN = 5.0
 """Percent of the predicted factor per layer: over 20 layers BN's 1.211 would become 1.150 or
 1.272, and He's 1 a factor of e either way."""
 
-EXPONENT_MARGIN = 0.5
-"""Around an exponent of 1 (a ratio in proportion to depth): half way to 0 (none) and 2."""
+EXPONENT_MARGIN = 0.25
+"""Around an exponent of 1 (a ratio in proportion to depth): half way to 1/2 and 3/2. It was 0.5,
+which let √depth pass at its border, when 1.04 was first seen."""
+
+RATIO_FACTOR = 2.0
+"""Either way of a predicted first/last ratio. A factor per layer that is 5 % off is one of 14 over
+54 layers."""
 
 LEAST_DEPTHS = 4
 """Depths that a comparison of two laws with two parameters takes."""
@@ -81,15 +86,18 @@ def without_normalization(
 
 
 def growth_deviation(
-    frames: Frames, network: NetworkKind, formula: str, predicted: float
+    frames: Frames, network: NetworkKind, formula: str, predicted: float, whole: bool = False
 ) -> Measurement | Missing:
     """Percent by which the factor per layer toward the input departs from a prediction.
+
+    With ``whole`` that of all layers together: log10 of the factor over the predicted one.
 
     Args:
         frames: the records.
         network: which plain networks.
         formula: of the prediction.
         predicted: factor per layer where no unit lies at a border.
+        whole: see above.
     """
     rows = rows_of(frames.initialization, "activation_gradient_norm", network)
     factors = per_network(rows, growth)
@@ -99,23 +107,32 @@ def growth_deviation(
     values = values_at(factors, depth)
     judged = rows[rows["depth"] == depth]
     stages = [per_network(judged, partial(growth_of_stage, stage=stage)) for stage in (1, 2, 3)]
-    whole = per_network(judged, partial(growth, within_stages=False))
+    jumps = per_network(judged, partial(growth, within_stages=False))
     padded = network.normalization == "none"
     expected = [predicted * factor for factor in (PADDING if padded else (1.0, 1.0, 1.0))]
     pooled = math.prod(expected) ** (1 / 3)
     numbers = {
         **network.named(depth),
-        "factor": mean_interval(values),
+        "factor": median_interval(values),
         "predicted": pooled,
         "factor_by_stage": [float(values_at(table, depth).mean()) for table in stages],
         "predicted_by_stage": expected if padded else None,
-        "factor_with_jumps": float(values_at(whole, depth).mean()),
+        "factor_with_jumps": float(values_at(jumps, depth).mean()),
         "sides": SIDES,
         "formula": formula,
         "predicted_without_borders": predicted,
         "factors_elsewhere": by_depth(factors.drop(columns=depth)),
     }
     name = f"{pooled:.4g}, {formula}{', with padding' if padded else ''}"
+    if whole:
+        return Measurement(
+            ((values / pooled).map(math.log10) * (depth - 2),),
+            math.log10(RATIO_FACTOR),
+            "within",
+            f"log10(measured/predicted) over {depth - 2} layers",
+            numbers,
+            (f"no deviation from {name}", 0.0),
+        )
     return Measurement(
         (100 * (values / pooled - 1),),
         FACTOR_MARGIN,
@@ -145,7 +162,7 @@ def slower_than(frames: Frames, network: NetworkKind, other: NetworkKind) -> Mea
         "networks": [
             {
                 "setting": one.setting,
-                "factor": mean_interval(arm),
+                "factor": median_interval(arm),
                 "factors_elsewhere": by_depth(table.drop(columns=depth)),
             }
             for one, arm, table in zip((network, other), arms, both, strict=True)
@@ -211,7 +228,7 @@ def ratio_law(frames: Frames, family: str, better: str, worse: str) -> Measureme
         "family": family,
         "ratios": by_depth(table, geometric_mean),
         "misses": {law: root_mean_square(_misfits(table, law)) for law in (better, worse)},
-        "factor_per_layer": mean_interval(np.exp(rates)),
+        "factor_per_layer": median_interval(np.exp(rates)),
         "blocks": block_ratios(frames, network),
     }
     values = _misfits(table, worse) - _misfits(table, better)
@@ -223,11 +240,12 @@ def ratio_exponent(frames: Frames) -> Measurement | Missing:
     table = _ratios(frames, BN_RESIDUAL)
     if isinstance(table, Missing):
         return table
-    exponents = np.array([exponent(depths_of(table), logs) for logs in _logs(table)])
+    by_seed = [exponent(depths_of(table), logs) for logs in _logs(table)]
+    exponents = pd.Series(by_seed, index=table.index)
     numbers = {
         "family": "residual",
         "ratios": by_depth(table, geometric_mean),
-        "exponent": mean_interval(exponents),
+        "exponent": median_interval(exponents),
         "blocks": block_ratios(frames, BN_RESIDUAL),
     }
     predicted = ("an exponent of 1, in proportion to depth", 0.0)
@@ -252,7 +270,7 @@ def block_ratios(frames: Frames, network: NetworkKind) -> dict[str, Any]:
     laws = ("power", "exponential")
     return {
         "ratios": by_depth(table, geometric_mean),
-        "exponent": mean_interval(exponents),
+        "exponent": median_interval(exponents),
         "misses": {law: root_mean_square(_misfits(table, law)) for law in laws},
     }
 
@@ -277,5 +295,6 @@ def _logs(table: pd.DataFrame) -> np.ndarray:
     return np.asarray(np.log(table.to_numpy(float)))
 
 
-def _misfits(table: pd.DataFrame, law: str) -> np.ndarray:
-    return np.array([misfit(law, depths_of(table), logs) for logs in _logs(table)])
+def _misfits(table: pd.DataFrame, law: str) -> pd.Series:
+    misses = [misfit(law, depths_of(table), logs) for logs in _logs(table)]
+    return pd.Series(misses, index=table.index)

@@ -44,7 +44,7 @@ def _responses(group: Frames) -> pd.DataFrame:
     """``response_std`` of finished runs at their end, mean over the 3x3 layers."""
     finished = select(group, group.runs.index[group.runs["status"] == "finished"])
     rows = conv_layers(rows_at(finished.layers, None))
-    return rows.groupby(["run_id", "family", "depth"])["response_std"].mean().reset_index()
+    return rows.groupby(["run_id", "family", "depth", "seed"])["response_std"].mean().reset_index()
 
 
 def _published(family: str) -> dict[int, float]:
