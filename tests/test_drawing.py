@@ -321,7 +321,8 @@ def test_files_have_the_same_bytes_whatever_the_settings(tmp_path: Path) -> None
         assert a.svg.read_bytes() == b.svg.read_bytes()
         assert "<text" not in a.svg.read_text()  # letters are paths: no font is needed
         assert "<dc:date>" not in a.svg.read_text()
-        assert Image.open(a.png).info["dpi"] == pytest.approx((200, 200), abs=0.1)
+        with Image.open(a.png) as image:
+            assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
         assert "n = 3 seeds" in a.caption
     assert matplotlib.pyplot.get_fignums() == []
 
