@@ -3,7 +3,6 @@
 import functools
 import importlib
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Mapping

@@ -79,9 +79,9 @@ at initialisation: exponent
 {% for name, family in families.items() %}{{ "; " if not loop.first }}{{ name }}
 {{ family.exponent }} ({{ family.correlations }}){% endfor %}.
 {% if fitted %} Fitted at {{ fitted|join(", ") }}: at the other depths a seed correlates by less
-than {{ detectable|number("g") }}, which is noise.{% endif %} The predictions 1/2^L (plain) and 1/(β√L) (residual) are for
-two inputs far apart; neighbours start near 1 and come to the former only when depth has driven
-them apart."""
+than {{ detectable|number("g") }}, which is noise.{% endif %} The predictions 1/2^L (plain) and
+1/(β√L) (residual) are for two inputs far apart; neighbours start near 1 and come to the former
+only when depth has driven them apart."""
 _PATH_LAW = """{{ network }} ({{ setting }}) at initialisation: gradient g of one path through k
 branches, k = 1 to {{ longest }}: root mean square miss in ln g of an exponential in k
 {{ misses.exponential }}, of a power of k {{ misses.power }}. Every branch multiplies g by
