@@ -13,7 +13,7 @@ from planted import equal, join, planted_frames, planted_study, with_errors
 
 from resnet_study import phenomena
 from resnet_study.errors import UserError
-from resnet_study.judging.judge import Finding, findings_json, findings_table, judge
+from resnet_study.judging.judge import Finding, findings_json, judge
 from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.records import Frames
 
@@ -247,7 +247,7 @@ def test_a_run_without_finite_gradients_is_not_healthy() -> None:
 
 
 def test_too_few_seeds_say_how_many_would_decide() -> None:
-    finding = degradation(grid(9), 8, 1.0)
+    finding = degradation(grid(9), 8, 0.3)
     assert finding.verdict == "undecided"
     assert int(finding.needed.split()[1]) > 9
 
@@ -310,7 +310,7 @@ def test_confidence_is_a_probability(confidence: float) -> None:
         judge([CLAIMS[DEGRADATION]], planted_frames((8,), 1, layers=False), confidence=confidence)
 
 
-def test_table_and_json_hold_everything() -> None:
+def test_json_holds_everything() -> None:
     frames: Frames = planted_frames((20, 56), 5, layers=False)
     findings = judge([*CLAIMS.values(), CLAIMS[DEGRADATION]], frames)
     assert [f.claim for f in findings] == list(CLAIMS)
@@ -319,11 +319,6 @@ def test_table_and_json_hold_everything() -> None:
     assert rows[-1]["effect"] is None
     assert rows[-1]["interval"] is None
     assert rows[0]["runs"] == CLAIMS[DEGRADATION].runs
-    table = findings_table(findings)
-    first = findings[0]
-    assert first.interval == (table["low"][0], table["high"][0])
-    assert table["low"].isna().iloc[-1]
-    assert findings_table([]).columns.tolist() == table.columns.tolist()
 
 
 def test_analysis_loads_no_jax() -> None:

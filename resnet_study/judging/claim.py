@@ -19,7 +19,7 @@ from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.judging.selections import comparable_groups, select, varying_fields
 from resnet_study.judging.statistics import Interval
 from resnet_study.judging.verdict import (
-    DECIDED,
+    VERDICTS,
     Role,
     Tally,
     interval_of,
@@ -151,7 +151,7 @@ class Claim:
         finding = partial(Finding, self.name, self.statement, self.source, self.quote)
         alpha = 1 - confidence
         if isinstance(m, Missing):
-            word = DECIDED[-1] if role == "primary" else f"{role}: {DECIDED[-1]}"
+            word = VERDICTS[-1] if role == "primary" else f"{role}: {VERDICTS[-1]}"
             wanted = f"{m.needed}: {self.runs}" if m.needed else self.runs
             detail = "The records do not hold what it takes."
             return finding(word, None, "", None, 1 - alpha, "none", detail, wanted, self.runs)

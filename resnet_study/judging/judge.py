@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
-
-import pandas as pd
 
 from resnet_study.errors import UserError
 from resnet_study.judging.claim import Claim, Finding
@@ -24,7 +21,7 @@ from resnet_study.judging.statistics import holm
 from resnet_study.judging.verdict import Role, Tally, tally
 from resnet_study.records import Frames
 
-__all__ = ["Claim", "Finding", "findings_json", "findings_table", "judge"]
+__all__ = ["Claim", "Finding", "findings_json", "judge"]
 
 
 def judge(
@@ -93,20 +90,6 @@ def _adjusted(
             p_values[fact] = max(p_values[fact], own)
         both.append(holm(p_values))
     return {name: (both[0][fact], both[1][fact]) for name, fact in facts.items()}
-
-
-def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
-    """One row per finding; the interval in ``low`` and ``high``."""
-    limits = {"interval": ["low", "high"]}
-    names = [f.name for f in dataclasses.fields(Finding)]
-    columns = [column for name in names for column in limits.get(name, [name])]
-    rows = []
-    for finding in findings:
-        row = dataclasses.asdict(finding)
-        for name, pair in limits.items():
-            row |= dict(zip(pair, getattr(finding, name) or (math.nan, math.nan), strict=True))
-        rows.append(row)
-    return pd.DataFrame(rows, columns=columns)
 
 
 def findings_json(findings: Sequence[Finding]) -> str:
