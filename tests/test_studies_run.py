@@ -284,8 +284,9 @@ def test_a_study_without_runs_has_figures_claims_and_a_report(
     reproduce.measure_initialization(tmp_path / "initialization", "a command", few_arms, (0, 1))
     findings = reproduce.write_study(study, tmp_path, [])
     assert [finding.claim for finding in findings] == [claim.name for claim in study.claims]
-    # Too shallow for any claim about deep networks.
-    assert {finding.verdict for finding in findings} == {"undecided"}
+    # Too shallow for most claims, and two seeds decide none.
+    words = {finding.verdict.rpartition(": ")[2] for finding in findings}
+    assert words == {"indicated", "undecided"}
     text = (tmp_path / "findings.md").read_text()
     assert "## Runs" not in text
     assert "a command" in text

@@ -161,14 +161,12 @@ def claims(
 ) -> int:
     """Judge the claims on recorded runs: effect, interval, seeds that agree and verdict.
 
-    The primary claims of the study share its error rate, whichever are asked for; all others are
-    exploratory. Of a study only its own runs are judged, as in its report.
+    As in the report of their study: on its own runs, with its primary claims and seeds.
 
     Args:
         runs: Study folders (results/quick) or run folders.
         only: Names of claims; by default every one. An unknown name shows the nearest.
-        study: Whose primary claims and seeds count, a name or a file; by default the one that
-            the first folder is named after.
+        study: Its name or file; by default the one that the first folder is named after.
         confidence: One minus the rate of false verdicts in each direction.
         details: Print the quote, the runs it takes and the numbers behind each verdict too.
         json: Print JSON for machines instead of a table.

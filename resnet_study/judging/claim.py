@@ -19,7 +19,7 @@ from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.judging.selections import comparable_groups, select, varying_fields
 from resnet_study.judging.statistics import Interval
 from resnet_study.judging.verdict import (
-    DECIDED,
+    VERDICTS,
     Role,
     Tally,
     interval_of,
@@ -157,7 +157,7 @@ class Claim:
         alpha = 1 - confidence
         detail = in_words(self.words, m.numbers) if m.numbers else ""
         if isinstance(m, Missing):
-            word = DECIDED[-1] if role == "primary" else f"{role}: {DECIDED[-1]}"
+            word = VERDICTS[-1] if role == "primary" else f"{role}: {VERDICTS[-1]}"
             wanted = f"{m.needed}: {self.runs}" if m.needed else self.runs
             detail = detail or "The records do not hold what it takes."
             return finding(

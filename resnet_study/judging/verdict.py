@@ -38,8 +38,8 @@ from resnet_study.judging.statistics import (
 
 Role = Literal["primary", "exploratory", "sequential"]
 
-DECIDED = ("reproduced", "indicated", "not reproduced", "undecided")
-"""Verdicts of primary claims."""
+VERDICTS = ("reproduced", "indicated", "not reproduced", "undecided")
+"""Of primary claims, in the order of every summary."""
 
 EXPLORATORY = {"reproduced": "supported", "not reproduced": "contradicted"}
 """What stands for these where a claim does not share the level of its study's primary ones."""

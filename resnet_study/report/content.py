@@ -21,13 +21,10 @@ from resnet_study.judging.selections import (
     select,
     varying_fields,
 )
-from resnet_study.judging.verdict import DECIDED
+from resnet_study.judging.verdict import VERDICTS
 from resnet_study.records import Frames
 from resnet_study.studies.find import reference_folder
 from resnet_study.studies.study import Study
-
-VERDICTS = DECIDED
-"""Of primary claims, in the order of every summary."""
 
 VERDICT_MEANING: Mapping[str, str] = {
     "reproduced": "so many seeds lie on the claimed side that more than half of all seeds must",
