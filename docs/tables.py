@@ -9,7 +9,6 @@ and effects come from `findings.json`, all other numbers from the records.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from resnet_study.drawing.panels import published_errors
 from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.judging.selections import final_error
 from resnet_study.records import Frames, read_frames
-from resnet_study.report.content import VERDICTS, effect_text, error_table
+from resnet_study.report.content import effect_text, error_table, verdict_counts
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -58,12 +57,12 @@ def quick_errors() -> str:
 
 
 def quick_verdicts() -> str:
-    """Claim, verdict, effect with interval, and n."""
+    """Claim, verdict, median effect with interval, and the seeds on the claimed side."""
     rows = [
         (f"`{finding.claim}`", f"**{finding.verdict}**", effect_text(finding), finding.n)
         for finding in _findings("quick")
     ]
-    return _table(("claim", "verdict", "effect", "n"), rows)
+    return _table(("claim", "verdict", "median effect", "seeds that agree"), rows)
 
 
 def quick_counts() -> str:
@@ -144,8 +143,8 @@ def _signed(value: float) -> str:
 
 
 def _counts(study: str) -> str:
-    verdicts = Counter[str](finding.verdict for finding in _findings(study))
-    return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS)
+    counts = verdict_counts(_findings(study))
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
