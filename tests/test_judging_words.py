@@ -25,7 +25,7 @@ def test_numbers_print_with_three_digits_or_as_asked() -> None:
 
 
 def test_intervals_names_and_sequences() -> None:
-    assert number(Interval(1.0, 0.5, 2.0)) == "1 (95 % interval 0.5 to 2)"
+    assert number(Interval(1.0, 0.5, 2.0, 0.9375)) == "1 (94 % interval 0.5 to 2)"
     assert number(Interval(1.0, math.nan, math.nan)) == "1"
     assert number({"power": 0.1, "exponential": 0.2}) == "power 0.1, exponential 0.2"
     assert number([0.5, None, np.float32(2)]) == "0.5, none, 2"
@@ -54,6 +54,6 @@ def test_plain_is_strict_json() -> None:
     assert json.loads(text) == {
         "56": 0.5,
         "n": 3,
-        "interval": {"estimate": 1.0, "low": None, "high": None},
+        "interval": {"estimate": 1.0, "low": None, "high": None, "level": None},
         "list": [0.25, None, "text", None, True],
     }

@@ -215,7 +215,7 @@ def test_healthy_norms_are_judged_from_both_sides(growth: float, verdict: str) -
         # 55 3x3 layers, 54 steps between the first and the last.
         assert finding.effect == pytest.approx(54 * np.log10(growth), abs=0.12)
         assert set(finding.numbers["ratios"]) == {20, 56}
-        assert np.log10(finding.numbers["ratios"][56]) == pytest.approx(finding.effect)
+        assert np.log10(finding.numbers["ratios"][56]) == pytest.approx(finding.effect, abs=0.12)
 
 
 def test_healthy_norms_are_judged_at_the_step_they_name() -> None:
