@@ -27,6 +27,7 @@ from resnet_study.models.fused import fusable
 from resnet_study.models.layers import convolve as xla_convolve
 from resnet_study.spec import RunSpec, from_flat
 from resnet_study.tensors import norms as xla_norms
+from resnet_study.tensors import per_channel
 from resnet_study.training.step import Batch, initial_state, make_train_step
 
 missing = kernels.why_not()
@@ -69,11 +70,12 @@ def reference(
     """z, x, mean and variance as the documentation says, through XLA."""
     x = signal.z
     if signal.mean is not None:
-        x = (x - signal.mean) * signal.factor + signal.shift
+        x = (x - per_channel(signal.mean)) * per_channel(signal.factor)
+        x = x + per_channel(signal.shift)
         x = jax.nn.relu(x if signal.skip is None else x + signal.skip)
     z = xla_convolve(x, kernel, options.stride)
     mean = jnp.mean(z, axis=(0, 1, 2))
-    return z, x, mean, jnp.mean(jnp.square(z - mean), axis=(0, 1, 2))
+    return z, x, mean, jnp.mean(jnp.square(z - per_channel(mean)), axis=(0, 1, 2))
 
 
 def random_signal(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> LayerInput:
@@ -113,7 +115,7 @@ def check_layer(
         z, x, _, _ = reference(options, signal, kernel)
         z = z + offset
         mean = jnp.mean(z, axis=(0, 1, 2))
-        variance = jnp.mean(jnp.square(z - mean), axis=(0, 1, 2))
+        variance = jnp.mean(jnp.square(z - per_channel(mean)), axis=(0, 1, 2))
         return total((z, x if options.keep else None, mean, variance))
 
     taps = (jnp.zeros(()), jnp.zeros(()))
@@ -199,7 +201,8 @@ def test_pooling_agrees_with_xla(shape: tuple[int, int, int, int], kind: str) ->
     weights = jnp.asarray(rng.normal(size=(shape[0], shape[-1])), jnp.float32)
 
     def theirs(signal: LayerInput) -> jax.Array:
-        response = (signal.z - signal.mean) * signal.factor + signal.shift
+        response = (signal.z - per_channel(signal.mean)) * per_channel(signal.factor)
+        response = response + per_channel(signal.shift)
         x = jax.nn.relu(response if signal.skip is None else response + signal.skip)
         return jnp.sum(jnp.mean(x, axis=(1, 2)) * weights)
 

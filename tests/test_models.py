@@ -16,6 +16,7 @@ from resnet_study.models.blocks import Shortcut
 from resnet_study.models.initialization import initializer
 from resnet_study.models.layers import Convolution, convolve
 from resnet_study.models.normalization import BatchNorm, batch_normalize
+from resnet_study.tensors import per_channel
 
 CIFAR, DIGITS = DATASETS["cifar10"], DATASETS["digits"]
 PARAMETERS = {
@@ -170,7 +171,8 @@ def test_moments_of_a_response_follow_from_the_statistics_of_the_batch() -> None
     norm.scale[...] = jnp.array([1.0, -2.0, 0.5])
     norm.bias[...] = jnp.array([0.0, 3.0, -1.0])
     # The second channel hardly varies, so that ε counts.
-    z = jnp.array([1.0, 0.003, 10.0]) * jax.random.normal(jax.random.key(0), (32, 4, 4, 3))
+    sizes = per_channel(jnp.array([1.0, 0.003, 10.0]))
+    z = sizes * jax.random.normal(jax.random.key(0), (32, 4, 4, 3))
     for images in (0, 8):
         norm.images = images
         response, moments = norm(z, train=True)

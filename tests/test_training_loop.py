@@ -275,8 +275,11 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    whole = start(tmp_path / "whole")
-    assert whole.wait(120) == 0, whole.stdout.read() if whole.stdout else ""
+    def finish(process: subprocess.Popen[str]) -> None:
+        output, _ = process.communicate(timeout=900)
+        assert process.returncode == 0, output
+
+    finish(start(tmp_path / "whole"))
     (folder,) = (tmp_path / "whole" / "runs").iterdir()
     killed = tmp_path / "killed" / "runs" / folder.name
     reached = []
@@ -286,11 +289,11 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
             assert process.poll() is None, process.stdout.read() if process.stdout else ""
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         reached.append(checkpoints.latest_step(killed / "checkpoints"))
         assert read_run(killed).summary["status"] == "running"
     assert 0 < reached[0] <= reached[1] < 400
-    assert start(tmp_path / "killed").wait(120) == 0
+    finish(start(tmp_path / "killed"))
     assert_same_records(folder, killed)
 
 

@@ -61,7 +61,8 @@ def read_cache(file: Path, fingerprint: str) -> Content | None:
     """The cached content; None if there is none, or it is of another source or damaged."""
     try:
         # The checksums of the zip format, which numpy writes, reveal damage.
-        with np.load(file, allow_pickle=False) as stored:
+        # Opened here, for numpy leaves a damaged file open.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) != fingerprint:
                 return None
             train, test = (

@@ -8,6 +8,7 @@ the training process nothing: it is reported once, and the records are complete.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -214,21 +215,19 @@ class WandbTracker(Tracker):
     def _send(self, process: subprocess.Popen[bytes]) -> None:
         """Thread: write messages as lines of JSON; ends with the mirror process."""
         assert process.stdin is not None
-        try:
+        # If the mirror has gone, `_listen` knows why.
+        with contextlib.suppress(OSError), process.stdin as pipe:
             while (message := self._messages.get()) is not None:
                 text = json.dumps(message, default=lambda array: array.tolist())
-                process.stdin.write(text.encode() + b"\n")
-                process.stdin.flush()
-            process.stdin.close()
-        except OSError:
-            # The mirror has gone; `_listen` knows why.
-            pass
+                pipe.write(text.encode() + b"\n")
+                pipe.flush()
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         """Thread: the mirror says one line if it fails, and nothing else."""
         assert process.stdout is not None
-        for line in process.stdout:
-            self._problem = line.decode(errors="replace").strip()
+        with process.stdout as lines:
+            for line in lines:
+                self._problem = line.decode(errors="replace").strip()
         if process.wait() != 0 and self._problem is None:
             self._problem = f"the mirror process ended with code {process.returncode}"
 
