@@ -25,12 +25,11 @@ from typing import Any, Literal
 
 from resnet_study.architecture import ModelSpec, check_model
 from resnet_study.datasets import DATASETS
+from resnet_study.durations import Duration, to_iterations
 from resnet_study.errors import UserError, require
 from resnet_study.names import nearest_hint
 
 SCHEMA_VERSION = 1
-
-Duration = int | str
 
 
 @dataclass(frozen=True)
@@ -140,10 +139,10 @@ class RunSpec:
         _check_optimizer(self.optimizer)
         # jax keeps 32 bits of a seed; a larger one would silently repeat another run.
         require(0 <= self.seed < 2**32, "seed", self.seed, f"valid are 0 to {2**32 - 1}")
-        schedule = _resolve_schedule(self.schedule, data)
+        schedule = _resolve_schedule(self.schedule, epoch_of(data))
         total = typing.cast(int, schedule.iterations)
         cadences: dict[str, typing.Any] = {
-            name: to_iterations(getattr(self.probes, name), data, total, f"probes.{name}")
+            name: to_iterations(getattr(self.probes, name), epoch_of(data), total, f"probes.{name}")
             for name in ("log_every", "evaluate_every", "layers_every")
         }
         probes = replace(self.probes, **cadences)
@@ -195,45 +194,9 @@ def split_sizes(data: DataSpec, train_examples: int | None = None) -> tuple[int,
     return examples - held_out, held_out
 
 
-def to_iterations(duration: Duration, data: DataSpec, total: int | None, where: str) -> int:
-    """Convert a duration to iterations: the only such conversion in the project.
-
-    Args:
-        duration: iterations (400 or "400"), epochs ("30ep") or percent of the run ("50%").
-        data: decides how many iterations an epoch has, training images / batch size.
-        total: length of the run in iterations, for percent; None where percent has no meaning.
-        where: dotted name of the field, for messages.
-
-    Raises:
-        UserError: if the text is none of these forms, negative, percent of nothing, or epochs
-            of a subset, whose size the spec does not say.
-    """
-    text = str(duration).strip()
-    require(
-        not (data.subset and text.endswith("ep")),
-        where,
-        duration,
-        "an epoch of a subset (data.subset=true) has no known length; give iterations (400)"
-        + (" or percent of the run (50%)" if total is not None else ""),
-    )
-    number, scale, whole = text, 1.0, True
-    if text.endswith("ep"):
-        number, scale, whole = text[:-2], split_sizes(data)[0] / data.batch_size, False
-    elif text.endswith("%") and total is not None:
-        number, scale, whole = text[:-1], total / 100, False
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    require(
-        math.isfinite(value * scale) and value >= 0 and (not whole or value.is_integer()),
-        where,
-        duration,
-        "a duration is a whole number of iterations (400), epochs (30ep)"
-        + (" or percent of the run (50%)" if total is not None else ""),
-    )
-    # A share of a short run is at least one iteration; only a plain 0 is 0.
-    return max(round(value * scale), 1 if value > 0 else 0)
+def epoch_of(data: DataSpec) -> float | None:
+    """Iterations of an epoch; None for a subset, whose size the spec does not say."""
+    return None if data.subset else split_sizes(data)[0] / data.batch_size
 
 
 def canonical_json(spec: RunSpec) -> str:
@@ -387,11 +350,11 @@ def _check_optimizer(optimizer: OptimizerSpec) -> None:
     require(decay >= 0, "optimizer.weight_decay", decay, "a decay is at least 0")
 
 
-def _resolve_schedule(schedule: ScheduleSpec, data: DataSpec) -> ScheduleSpec:
-    total = to_iterations(schedule.iterations, data, None, "schedule.iterations")
+def _resolve_schedule(schedule: ScheduleSpec, epoch: float | None) -> ScheduleSpec:
+    total = to_iterations(schedule.iterations, epoch, None, "schedule.iterations")
     require(total >= 1, "schedule.iterations", schedule.iterations, "at least one iteration")
-    first = to_iterations(schedule.first_drop, data, total, "schedule.first_drop")
-    second = to_iterations(schedule.second_drop, data, total, "schedule.second_drop")
+    first = to_iterations(schedule.first_drop, epoch, total, "schedule.first_drop")
+    second = to_iterations(schedule.second_drop, epoch, total, "schedule.second_drop")
     require(
         first <= second,
         "schedule.first_drop",
@@ -402,7 +365,7 @@ def _resolve_schedule(schedule: ScheduleSpec, data: DataSpec) -> ScheduleSpec:
     require(0 < factor <= 1, "schedule.drop_factor", factor, "valid are above 0 to 1")
     rate, error = schedule.warmup_learning_rate, schedule.warmup_error
     require(rate > 0, "schedule.warmup_learning_rate", rate, "a rate is greater than 0")
-    warmup = to_iterations(schedule.warmup_iterations, data, total, "schedule.warmup_iterations")
+    warmup = to_iterations(schedule.warmup_iterations, epoch, total, "schedule.warmup_iterations")
     require(0 <= error < 100, "schedule.warmup_error", error, "valid are 0 (none) to below 100")
     require(
         error == 0 or warmup == 0,

@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resnet_study.durations import to_iterations
 from resnet_study.errors import UserError
 from resnet_study.launch.expand import read_sweep
-from resnet_study.spec import from_flat, to_iterations
+from resnet_study.spec import epoch_of, from_flat
 
 AXES: dict[str, list[Any]] = {
     "seed": [0, 1, 2],
@@ -101,7 +102,10 @@ def test_durations_keep_their_forms(tmp_path: Path) -> None:
     text = grid("schedule.iterations: {values: [300, 30ep]}")
     specs = read_sweep(write(tmp_path, text))
     data = specs[0].data
-    assert [s.schedule.iterations for s in specs] == [300, to_iterations("30ep", data, None, "x")]
+    assert [s.schedule.iterations for s in specs] == [
+        300,
+        to_iterations("30ep", epoch_of(data), None, "x"),
+    ]
 
 
 ROOT = Path(__file__).resolve().parent.parent

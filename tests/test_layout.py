@@ -19,7 +19,7 @@ PACKAGE = ROOT / "resnet_study"
 
 FLOORS = (
     {"errors", "files", "names", "reference", "runtime"},
-    {"architecture", "datasets", "probes"},
+    {"architecture", "datasets", "durations", "probes"},
     {"spec"},
     {"records", "lease", "environment"},
     {"data", "kernels", "tensors"},
@@ -173,7 +173,7 @@ def test_claims_and_figures_load_no_jax() -> None:
 
 
 def test_no_file_is_too_long_to_be_read() -> None:
-    long = {f.name for f in PACKAGE.rglob("*.py") if len(f.read_text().splitlines()) > 420}
+    long = {f.name for f in PACKAGE.rglob("*.py") if len(f.read_text().splitlines()) > 400}
     assert not long
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
+from resnet_study.durations import to_iterations
 from resnet_study.errors import UserError
 from resnet_study.spec import (
     DataSpec,
@@ -23,11 +24,11 @@ from resnet_study.spec import (
     RunSpec,
     ScheduleSpec,
     canonical_json,
+    epoch_of,
     from_flat,
     from_json,
     parameter_types,
     split_sizes,
-    to_iterations,
     to_json,
 )
 
@@ -227,7 +228,7 @@ def test_three_forms_of_a_duration_agree() -> None:
 
 @given(st.integers(1, 10**6), st.floats(0, 100))
 def test_percent_is_a_share_of_the_run(total: int, percent: float) -> None:
-    steps = to_iterations(f"{percent}%", DataSpec(), total, "x")
+    steps = to_iterations(f"{percent}%", epoch_of(DataSpec()), total, "x")
     assert abs(steps - total * percent / 100) <= (0.5 if steps != 1 else 1)
     assert (steps == 0) == (percent == 0)
 
@@ -236,7 +237,7 @@ def test_percent_is_a_share_of_the_run(total: int, percent: float) -> None:
 def test_epochs_count_the_images_after_the_split(epochs: float, batch_size: int) -> None:
     data = DataSpec(name="synthetic", batch_size=batch_size)
     assert split_sizes(data) == (461, 51)
-    steps = to_iterations(f"{epochs}ep", data, None, "x")
+    steps = to_iterations(f"{epochs}ep", epoch_of(data), None, "x")
     assume(steps > 1)
     assert abs(steps * batch_size / 461 - epochs) <= 0.5001 * batch_size / 461
 
@@ -393,9 +394,9 @@ def test_a_bad_file_is_refused_in_one_line(text: str, reason: str) -> None:
 
 def test_a_share_of_a_short_run_may_have_a_fraction() -> None:
     # 100 iterations make a percent one iteration, and 461 images one epoch.
-    assert to_iterations("12.6%", DataSpec(), 100, "x") == 13
+    assert to_iterations("12.6%", epoch_of(DataSpec()), 100, "x") == 13
     whole = DataSpec(name="synthetic", batch_size=461)
-    assert to_iterations("2.4ep", whole, None, "x") == 2
+    assert to_iterations("2.4ep", epoch_of(whole), None, "x") == 2
 
 
 def test_specs_are_frozen() -> None:
