@@ -69,6 +69,7 @@ class Devices:
         """Of an array whose axes are split as named; without any it is on every device."""
         return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec(*axes))
 
+    @jax.transfer_guard_host_to_device("allow")  # this is how a transfer is asked for
     def replicate(self, tree: Any) -> Any:
         """Arrays or numbers, the same in every process, on every device."""
         sharding = self.sharding()
@@ -85,6 +86,7 @@ class Devices:
 
         return jax.tree.map(place, tree)
 
+    @jax.transfer_guard_host_to_device("allow")
     def split(self, array: np.ndarray) -> jax.Array:
         """An array that every process has, divided over the devices along its first axis."""
         sharding = self.sharding("batch")
