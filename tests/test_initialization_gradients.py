@@ -86,7 +86,8 @@ def test_block_gradients_equal_finite_differences_in_float64(switches: dict, ind
 
         start = jax.jit(begin)(jnp.asarray(few, jnp.float64))
         steps = 1e-6 * jnp.eye(start.size).reshape(-1, *start.shape)
-        up, down = jax.jit(lambda s: [jax.vmap(loss)(start[None] + sign * s) for sign in (1, -1)])(steps)
+        both = jax.jit(lambda s: [jax.vmap(loss)(start[None] + sign * s) for sign in (1, -1)])
+        up, down = both(steps)
         slopes = np.asarray(up - down) / 2e-6
     assert start.dtype == slopes.dtype == np.float64
     assert gradient.blocks[index] == pytest.approx(np.linalg.norm(slopes), rel=1e-3)
