@@ -33,7 +33,7 @@ class Pool:
             raise UserError(f"--workers={self.workers}: at least 1 is needed")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise UserError(f"--minutes={self.minutes:g}: a time above 0 is needed")
-        assert self.stop_at > 0  # the time starts here, before imports and a look at the data
+        _ = self.stop_at  # the time starts here, before imports and a look at the data
 
     @functools.cached_property
     def stop_at(self) -> float:
