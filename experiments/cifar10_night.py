@@ -62,6 +62,9 @@ STUDY = Study(
         responses_claims.RESIDUAL_RESPONSES_SMALLER,
         responses_claims.RESPONSES_SMALLER_WITH_DEPTH,
         gradients_claims.GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN,
+        *gradients_claims.SIGNAL_HEALTHY,
+        *gradients_claims.TURN_VANISHED,
+        *gradients_claims.SIGNAL_VANISHED_110,
     ),
     # Named before the runs; three seeds decide none, whatever they show (docs/claims.md).
     primary=(

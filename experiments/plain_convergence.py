@@ -34,11 +34,8 @@ STUDY = Study(
     claims=(
         convergence_claims.LONGER_SCHEDULE_NO_CURE,
         convergence_claims.CONVERGENCE_EXPONENTIALLY_SLOW,
-        gradients_claims.GRADIENTS_HEALTHY_AT_INITIALIZATION,
-        gradients_claims.GRADIENTS_HEALTHY_AFTER_1_STEP,
-        gradients_claims.GRADIENTS_HEALTHY_AFTER_10_STEPS,
-        gradients_claims.GRADIENTS_HEALTHY_AFTER_100_STEPS,
-        gradients_claims.GRADIENTS_HEALTHY_AT_END,
+        *gradients_claims.SIGNAL_HEALTHY,
+        *gradients_claims.TURN_VANISHED,
     ),
     # Five seeds can decide one claim (docs/claims.md).
     primary=(convergence_claims.LONGER_SCHEDULE_NO_CURE,),

@@ -33,7 +33,7 @@ def exploding_then_vanishing(family: str, depth: int, step: int) -> float:
     """Growth per layer of ∂L/∂z toward the input."""
     if family == "residual":
         return 1.02
-    return 1.2 if step == 0 else 1.1 if step < 5 else 0.9
+    return 1.2 if step == 0 else 1.15 if step < 5 else 0.9
 
 
 def shrinking_responses(family: str, depth: int) -> float:
@@ -131,24 +131,28 @@ def planted_study(seeds: int) -> Frames:
         "halving": lambda family, depth: 0.02 * np.exp(0.08 * depth) if family == "plain" else 0.05,
         "halving_sd": 0.1,
         "error_sd": 0.1,
-        "values": {"probes.layers_every": 50},
+        "values": {"probes.layers_every": 250},
     }
     return join(
         planted_frames(
             (8, 14, 20, 56, 110),
             seeds,
+            1000,
             response_std=lambda family, depth: 1.8 if family == "plain" else 1.5 - depth / 200,
             **common,
         ),
         planted_frames(
             (1202,),
             seeds,
+            1000,
             families=("residual",),
             layers=False,
             random=1,
             **{**common, "error_sd": 0.01},
         ),
-        planted_frames((20, 56), seeds, 900, families=("plain",), layers=False, random=2, **common),
+        planted_frames(
+            (20, 56), seeds, 3000, families=("plain",), layers=False, random=2, **common
+        ),
     )
 
 
@@ -231,6 +235,7 @@ def _layers(
             "weight_gradient_norm": 3 * gradient,
             "weight_norm": norm,
             "update_norm": 0.1 * 3 * gradient,
+            "angular_step": 0.1 * 3 * gradient / norm,
             "response_mean": np.zeros(depth),
             "response_std": np.full(depth, std),
             "inactive_fraction": inactive,

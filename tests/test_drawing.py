@@ -192,25 +192,21 @@ THREE = {
 }
 
 
-def with_turn(frames: Frames) -> Frames:
-    """Records as they are made today: with the angle by which a layer turns."""
-    layers = frames.layers
-    return changed(
-        frames, layers=layers.assign(angular_step=1e-3 / layers.layer / (1 + layers.seed))
-    )
+def without_turn(frames: Frames) -> Frames:
+    """Records as older versions made them: without the angle by which a layer turns."""
+    return changed(frames, layers=frames.layers.drop(columns="angular_step"))
 
 
 @pytest.mark.parametrize("quantity", THREE)
 def test_three_gradients_are_layer_2_over_the_last_at_every_recorded_step(quantity: str) -> None:
-    frames = with_turn(FRAMES)
-    x, y = line(draw("gradient_ratio", frames), f"plain-56-{quantity}")
-    layers = frames.layers[(frames.layers.family == "plain") & (frames.layers.depth == 56)]
+    x, y = line(draw("gradient_ratio", FRAMES), f"plain-56-{quantity}")
+    layers = FRAMES.layers[(FRAMES.layers.family == "plain") & (FRAMES.layers.depth == 56)]
     layers = layers.assign(value=THREE[quantity](layers))
     norms = layers.pivot(index=["step", "seed"], columns="layer", values="value")
     ratios = (norms[2] / norms[55]).groupby("step").median()
     np.testing.assert_allclose(x, ratios.index, atol=1e-9)
     np.testing.assert_allclose(y, ratios)
-    assert "not recorded" not in labels(draw("gradient_ratio", frames))
+    assert "not recorded" not in labels(draw("gradient_ratio", FRAMES))
 
 
 def labels(figure: Figure) -> list[str]:
@@ -218,7 +214,7 @@ def labels(figure: Figure) -> list[str]:
 
 
 def test_records_without_the_angle_say_so_and_show_the_other_two() -> None:
-    figure = draw("gradient_ratio")
+    figure = draw("gradient_ratio", without_turn(FRAMES))
     assert labels(figure) == ["not recorded"]
     assert [len(panel.lines) > 1 for panel in panels(figure)] == [True, True, False]
 
@@ -236,7 +232,7 @@ def test_responses_are_those_of_the_3x3_layers_and_sorted_within_each_run() -> N
 
 @pytest.mark.parametrize("recorded", [True, False])
 def test_heatmaps_share_one_scale_and_hold_every_layer_and_step(recorded: bool) -> None:
-    frames = with_turn(FRAMES) if recorded else FRAMES
+    frames = FRAMES if recorded else without_turn(FRAMES)
     figure = draw("update_heatmap", frames)
     meshes = [panel.collections[0] for panel in panels(figure)]
     assert [m.get_gid() for m in meshes] == ["plain-56", "residual-56"]
@@ -277,7 +273,7 @@ def test_one_family_is_drawn_alone(name: str, family: str) -> None:
 def test_values_that_are_not_finite_are_left_out(name: str, tmp_path: Path) -> None:
     layers, metrics = FRAMES.layers.copy(), FRAMES.metrics.copy()
     bad = {0: np.nan, 1: np.inf, 2: 0.0}
-    probes = [c for c in layers.columns if c.endswith("_norm")]
+    probes = [c for c in layers.columns if c.endswith(("_norm", "_step"))]
     for seed, value in bad.items():
         hit = (layers.seed == seed) & layers.step.isin([1, 13]) & (layers.family == "plain")
         layers.loc[hit, probes] = value
@@ -295,7 +291,7 @@ def test_values_that_are_not_finite_are_left_out(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", RUN_FIGURES)
 def test_nothing_finite_at_all_is_said_in_one_line(name: str) -> None:
     layers, metrics = FRAMES.layers.copy(), FRAMES.metrics.copy()
-    layers[[c for c in layers.columns if c.endswith(("_norm", "_std"))]] = np.nan
+    layers[[c for c in layers.columns if c.endswith(("_norm", "_std", "_step"))]] = np.nan
     metrics["error"] = np.nan
     with pytest.raises(UserError, match=r"^no (run|recorded)") as raised:
         draw(name, changed(FRAMES, layers=layers, metrics=metrics))

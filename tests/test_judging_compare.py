@@ -35,13 +35,17 @@ def test_layer_quantity_against_layer_and_depth() -> None:
 def test_gradient_ratio_at_a_step_and_against_step() -> None:
     start = compare(FRAMES, "gradient_ratio", at_step=0)
     plain = start[start["family"] == "plain"].set_index("depth")["mean"]
-    assert plain[56] == pytest.approx(1.2**54, rel=0.4)
+    assert plain[56] == pytest.approx(1.2**53, rel=0.4)
     steps = compare(FRAMES, "gradient_ratio", "step", {"family": "plain", "depth": "56"})
     assert steps["step"].tolist() == sorted(FRAMES.layers["step"].unique())
     assert steps["mean"].iloc[0] == pytest.approx(plain[56])
     growth = compare(FRAMES, "growth_per_layer", "step", {"family": "plain", "depth": "56"})
     assert growth["step"].tolist() == steps["step"].tolist()
     assert growth["mean"].iloc[[0, -1]].tolist() == pytest.approx([1.2, 0.9], abs=0.01)
+    signal, turn = (compare(FRAMES, f"{name}_ratio", at_step=0) for name in ("signal", "turn"))
+    # The planted weights grow with the root of the layer.
+    assert signal["mean"].iloc[2] == pytest.approx(plain[56] * (2 / 55) ** 0.5, rel=1e-6)
+    assert turn["mean"].iloc[2] == pytest.approx(plain[56] / (2 / 55) ** 0.5, rel=1e-6)
     response = compare(FRAMES, "response_gradient_ratio", at_step=0)
     assert response["mean"].to_numpy() == pytest.approx(start["mean"].to_numpy())
 

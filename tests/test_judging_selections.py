@@ -11,11 +11,11 @@ from resnet_study.judging.selections import (
     comparable_groups,
     early_error,
     final_error,
-    gradient_ratio,
     growth_per_layer,
     iterations_to_error,
+    layer_quantity,
     mean_over_seeds,
-    relative_update,
+    over_last,
     rows_at,
     select,
     step_nearest,
@@ -114,9 +114,9 @@ def test_growth_and_ratio_recover_what_was_planted() -> None:
     assert len(growth) == 12
     # 55 layers with 2 % noise in the norm; the slope of 20 is less certain.
     assert growth["growth"].to_numpy() == pytest.approx(np.full(12, 1.15), rel=0.005)
-    ratio = gradient_ratio(frames)
+    ratio = over_last(frames, "activation_gradient_norm")
     at_start = ratio[ratio["step"] == 0]
-    expected = 1.15 ** (at_start["depth"].to_numpy() - 2.0)
+    expected = 1.15 ** (at_start["depth"].to_numpy() - 3.0)
     assert at_start["ratio"].to_numpy() == pytest.approx(expected, rel=0.12)
     assert len(ratio) == frames.layers.groupby("run_id")["step"].nunique().sum()
 
@@ -133,10 +133,13 @@ def test_growth_within_stages_leaves_out_the_jumps() -> None:
     assert growth_per_layer(frames)["growth"].min() > 1.15
 
 
-def test_relative_update_per_row() -> None:
+def test_quantities_that_follow_from_two_columns() -> None:
     layers = planted_frames((8,), 1).layers
     expected = layers["update_norm"].to_numpy() / layers["weight_norm"].to_numpy()
-    assert relative_update(layers).to_numpy() == pytest.approx(expected)
+    assert layer_quantity(layers, "relative_update").to_numpy() == pytest.approx(expected)
+    expected = layers["weight_gradient_norm"].to_numpy() * layers["weight_norm"].to_numpy()
+    assert layer_quantity(layers, "signal").to_numpy() == pytest.approx(expected)
+    assert layer_quantity(layers.drop(columns="weight_norm"), "signal").isna().all()
 
 
 def test_comparable_groups_do_not_mix_settings() -> None:

@@ -17,18 +17,22 @@ from resnet_study import phenomena
 from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding, findings_json, judge, read_findings
 from resnet_study.judging.measurement import Measurement, Missing
+from resnet_study.phenomena.gradients import claims as gradients
 from resnet_study.records import Frames
 
 DEGRADATION = "deeper_plain_higher_training_error"
 EXPLOSION = "gradients_explode_at_initialization_plain_bn"
-VANISHING = tuple(f"gradients_vanish_after_{k}" for k in ("1_step", "10_steps", "100_steps"))
 ABOUT_RUNS = ("degradation", "gradients", "responses", "convergence")
 CLAIMS = {
     claim.name: claim
     for phenomenon in ABOUT_RUNS
     for claim in importlib.import_module(f"resnet_study.phenomena.{phenomenon}.claims").CLAIMS
 }
-HEALTHY = tuple(name for name in CLAIMS if name.startswith("gradients_healthy"))
+HEALTHY = tuple(claim.name for claim in gradients.SIGNAL_HEALTHY)
+VANISHED = tuple(claim.name for claim in gradients.TURN_VANISHED)
+VANISHED_110 = tuple(claim.name for claim in gradients.SIGNAL_VANISHED_110)
+EARLY = (VANISHED[0], VANISHED_110[0])
+"""At step 1 the planted gradients still explode."""
 
 COMMITTED = (
     DEGRADATION,
@@ -37,7 +41,8 @@ COMMITTED = (
     "residual_responses_smaller",
     EXPLOSION,
     "gradients_at_initialization_residual_mild",
-    *VANISHING,
+    *HEALTHY,
+    *VANISHED,
 )
 """The claims of the committed study, first and in this order."""
 
@@ -76,8 +81,8 @@ def degradation(frames: Frames, draw: int, difference: float, sd: float = 1.0) -
 def test_every_planted_effect_is_found() -> None:
     found = [claim.evaluate(study(5)) for claim in CLAIMS.values()]
     verdicts = {finding.claim: finding.verdict for finding in found}
-    # Planted over 54 layers: growth 1.2 at step 0, 1.1 at step 1, 0.9 from step 5 on.
-    absent = dict.fromkeys((VANISHING[0], *HEALTHY), "not reproduced")
+    # Planted over 54 layers: growth 1.2 at step 0, 1.15 at step 1, 0.9 from step 5 on.
+    absent = dict.fromkeys((*EARLY, *HEALTHY), "not reproduced")
     assert verdicts == dict.fromkeys(CLAIMS, "reproduced") | absent
     for finding in found:
         assert finding.n in ("5 of 5 seeds", "0 of 5 seeds")
@@ -91,24 +96,25 @@ def test_every_planted_effect_is_found() -> None:
 
 def test_committed_claims_are_there_and_every_claim_says_its_runs() -> None:
     assert set(COMMITTED) <= set(CLAIMS)
-    assert len(HEALTHY) == 5
+    assert len({*HEALTHY, *VANISHED, *VANISHED_110}) == 15
     for name, claim in CLAIMS.items():
         assert claim.name == name
         assert "runs" in claim.runs
-        assert "2 seeds or more" in claim.runs
+        assert "5 seeds or more" in claim.runs
 
 
 def test_opposite_effects_are_not_reproduced() -> None:
     frames = planted_frames(
         (20, 56),
         5,
+        1000,
         final_error=lambda family, depth: 60.0 - depth if family == "plain" else 2.0 + depth,
         growth=lambda family, depth, step: 0.9 if family == "plain" else 1.2,
         response_std=lambda family, depth: 1.0 if family == "plain" else 2.0,
         halving=lambda family, depth: 0.05 if family == "plain" else 0.2,
     )
     found = {name: CLAIMS[name].evaluate(frames).verdict for name in COMMITTED}
-    expected = dict.fromkeys(COMMITTED, "not reproduced") | dict.fromkeys(VANISHING, "reproduced")
+    expected = dict.fromkeys(COMMITTED, "not reproduced") | dict.fromkeys(VANISHED, "reproduced")
     assert found == expected
 
 
@@ -144,36 +150,38 @@ def test_growth_is_recovered_and_held_against_theory() -> None:
         assert "1.211" in finding.detail
 
 
-def test_vanishing_names_the_step_and_both_gradients() -> None:
-    frames = planted_frames((20, 44), 5, families=("plain",), growth=equal(0.9), values=SPARSE)
+def test_inflated_weights_stop_the_turn_and_not_the_signal() -> None:
+    frames = planted_frames((20, 44), 5, families=("plain",), growth=equal(1.0), values=SPARSE)
     layers = frames.layers
-    # Inflated weights shrink ∂L/∂z of the early layers and leave ∂L/∂y alone.
-    layers["response_gradient_norm"] = 1.0
+    # ∂L/∂w falls as 1/‖w‖, so the signal stays; the angle falls as 1/‖w‖².
     early = (layers["layer"] == 2) & (layers["step"] > 0)
     layers.loc[early, "weight_norm"] *= 40.0
-    finding = CLAIMS[VANISHING[1]].evaluate(frames)
-    assert finding.verdict == "reproduced"
-    assert finding.effect == pytest.approx(42 * np.log10(0.9), abs=0.1)
-    numbers = finding.numbers
-    assert (numbers["depth"], numbers["steps"], numbers["grown"]) == (44, [8], 2)
-    assert numbers["response_ratio"] == pytest.approx(1)
-    assert numbers["growth"] == pytest.approx(40, rel=0.1)
+    layers.loc[early, ["weight_gradient_norm", "activation_gradient_norm"]] /= 40.0
+    layers.loc[early, "angular_step"] /= 40.0**2
+    signal, turn = (CLAIMS[names[1]].evaluate(frames) for names in (HEALTHY, VANISHED))
+    assert (signal.verdict, turn.verdict) == ("reproduced", "reproduced")
+    assert turn.effect == pytest.approx(-2 * np.log10(40) + 0.5 * np.log10(43 / 2), abs=0.1)
+    assert (turn.numbers["depth"], turn.numbers["steps"]) == (44, [8])
+    assert signal.numbers["states"] == {"healthy": 5, "vanished": 0, "exploded": 0}
+    assert turn.numbers["states"] == {"healthy": 0, "vanished": 5, "exploded": 0}
+    assert set(signal.numbers["plain_elsewhere"]) == {20}
 
 
-def test_no_finite_gradient_is_no_evidence() -> None:
+def test_what_was_not_recorded_is_no_evidence() -> None:
     frames = planted_frames((56,), 3, families=("plain",), growth=equal(0.9))
     one = frames.layers["run_id"] == frames.runs.index[0]
-    frames.layers.loc[one, "activation_gradient_norm"] = np.nan
-    finding = CLAIMS[VANISHING[1]].evaluate(frames)
-    assert finding.n == "2 of 2 seeds"
-    assert finding.numbers["without_finite_gradients"] == 1
+    frames.layers.loc[one, "angular_step"] = np.nan
+    assert CLAIMS[VANISHED[1]].evaluate(frames).n == "2 of 2 seeds"
+    old = frames._replace(layers=frames.layers.drop(columns="angular_step"))
+    assert CLAIMS[VANISHED[1]].evaluate(old).effect is None
+    assert CLAIMS[HEALTHY[1]].evaluate(old).n == "0 of 3 seeds"
 
 
 def test_underflow_counts_as_vanished() -> None:
     frames = planted_frames((56,), 3, families=("plain",), growth=equal(0.9), values=SPARSE)
-    zero = (frames.layers["layer"] == 1) & (frames.layers["step"] == 8)
-    frames.layers.loc[zero & (frames.layers["seed"] > 0), "activation_gradient_norm"] = 0.0
-    finding = CLAIMS[VANISHING[1]].evaluate(frames)
+    zero = (frames.layers["layer"] == 2) & (frames.layers["step"] == 8)
+    frames.layers.loc[zero & (frames.layers["seed"] > 0), "angular_step"] = 0.0
+    finding = CLAIMS[VANISHED[1]].evaluate(frames)
     assert finding.n == "3 of 3 seeds"
     assert finding.effect is not None
     assert finding.effect < -10
@@ -182,7 +190,7 @@ def test_underflow_counts_as_vanished() -> None:
 @pytest.mark.parametrize("name", CLAIMS)
 def test_one_seed_gives_at_most_an_indication(name: str) -> None:
     finding = CLAIMS[name].evaluate(study(1))
-    absent = (VANISHING[0], *HEALTHY)
+    absent = (*EARLY, *HEALTHY)
     assert finding.verdict == ("undecided" if name in absent else "indicated")
     assert finding.interval is None
     assert finding.needed.startswith("5 seeds")
@@ -205,44 +213,45 @@ def test_runs_without_normalisation_are_no_evidence(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("growth", "verdict"),
-    [(1.0, "reproduced"), (1.02, "reproduced"), (1.1, "not reproduced"), (0.9, "not reproduced")],
+    [(1.0, "reproduced"), (1.03, "reproduced"), (1.15, "not reproduced"), (0.9, "not reproduced")],
 )
-def test_healthy_norms_are_judged_from_both_sides(growth: float, verdict: str) -> None:
-    frames = planted_frames((20, 56), 5, 120, families=("plain",), growth=equal(growth))
+def test_a_healthy_signal_is_judged_from_both_sides(growth: float, verdict: str) -> None:
+    frames = planted_frames((20, 56), 5, 1000, families=("plain",), growth=equal(growth))
     for name in HEALTHY:
         finding = CLAIMS[name].evaluate(frames)
         assert finding.verdict == verdict
-        # 55 3x3 layers, 54 steps between the first and the last.
-        assert finding.effect == pytest.approx(54 * np.log10(growth), abs=0.12)
-        assert set(finding.numbers["ratios"]) == {20, 56}
-        assert np.log10(finding.numbers["ratios"][56]) == pytest.approx(finding.effect, abs=0.12)
+        # From layer 2 to layer 55; the planted weights grow with the root of the layer.
+        expected = 53 * np.log10(growth) + 0.5 * np.log10(2 / 55)
+        assert finding.effect == pytest.approx(expected, abs=0.12)
+        assert np.log10(finding.numbers["ratio"]) == pytest.approx(finding.effect)
 
 
-def test_healthy_norms_are_judged_at_the_step_they_name() -> None:
+def test_signal_and_turn_are_judged_at_the_step_they_name() -> None:
+    planted = {1: 1.1, 8: 1.05, 100: 0.95, 1000: 0.9, 1200: 0.85}
+
     def growth(family: str, depth: int, step: int) -> float:
-        return {0: 1.2, 1: 1.1, 8: 1.05, 100: 0.95, 120: 0.9}.get(step, 3.0)
+        return planted.get(step, 3.0)
 
-    frames = planted_frames((56,), 2, 120, families=("plain",), growth=growth, values=SPARSE)
+    frames = planted_frames((56,), 2, 1200, families=("plain",), growth=growth, values=SPARSE)
     effects = [CLAIMS[name].evaluate(frames).effect for name in HEALTHY]
-    planted = 54 * np.log10([1.2, 1.1, 1.05, 0.95, 0.9])
-    assert effects == pytest.approx(planted, abs=0.15)
+    expected = 53 * np.log10(list(planted.values())) + 0.5 * np.log10(2 / 55)
+    assert effects == pytest.approx(expected, abs=0.15)
 
 
-def test_a_run_without_finite_gradients_is_not_healthy() -> None:
-    frames = planted_frames((56,), 5, 120, families=("plain",), growth=equal(1.0))
+def test_a_run_without_finite_gradients_is_neither_healthy_nor_vanished() -> None:
+    frames = planted_frames((56,), 5, 1000, families=("plain",), growth=equal(1.0))
     runs, one = frames.runs.copy(), frames.runs.index[0]
     verdicts = [CLAIMS[name].evaluate(frames).verdict for name in HEALTHY]
     assert verdicts == ["reproduced"] * 5
     # One run diverges at iteration 4: healthy before, not after.
     runs.loc[one, "status"] = "diverged"
     kept = (frames.layers["run_id"] != one) | (frames.layers["step"] < 4)
-    found = [
-        CLAIMS[name].evaluate(frames._replace(runs=runs, layers=frames.layers[kept]))
-        for name in HEALTHY
-    ]
-    assert [f.verdict for f in found] == ["reproduced"] * 2 + ["undecided"] * 3
-    assert [f.n for f in found] == ["5 of 5 seeds"] * 2 + ["4 of 5 seeds"] * 3
-    assert [f.numbers["without_finite_gradients"] for f in found[2:]] == [1, 1, 1]
+    cut = frames._replace(runs=runs, layers=frames.layers[kept])
+    found = [CLAIMS[name].evaluate(cut) for name in HEALTHY]
+    assert [f.verdict for f in found] == ["reproduced"] + ["undecided"] * 4
+    assert [f.n for f in found] == ["5 of 5 seeds"] + ["4 of 5 seeds"] * 4
+    assert [f.numbers["without_finite_ratio"] for f in found[1:]] == [1] * 4
+    assert [f.numbers["states"]["exploded"] for f in found[1:]] == [1] * 4
     # Runs that have not ended say nothing about the end.
     runs["status"] = "stopped"
     assert CLAIMS[HEALTHY[-1]].evaluate(frames._replace(runs=runs)).effect is None
@@ -304,8 +313,8 @@ def test_measurements_have_one_number_per_run() -> None:
 
 
 def test_unknown_claim_names_the_nearest() -> None:
-    with pytest.raises(UserError, match="did you mean gradients_vanish_after_1_step"):
-        phenomena.chosen("claim", phenomena.claims(), ["gradient_vanish_after_1_step"])
+    with pytest.raises(UserError, match="did you mean signal_healthy_after_1_step"):
+        phenomena.chosen("claim", phenomena.claims(), ["signal_healty_after_1_step"])
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])

@@ -10,14 +10,15 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from resnet_study.errors import UserError
 from resnet_study.judging.selections import (
+    DERIVED,
     KEYS,
     conv_layers,
     ended,
     final_error,
-    gradient_ratio,
     growth_per_layer,
+    layer_quantity,
     mean_over_seeds,
-    relative_update,
+    over_last,
     rows_at,
     select,
     varying_fields,
@@ -30,12 +31,20 @@ Against = Literal["depth", "layer", "step"]
 METRICS = ("error", "loss", "learning_rate")
 """Quantities of ``metrics``, of one split."""
 
-LAYER_QUANTITIES = (*PROBES, "relative_update")
+LAYER_QUANTITIES = (*PROBES, *DERIVED)
 """Per layer; against depth or step the mean over the 3x3 layers."""
 
-RUN_STEP_QUANTITIES = ("gradient_ratio", "response_gradient_ratio", "growth_per_layer")
-"""One number per run and recorded step, derived from the layers: first over last 3x3 layer
-of ∂L/∂z and of ∂L/∂y, and growth of ‖∂L/∂z‖ per layer toward the input."""
+RATIOS = {
+    "gradient_ratio": "activation_gradient_norm",
+    "response_gradient_ratio": "response_gradient_norm",
+    "signal_ratio": "signal",
+    "turn_ratio": "angular_step",
+}
+"""Layer 2 over the last 3x3 layer, of which quantity."""
+
+RUN_STEP_QUANTITIES = (*RATIOS, "growth_per_layer")
+"""One number per run and recorded step, derived from the layers: `RATIOS`, and the growth of
+‖∂L/∂z‖ per layer toward the input."""
 
 SPLITS = ("train", "train_clean", "val", "test")
 
@@ -176,8 +185,7 @@ def _metric_values(
 
 def _layer_values(frames: Frames, quantity: str, against: str, at_step: int | None) -> pd.DataFrame:
     rows = frames.layers if against == "step" else rows_at(frames.layers, at_step)
-    derived = quantity == "relative_update"
-    rows = rows.assign(value=(relative_update(rows) if derived else rows[quantity]).astype(float))
+    rows = rows.assign(value=layer_quantity(rows, quantity))
     if against == "layer":
         return rows
     return conv_layers(rows).groupby([*KEYS, "step"])["value"].mean().reset_index()
@@ -191,7 +199,6 @@ def _run_step_values(
         tables = [growth_per_layer(frames, step=step).reset_index() for step in steps]
         joined = pd.concat(tables).drop_duplicates(["run_id", "step"])
         return joined.rename(columns={"growth": "value"})
-    probe = "response" if quantity.startswith("response") else "activation"
-    ratios = gradient_ratio(frames, f"{probe}_gradient_norm")
+    ratios = over_last(frames, RATIOS[quantity])
     rows = ratios if against == "step" else rows_at(ratios, at_step)
     return rows.rename(columns={"ratio": "value"})

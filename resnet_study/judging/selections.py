@@ -7,8 +7,9 @@ run and step or layer, and always the columns ``family``, ``depth`` and ``seed``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from operator import mul, truediv
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,17 @@ ENDED = ("finished", "diverged")
 
 ARM_FIELDS = ("model.depth", "model.residual", "seed")
 """Spec fields in which the runs of one comparison may differ."""
+
+
+FIRST = 2
+"""The layer behind the stem. The stem's own gradient changes with the unit of the pixels."""
+
+DERIVED: Mapping[str, tuple[str, str, Callable[[pd.Series, pd.Series], pd.Series]]] = {
+    "relative_update": ("update_norm", "weight_norm", truediv),
+    "signal": ("weight_norm", "weight_gradient_norm", mul),
+}
+"""Layer quantities that follow from two columns: ‖Δw‖/‖w‖, and the sensitivity ‖w‖·‖∂L/∂w‖ of the
+loss to a relative change of the weights."""
 
 
 def select(frames: Frames, run_ids: Iterable[str]) -> Frames:
@@ -209,19 +221,36 @@ def iterations_to_error(frames: Frames, error: float, split: str = "train") -> p
     return table
 
 
-def gradient_ratio(frames: Frames, probe: str = "activation_gradient_norm") -> pd.DataFrame:
-    """A probe at the first 3x3 layer over the same at the last one, per run and step.
+def layer_quantity(layers: pd.DataFrame, quantity: str) -> pd.Series:
+    """A column of ``layers`` as floats, or a number that follows from several (`DERIVED`).
+
+    NaN throughout where the records lack a column that it takes.
+    """
+    if quantity in DERIVED:
+        first, second, join = DERIVED[quantity]
+        return join(layer_quantity(layers, first), layer_quantity(layers, second))
+    if quantity not in layers:
+        return pd.Series(np.nan, index=layers.index)
+    return pd.to_numeric(layers[quantity], errors="coerce").astype(float)
+
+
+def over_last(frames: Frames, quantity: str) -> pd.DataFrame:
+    """A layer quantity at layer `FIRST` over the same at the last 3x3 layer, per run and step.
+
+    Args:
+        frames: the records.
+        quantity: as of `layer_quantity`.
 
     Returns:
-        ``run_id, family, depth, seed, step, ratio``: above 1 the gradient grows toward the
-        input. NaN or 0 where a norm is.
+        ``run_id, family, depth, seed, step, ratio``: above 1 it grows toward the input. NaN or 0
+        where a norm is.
     """
-    layers = frames.layers
-    columns = [*KEYS, "step", probe]
-    first = layers.loc[layers["layer"] == 1, columns]
-    last = layers.loc[layers["layer"] == layers["depth"] - 1, columns]
+    layers = frames.layers[frames.layers["layer"].isin([FIRST, *(frames.layers["depth"] - 1)])]
+    values = layers[[*KEYS, "step", "layer"]].assign(value=layer_quantity(layers, quantity))
+    first = values[values["layer"] == FIRST].drop(columns="layer")
+    last = values[values["layer"] == layers["depth"] - 1].drop(columns="layer")
     both = first.merge(last, on=[*KEYS, "step"], suffixes=("", "_last"))
-    return both[[*KEYS, "step"]].assign(ratio=both[probe] / both[f"{probe}_last"])
+    return both[[*KEYS, "step"]].assign(ratio=both["value"] / both["value_last"])
 
 
 def growth_per_layer(
@@ -232,20 +261,22 @@ def growth_per_layer(
 ) -> pd.DataFrame:
     """Factor per layer by which a norm grows toward the input.
 
-    exp(−slope) of the least-squares line of ln(norm) against layer over the 3x3 layers.
+    exp(−slope) of the least-squares line of ln(norm) against layer, from `FIRST` to the last 3x3
+    layer.
 
     Args:
         frames: the records; runs of any status.
         probe: column of ``layers``.
         step: the recorded step nearest to it (`step_nearest`); None for each run's last.
         within_stages: one common slope with an intercept per stage, which leaves out the
-            jumps where map size and channel count change (the stem is then on its own).
+            jumps where map size and channel count change.
 
     Returns:
         Indexed by run: ``family, depth, seed, step, growth``; comparable with the factors of
         `resnet_study.phenomena.gradients.theory`.
     """
     rows = conv_layers(rows_at(frames.layers, step))
+    rows = rows[rows["layer"] >= FIRST]
     table = rows.drop_duplicates("run_id").set_index("run_id")[["family", "depth", "seed", "step"]]
     slopes = {
         run: log_slope(
@@ -257,11 +288,6 @@ def growth_per_layer(
     }
     table["growth"] = np.exp(-pd.Series(slopes, dtype=float).reindex(table.index))
     return table
-
-
-def relative_update(layers: pd.DataFrame) -> pd.Series:
-    """‖Δw‖ / ‖w‖ of every row: how far one step moves a layer relative to its size."""
-    return layers["update_norm"] / layers["weight_norm"]
 
 
 def mean_over_seeds(table: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:

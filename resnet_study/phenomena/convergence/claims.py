@@ -8,7 +8,7 @@ from resnet_study.phenomena.depths import FAMILIES_ELSEWHERE, LENGTH_FIELDS, MIN
 
 _HE = "He et al. 2015, arXiv 1512.03385"
 
-_SEEDS = "2 seeds or more each"
+_SEEDS = "5 seeds or more each"
 _PAIR = f"runs of depth 20 and 56 (or one from {MINIMUM_DEEP} to 110), {_SEEDS}"
 
 _EARLY = (
@@ -57,7 +57,7 @@ CONVERGENCE_EXPONENTIALLY_SLOW = Claim(
     measures.iterations_against_depth,
     f"finished plain runs of at least {measures.LEAST_DEPTHS} depths with the same seeds, "
     f"{measures.LEAST_REACHED} of which reach {measures.LEVEL:g} % training error, "
-    "2 seeds or more",
+    "5 seeds or more",
     words=_ITERATIONS,
 )
 

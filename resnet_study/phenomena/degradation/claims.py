@@ -8,7 +8,7 @@ from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS
 
 _HE = "He et al. 2015, arXiv 1512.03385"
 
-_SEEDS = "2 seeds or more each"
+_SEEDS = "5 seeds or more each"
 _PAIR = f"runs of depth 20 and 56 (or one from {MINIMUM_DEEP} to 110), {_SEEDS}"
 
 _TRAINING_ERRORS = """{{ family }}-{{ deep }} ends at {{ errors[deep] }} % training error as
@@ -89,7 +89,7 @@ DEEPEST_FITS_TRAINING_SET = Claim(
     f"{_HE}, section 4.2, of ResNet-1202",
     "<0.1% training error",
     measures.deepest_training_error,
-    "finished residual runs of depth 1202, 2 seeds or more",
+    "finished residual runs of depth 1202, 5 seeds or more",
     WARMUP_FIELDS,
     words=_FITTED,
 )

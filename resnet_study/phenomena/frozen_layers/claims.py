@@ -9,12 +9,12 @@ from resnet_study.judging.claim import Claim
 from resnet_study.phenomena.depths import MINIMUM_DEEP, Measure
 from resnet_study.phenomena.frozen_layers import measures
 
-_SEEDS = "2 seeds or more each"
+_SEEDS = "5 seeds or more each"
 _FROZEN = "hypothesis of this project, from a pilot"
 _DEEP_ONE = f"plain runs of one depth from {MINIMUM_DEEP} on"
 _FROZEN_RUNS = (
     f"{_DEEP_ONE} with weight decay, without warm-up, with layer records from iteration 0, long "
-    "enough for layers to thaw, 2 seeds or more"
+    "enough for layers to thaw, 5 seeds or more"
 )
 _DECAY_RUNS = f"{_DEEP_ONE} with and without weight decay, with layer records, {_SEEDS}"
 

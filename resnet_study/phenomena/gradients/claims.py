@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from resnet_study.judging.claim import Claim
+from resnet_study.judging.measurement import Side
 from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.gradients import measures
 
@@ -18,75 +20,60 @@ _GROWTH = """plain-{{ depth }} at initialisation: the norm grows by a factor
 {{ factor|number(".4g") }} per layer toward the input ({{ factor_within_stages|number(".4g") }}
 within stages of equal width). {% if factors_elsewhere %} Other depths:
 {{ factors_elsewhere|number(".4g") }}.{% endif %}"""
-_RESIDUAL_RATIO = """First/last ratio of the activation-gradient norm at initialisation,
+_RESIDUAL_RATIO = """Layer 2 over the last 3x3 layer, activation-gradient norm at initialisation,
 geometric mean over seeds, residual networks: {{ residual }}.{% if plain %} Plain networks:
 {{ plain }}.{% endif %} Judged: log10(ratio/depth) at depth {{ depth }}; below 0 the ratio is
 smaller than the depth."""
-_RATIO_AFTER = """plain-{{ depth }} after {{ steps|join(", ") }}
-{{ "iteration" if steps == [1] else "iterations" }} (the recorded one nearest to {{ wanted }}):
-first/last ratio {{ ratio }} of ∂L/∂z (before normalisation, judged)
-{% if response_ratio is not none %} and {{ response_ratio }} of ∂L/∂y (after it){% endif %}
-{%- if ratio_at_initialization is not none %}; of ∂L/∂z at initialisation
-{{ ratio_at_initialization }}{% endif %}. {% if grown is defined %} Since initialisation the
-weight norm grew most in layer {{ grown }}, by a factor {{ growth }}.{% endif %} ∂L/∂z is the raw
-gradient, which theory at initialisation speaks of; behind normalisation it falls as 1/‖w‖ when
-weights grow. Whether the signal reaches a layer is said by ‖w‖·‖∂L/∂w‖, whether the layer learns
-by the angle by which a step turns its weights. The paper (section 4.1, of plain-34 on ImageNet)
-reports healthy norms. {% if without_finite_gradients %} Runs without finite gradients, left out:
-{{ without_finite_gradients }}.{% endif %}"""
-_HEALTHY = """First/last ratio of ∂L/∂z (before normalisation) in plain networks at
-{{ "the end" if iteration is none else "iteration %d"|format(iteration) }}, geometric mean over
-seeds: {{ ratios }}. Judged: its log10 at depth {{ depth }} (recorded at
-{{ steps|join(", ") or "no step" }}), healthy within ±{{ healthy|number("g") }}.
-{% if response_ratio is not none %} Of ∂L/∂y (after it): {{ response_ratio }}.{% endif %}
-{% if without_finite_gradients %} Runs without finite gradients, counted as unhealthy:
-{{ without_finite_gradients }}.{% endif %}"""
+_IN_TRAINING = """plain-{{ depth }} {% if iteration is none %} at the end {% else %} near iteration
+{{ iteration }} {% endif %} (recorded at {{ steps|join(", ") or "no step" }}): the {{ quantity }} at
+layer 2 is {{ ratio }} of that at the last 3x3 layer (median). Within a factor of
+{{ border|number("g") }} is healthy: {{ states.healthy }} healthy, {{ states.vanished }} vanished,
+{{ states.exploded }} exploded.
+{% if plain_elsewhere %} Plain networks of other depths: {{ plain_elsewhere }}.{% endif %}
+{% if residual %} Residual networks: {{ residual }}.{% endif %}
+{% if without_finite_ratio %} Runs without a finite ratio, counted as exploded:
+{{ without_finite_ratio }}.{% endif %}"""
 
-_VANISH_SOURCE = (
-    f"{_HE}, section 4.1, says the opposite, in the quoted words; that gradients vanish is the "
-    "common explanation of degradation"
-)
+_MEANING = {
+    "signal": "signal (norm of the weights times that of their gradient)",
+    "turn": "turn (angle by which an iteration turns the weights)",
+}
+_STATES: Mapping[str, tuple[Side, str]] = {
+    "healthy": ("within", "is within a factor of {:g} of"),
+    "vanished": ("below", "is less than 1/{:g} of"),
+}
 
 
-def _gradients_vanish(iterations: int) -> Claim:
-    steps = f"{iterations}_step" if iterations == 1 else f"{iterations}_steps"
-    return Claim(
-        f"gradients_vanish_after_{steps}",
-        "In a plain network of 56 layers (without it: the deepest, of at least "
-        f"{MINIMUM_DEEP}) with batch normalisation the activation gradient at the "
-        "first 3x3 layer is less than a tenth of that at the last one after "
-        f"{steps.replace('_', ' ')}.",
-        _VANISH_SOURCE,
-        "We also verify that the backward propagated gradients exhibit healthy norms with BN.",
-        partial(measures.plain_ratio_after, iterations=iterations),
-        f"{_DEEP_PLAIN} near iteration {iterations}, 2 seeds or more",
-        words=_RATIO_AFTER,
-    )
-
-
-def _gradients_healthy(iterations: int | None) -> Claim:
+def _in_training(
+    quantity: str, state: str, iterations: int | None, depth: int | None = None
+) -> Claim:
+    """Signal or turn of a deep plain network, healthy or vanished, after so many iterations."""
     if iterations is None:
         name, when, records = "at_end", "at the end of training", "at the end"
-    elif iterations == 0:
-        name, when, records = "at_initialization", "at initialisation", "at iteration 0"
     else:
-        steps = "1 step" if iterations == 1 else f"{iterations} steps"
-        name, when, records = (
-            f"after_{steps.replace(' ', '_')}",
-            f"after {steps}",
-            f"near iteration {iterations}",
-        )
+        name = f"after_{iterations}_step{'s' if iterations > 1 else ''}"
+        when = name.replace("_", " ")
+        records = f"near iteration {iterations}"
+    claimed, relation = _STATES[state]
+    network = (
+        f"{depth} layers" if depth else f"56 layers (without it: the deepest from {MINIMUM_DEEP})"
+    )
+    deep = f"plain runs of depth {depth} with layer records" if depth else _DEEP_PLAIN
     return Claim(
-        f"gradients_healthy_{name}",
-        "In a plain network of 56 layers (without it: the deepest, of at least "
-        f"{MINIMUM_DEEP}) with batch normalisation the activation gradients at the "
-        "first and the last 3x3 layer are within a factor of "
-        f"{10**measures.HEALTHY:g} of each other {when}.",
-        f"{_HE}, section 4.1, of plain-34 on ImageNet; the factor is this project's",
+        f"{quantity}_{state}_{f'plain_{depth}_' if depth else ''}{name}",
+        f"In a plain network of {network} with batch normalisation the {_MEANING[quantity]} at "
+        f"layer 2 {relation.format(measures.BORDERS[quantity])} that at the last 3x3 layer {when}.",
+        f"{_HE}, section 4.1, of plain-34 on ImageNet; quantity and factor are this project's",
         "We also verify that the backward propagated gradients exhibit healthy norms with BN.",
-        partial(measures.healthy_norms, iterations=iterations),
-        f"{_DEEP_PLAIN} {records}, 2 seeds or more",
-        words=_HEALTHY,
+        partial(
+            measures.in_training,
+            quantity=quantity,
+            iterations=iterations,
+            claimed=claimed,
+            depth=depth,
+        ),
+        f"{deep} {records}, 5 seeds or more",
+        words=_IN_TRAINING,
     )
 
 
@@ -98,7 +85,7 @@ GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN = Claim(
     f"{_YANG}, abstract",
     "gradient signals grow exponentially in depth",
     measures.plain_growth_at_initialization,
-    "plain runs, best of depth 56, with layer records at iteration 0, 2 seeds or more",
+    "plain runs, best of depth 56, with layer records at iteration 0, 5 seeds or more",
     words=_GROWTH,
 )
 
@@ -106,39 +93,29 @@ GRADIENTS_AT_INITIALIZATION_RESIDUAL_MILD = Claim(
     "gradients_at_initialization_residual_mild",
     "At initialisation the activation gradient of a residual network of 56 layers (without "
     f"it: the deepest, of at least {MINIMUM_DEEP}) with batch normalisation is "
-    "larger at the first 3x3 layer than at the last one by a factor smaller than the depth: "
+    "larger at layer 2 than at the last 3x3 layer by a factor smaller than the depth: "
     "no exponential growth.",
     f"hypothesis of this project, the counterpart of {_YANG}",
     None,
     measures.residual_ratio_at_initialization,
     "residual runs of depth 56 (or the deepest, of at least "
-    f"{MINIMUM_DEEP}) with layer records at iteration 0, 2 seeds or more",
+    f"{MINIMUM_DEEP}) with layer records at iteration 0, 5 seeds or more",
     words=_RESIDUAL_RATIO,
 )
 
-(
-    GRADIENTS_VANISH_AFTER_1_STEP,
-    GRADIENTS_VANISH_AFTER_10_STEPS,
-    GRADIENTS_VANISH_AFTER_100_STEPS,
-) = (_gradients_vanish(iterations) for iterations in (1, 10, 100))
+TIMES = (1, 10, 100, 1000, None)
+"""Iterations at which signal and turn are judged; None: the end."""
 
-(
-    GRADIENTS_HEALTHY_AT_INITIALIZATION,
-    GRADIENTS_HEALTHY_AFTER_1_STEP,
-    GRADIENTS_HEALTHY_AFTER_10_STEPS,
-    GRADIENTS_HEALTHY_AFTER_100_STEPS,
-    GRADIENTS_HEALTHY_AT_END,
-) = (_gradients_healthy(iterations) for iterations in (0, 1, 10, 100, None))
+SIGNAL_HEALTHY = tuple(_in_training("signal", "healthy", after) for after in TIMES)
+TURN_VANISHED = tuple(_in_training("turn", "vanished", after) for after in TIMES)
+SIGNAL_HEALTHY_AFTER_100 = SIGNAL_HEALTHY[TIMES.index(100)]
+TURN_VANISHED_AFTER_100 = TURN_VANISHED[TIMES.index(100)]
+SIGNAL_VANISHED_110 = tuple(_in_training("signal", "vanished", after, 110) for after in TIMES)
 
 CLAIMS = (
     GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN,
     GRADIENTS_AT_INITIALIZATION_RESIDUAL_MILD,
-    GRADIENTS_VANISH_AFTER_1_STEP,
-    GRADIENTS_VANISH_AFTER_10_STEPS,
-    GRADIENTS_VANISH_AFTER_100_STEPS,
-    GRADIENTS_HEALTHY_AT_INITIALIZATION,
-    GRADIENTS_HEALTHY_AFTER_1_STEP,
-    GRADIENTS_HEALTHY_AFTER_10_STEPS,
-    GRADIENTS_HEALTHY_AFTER_100_STEPS,
-    GRADIENTS_HEALTHY_AT_END,
+    *SIGNAL_HEALTHY,
+    *TURN_VANISHED,
+    *SIGNAL_VANISHED_110,
 )

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels, plots, style
 from resnet_study.drawing.render import figure
-from resnet_study.judging.selections import models_of, relative_update, step_nearest
+from resnet_study.judging.selections import layer_quantity, models_of, over_last, step_nearest
 from resnet_study.phenomena.gradients import theory
+from resnet_study.phenomena.gradients.measures import COLUMNS
 from resnet_study.records import Frames
 
 PROFILE_STEPS = (0, 1, 10, 100)
@@ -114,15 +115,9 @@ def gradient_profile(frames: Frames) -> Figure:
 )
 def gradient_ratio(frames: Frames) -> Figure:
     """Raw gradient, signal and turn of layer 2 over those of the last 3x3 layer, over training."""
-    probes = ("activation_gradient_norm", "weight_norm", "weight_gradient_norm")
-    rows = panels.layer_rows(frames, *probes)
-    rows["raw"] = rows["activation_gradient_norm"]
-    rows["signal"] = rows["weight_norm"] * rows["weight_gradient_norm"]
-    rows["turn"] = rows.get("angular_step", np.nan)
-    recorded = [name for name in THREE if rows[name].notna().any()]
-    second = rows[(rows["layer"] == 2) & rows["depth"].isin(panels.shown_depths(rows))]
-    last = {name: _at_layer(rows, second["depth"] - 1, name) for name in recorded}
-    parts = [second.assign(quantity=q, ratio=second[q] / last[q]) for q in recorded]
+    rows = panels.layer_rows(frames, COLUMNS["raw"])
+    shown = frames._replace(layers=rows[rows["depth"].isin(panels.shown_depths(rows))])
+    parts = [over_last(shown, COLUMNS[name]).assign(quantity=name) for name in THREE]
     ratios, left_out = panels.drawable_rows(pd.concat(parts, ignore_index=True), "ratio")
     families, colours = panels.families_in(ratios), style.sequential(ratios["depth"])
     looks = {f: {**style.FAMILIES[f].look, "markevery": 0.15, "ms": 4} for f in families}
@@ -181,7 +176,7 @@ def update_heatmap(frames: Frames) -> Figure:
         rows["value"] = rows["angular_step"]
         return _heatmaps(frames, rows, "log₁₀ angle (rad)", "cividis")
     rows = panels.layer_rows(frames, "update_norm", "weight_norm")
-    rows["value"] = relative_update(rows)
+    rows["value"] = layer_quantity(rows, "relative_update")
     note = "The turn was not recorded: this is the relative update, which holds weight decay."
     drawn = _heatmaps(frames, rows, "log₁₀ ‖Δw‖ / ‖w‖", "cividis", note)
     return style.titled(drawn, "Relative update by layer and iteration")

@@ -11,15 +11,15 @@ from resnet_study.judging.measurement import (
     FAMILIES,
     Measurement,
     Missing,
+    Side,
     arms_by_depth,
     geometric_mean,
     means,
 )
 from resnet_study.judging.selections import (
-    conv_layers,
     ended,
-    gradient_ratio,
     growth_per_layer,
+    over_last,
     rows_at,
     select,
 )
@@ -27,16 +27,13 @@ from resnet_study.phenomena.depths import deep_depth
 from resnet_study.phenomena.gradients import theory
 from resnet_study.records import Frames
 
-VANISHED = 0.1
-"""First/last gradient ratio below which the gradient is said to vanish."""
+BORDERS = {"signal": 30.0, "turn": 10.0}
+"""Factor within which a quantity at layer 2 is called healthy beside the last 3x3 layer; below its
+inverse it has vanished, above it exploded. The paper gives no number. These two were written down
+in `experiments/cifar10_night.py` before any of its runs had ended."""
 
-
-HEALTHY = 1.0
-"""Powers of ten, either way, within which the first/last gradient ratio counts as healthy: from
-`VANISHED` to its inverse. The paper gives no number. Depth alone does not make a ratio unhealthy
-by this rule, but theory does not expect a plain network to keep it at initialisation: 31 at depth
-20, 3e4 at depth 56 (`theory.first_last_ratio`, stages of equal width). The ratios of all depths
-stand beside, so that those of networks that train well can be compared."""
+COLUMNS = {"raw": "activation_gradient_norm", "signal": "signal", "turn": "angular_step"}
+"""Which quantity of layers (`judging.selections.layer_quantity`) each of the three gradients is."""
 
 
 def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
@@ -58,12 +55,12 @@ def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
 
 
 def residual_ratio_at_initialization(group: Frames) -> Measurement | Missing:
-    """log10 of first/last gradient ratio over depth, of a deep residual network.
+    """log10 of the gradient at layer 2 over that at the last 3x3 layer, over depth; residual.
 
     Growth by a constant factor per layer, even 1.1, exceeds one unit per layer from 44
     layers on; growth in proportion to depth, at up to one unit per layer, does not.
     """
-    ratios = rows_at(gradient_ratio(group), 0)
+    ratios = rows_at(over_last(group, "activation_gradient_norm"), 0)
     arms = {f: arms_by_depth(ratios, f, "ratio", positive=True) for f in FAMILIES}
     depth = deep_depth(arms["residual"])
     if depth is None:
@@ -73,83 +70,63 @@ def residual_ratio_at_initialization(group: Frames) -> Measurement | Missing:
     return Measurement((values,), 0.0, "below", "log10(ratio/depth)", numbers)
 
 
-def plain_ratio_after(group: Frames, iterations: int) -> Measurement | Missing:
-    """log10 of the first/last activation-gradient ratio of a deep plain network."""
-    ratios = rows_at(gradient_ratio(group), iterations)
-    arms = arms_by_depth(ratios, "plain", "ratio", positive=True)
-    depth = deep_depth(arms)
-    if depth is None:
-        return Missing()
-    chosen = ratios[(ratios["family"] == "plain") & (ratios["depth"] == depth)]
-    response = rows_at(gradient_ratio(group, "response_gradient_norm"), iterations)
-    start = rows_at(gradient_ratio(group), 0)
-    numbers = {
-        "depth": depth,
-        "wanted": iterations,
-        "steps": [int(step) for step in sorted(chosen["step"].unique())],
-        "ratio": geometric_mean(arms[depth]),
-        "response_ratio": _plain_ratios(response).get(depth),
-        "ratio_at_initialization": _plain_ratios(start).get(depth),
-        **_weight_growth(group, depth, iterations),
-        "without_finite_gradients": len(chosen) - len(arms[depth]),
-    }
-    border = float(np.log10(VANISHED))
-    return Measurement((np.log10(arms[depth]),), border, "below", "log10(first/last)", numbers)
+def in_training(
+    group: Frames, quantity: str, iterations: int | None, claimed: Side, depth: int | None = None
+) -> Measurement | Missing:
+    """log10 of signal or turn at layer 2 over the same at the last 3x3 layer of a plain network.
 
-
-def healthy_norms(group: Frames, iterations: int | None) -> Measurement | Missing:
-    """log10 of the first/last activation-gradient ratio of a deep plain network, to be near 0.
-
-    A run without finite gradients there, because they are not finite or because it diverged
-    before, is not healthy: it counts with the largest float32 as its ratio, which makes the
-    interval so wide that the claim cannot be reproduced.
+    A run that recorded the quantity but has no finite ratio there, because it is not finite or
+    because the run diverged before, is neither healthy nor vanished: it counts with the largest
+    float32. A ratio of 0 is one that underflowed.
 
     Args:
         group: comparable runs.
+        quantity: a key of `BORDERS`.
         iterations: the recorded step nearest to it; None: the last one of runs that ended.
+        claimed: ``within`` the border: healthy; ``below`` its inverse: vanished.
+        depth: of the network; by default that of the claims about deep ones.
     """
-    runs = (ended(group) if iterations is None else group).runs
-    plain = runs[runs["family"] == "plain"]
-    ratios = rows_at(gradient_ratio(select(group, plain.index)), iterations)
-    finite = ratios.set_index("run_id")["ratio"].astype(float)
-    finite = finite[np.isfinite(finite)].clip(lower=float(np.finfo(np.float32).tiny))
-    diverged = plain.index[plain["status"] == "diverged"]
-    if iterations is None:
-        finite = finite.drop(diverged, errors="ignore")
-    unhealthy = diverged.union(pd.Index(ratios["run_id"])).difference(finite.index)
-    values = plain[["family", "depth", "seed"]].assign(ratio=finite.reindex(plain.index))
-    values.loc[unhealthy, "ratio"] = float(np.finfo(np.float32).max)
-    arms = arms_by_depth(values, "plain", "ratio")
-    depth = deep_depth(arms)
-    if depth is None:
+    ratios = _ratios(group, quantity, iterations)
+    arms = {family: arms_by_depth(ratios, family, "ratio", positive=True) for family in FAMILIES}
+    plain = arms["plain"]
+    chosen = depth if depth in plain else None if depth else deep_depth(plain)
+    if chosen is None:
         return Missing()
-    chosen = ratios[ratios["run_id"].isin(plain.index[plain["depth"] == depth])]
-    response = rows_at(gradient_ratio(group, "response_gradient_norm"), iterations)
-    response = response[response["run_id"].isin(finite.index)]
+    border = math.log10(BORDERS[quantity])
+    values = np.log10(plain[chosen])
+    states = {"healthy": abs(values) < border, "vanished": values <= -border}
+    counts = {name: int(state.sum()) for name, state in states.items()}
+    medians = {family: means(arms[family], np.median) for family in FAMILIES}
+    judged = ratios[(ratios["family"] == "plain") & (ratios["depth"] == chosen)]
     numbers = {
+        "quantity": quantity,
         "iteration": iterations,
-        "ratios": means(arms, geometric_mean),
-        "depth": depth,
-        "steps": [int(step) for step in sorted(chosen["step"].unique())],
-        "healthy": HEALTHY,
-        "response_ratio": _plain_ratios(response).get(depth),
-        "without_finite_gradients": int(plain.loc[unhealthy, "depth"].eq(depth).sum()),
+        "depth": chosen,
+        "steps": sorted({int(step) for step in judged["step"].dropna()}),
+        "border": BORDERS[quantity],
+        "ratio": medians["plain"].pop(chosen),
+        "states": {**counts, "exploded": len(values) - sum(counts.values())},
+        "plain_elsewhere": medians["plain"],
+        "residual": medians["residual"],
+        "without_finite_ratio": int(judged["lost"].sum()),
     }
-    return Measurement((np.log10(arms[depth]),), HEALTHY, "within", "log10(first/last)", numbers)
+    threshold = border if claimed == "within" else -border
+    return Measurement((values,), threshold, claimed, "log10(layer 2/last)", numbers)
 
 
-def _plain_ratios(ratios: pd.DataFrame) -> dict[int, float]:
-    """Geometric means over the plain runs, by depth."""
-    return means(arms_by_depth(ratios, "plain", "ratio", positive=True), geometric_mean)
-
-
-def _weight_growth(group: Frames, depth: int, iterations: int) -> dict[str, float]:
-    """The layer whose weights grew most since initialisation, ``grown``, and its ``growth``."""
-    layers = conv_layers(group.layers)
-    rows = layers[(layers["family"] == "plain") & (layers["depth"] == depth)]
-    norms = [rows_at(rows, step).set_index(["run_id", "layer"]) for step in (iterations, 0)]
-    growth = (norms[0]["weight_norm"] / norms[1]["weight_norm"]).dropna()
-    if growth.empty:
-        return {}
-    by_layer = growth.astype(float).map(math.log).groupby("layer").mean()
-    return {"grown": int(str(by_layer.idxmax())), "growth": math.exp(by_layer.max())}
+def _ratios(group: Frames, quantity: str, iterations: int | None) -> pd.DataFrame:
+    """``family, depth, seed, step, ratio`` and ``lost``, of each run that recorded it at all."""
+    runs = (ended(group) if iterations is None else group).runs
+    every = over_last(select(group, runs.index), COLUMNS[quantity])
+    recorded = every.loc[every["ratio"].notna(), "run_id"].unique()
+    at = rows_at(every, iterations).set_index("run_id")
+    table = runs.loc[runs.index.isin(recorded), ["family", "depth", "seed", "status"]].join(
+        at[["step", "ratio"]]
+    )
+    diverged = table["status"].eq("diverged")
+    # A run that stopped before says nothing; of one that diverged it is known how it went on.
+    table = table[table["step"].notna() | diverged]
+    gone = diverged if iterations is None else diverged & table["step"].isna()
+    table["lost"] = gone | ~np.isfinite(table["ratio"].astype(float))
+    table["ratio"] = table["ratio"].mask(table["lost"], float(np.finfo(np.float32).max))
+    return table

@@ -95,7 +95,7 @@ _NORM_PRESERVATION = """Residual networks with BN at initialisation, ratio of th
 at input and output of a block, blocks that keep the shape: mean |ln ratio| {{ mean_deviation }};
 geometric mean ratio {{ mean_ratio|number(".4g") }}."""
 
-_AT_START = "networks at initialisation, no training, at least 2 seeds"
+_AT_START = "networks at initialisation, no training, at least 5 seeds"
 
 
 def _claim(

@@ -33,7 +33,6 @@ from resnet_study.judging.measurement import Measurement, Missing, geometric_mea
 from resnet_study.judging.statistics import median_interval
 from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.gradients import theory
-from resnet_study.phenomena.gradients.measures import VANISHED
 from resnet_study.phenomena.initialization.fits import (
     BN_RESIDUAL,
     NetworkKind,
@@ -76,6 +75,10 @@ SIDES = (_SIDE, _SIDE // 2, _SIDE // 4)
 
 PADDING = tuple(theory.padding_factor(side) for side in SIDES)
 """Factor per layer of zero padding, by stage, without normalisation."""
+
+VANISHED = 0.1
+"""First/last gradient ratio below which the gradient of networks without normalisation is said to
+vanish."""
 
 
 def without_normalization(

@@ -8,7 +8,7 @@ from resnet_study.phenomena.responses import measures
 
 _HE = "He et al. 2015, arXiv 1512.03385"
 
-_SEEDS = "2 seeds or more each"
+_SEEDS = "5 seeds or more each"
 _AT_ONE_DEPTH = (
     """Response standard deviation after training, mean over the 3x3 layers, at depth
 {{ depth }}: plain {{ plain }}, residual {{ residual }}."""
