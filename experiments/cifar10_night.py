@@ -49,6 +49,7 @@ STUDY = Study(
     figures=(
         degradation_figures.error_against_depth,
         degradation_figures.training_curves,
+        gradients_figures.signal_and_turn,
         gradients_figures.gradient_profile,
         gradients_figures.gradient_ratio,
         gradients_figures.gradient_heatmap,

@@ -53,6 +53,7 @@ SRGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.
 """To CIE XYZ (IEC 61966-2-1)."""
 
 LAYER_FIGURES = (
+    "signal_and_turn",
     "gradient_profile",
     "gradient_ratio",
     "gradient_heatmap",
@@ -213,6 +214,21 @@ def labels(figure: Figure) -> list[str]:
     return [text.get_text() for panel in figure.axes for text in panel.texts]
 
 
+@pytest.mark.parametrize("quantity", ["signal", "turn"])
+def test_signal_and_turn_are_relative_to_the_last_layer_and_told_in_the_title(
+    quantity: str,
+) -> None:
+    figure = draw("signal_and_turn")
+    layers = FRAMES.layers[(FRAMES.layers.family == "plain") & (FRAMES.layers.depth == 56)]
+    at = layers[layers.step == 60].assign(value=THREE[quantity])
+    norms = at.pivot(index="layer", columns="seed", values="value")
+    expected = (norms / norms.loc[55]).loc[2:55].median(axis=1)
+    x, y = line(draw("signal_and_turn"), f"plain-{quantity}-step60")
+    np.testing.assert_array_equal(x, expected.index)
+    np.testing.assert_allclose(y, expected)
+    assert f"{quantity} ×{expected[2]:.2g}" in words(figure)
+
+
 def test_records_without_the_angle_say_so_and_show_the_other_two() -> None:
     figure = draw("gradient_ratio", without_turn(FRAMES))
     assert labels(figure) == ["not recorded"]
@@ -275,7 +291,7 @@ def test_values_that_are_not_finite_are_left_out(name: str, tmp_path: Path) -> N
     bad = {0: np.nan, 1: np.inf, 2: 0.0}
     probes = [c for c in layers.columns if c.endswith(("_norm", "_step"))]
     for seed, value in bad.items():
-        hit = (layers.seed == seed) & layers.step.isin([1, 13]) & (layers.family == "plain")
+        hit = (layers.seed == seed) & layers.step.isin([1, 8, 13]) & (layers.family == "plain")
         layers.loc[hit, probes] = value
         metrics.loc[(metrics.seed == seed) & (metrics.step == 30), "error"] = np.nan
     figure = draw(name, changed(FRAMES, layers=layers, metrics=metrics))

@@ -6,6 +6,7 @@ nor a 3x3 layer. Which three gradients there are is said in `resnet_study.probes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +17,22 @@ from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels, plots, style
 from resnet_study.drawing.render import figure
-from resnet_study.judging.selections import layer_quantity, models_of, over_last, step_nearest
+from resnet_study.judging.selections import (
+    FIRST,
+    layer_quantity,
+    models_of,
+    over_last,
+    step_nearest,
+)
 from resnet_study.phenomena.gradients import theory
 from resnet_study.phenomena.gradients.measures import COLUMNS
 from resnet_study.records import Frames
 
 PROFILE_STEPS = (0, 1, 10, 100)
 """Iterations of the gradient profile, beside the last one; the nearest recorded are drawn."""
+
+PICTURE_STEPS = (0, 10, 100)
+"""Iterations of `signal_and_turn`; the nearest recorded are drawn."""
 
 DEEP = 56
 """Depth of the heatmaps: the deep network of the paper's Figure 1. A plain network of 110 layers
@@ -59,12 +69,12 @@ _THEORY = (
     "Norm of the loss gradient with respect to the output z of every 3×3 layer before "
     "normalisation, relative to that of the last 3×3 layer, at initialisation and after the "
     "given numbers of iterations. A line that rises toward the left is a gradient that grows "
-    f"toward the input. {panels.MEDIANS} {_THEORY}",
+    f"toward the input; each family has a scale of its own. {panels.MEDIANS} {_THEORY}",
 )
 def gradient_profile(frames: Frames) -> Figure:
-    """A panel per family and depth, all with one scale; theory in those of plain networks."""
+    """A panel per family and depth, one scale per family; theory in those of plain networks."""
     rows = panels.layer_rows(frames, "activation_gradient_norm")
-    steps = _chosen_steps(rows)
+    steps = sorted({*_nearest_steps(rows, PROFILE_STEPS), int(rows["step"].max())})
     rows = rows[rows["step"].isin(steps)]
     last = _at_layer(rows, rows["depth"] - 1, "activation_gradient_norm")
     rows = rows.assign(relative=rows["activation_gradient_norm"] / last)
@@ -76,8 +86,9 @@ def gradient_profile(frames: Frames) -> Figure:
     predicted = "plain" in families and growth is not None
     titles = [f"{family}-{depth}" for family in families for depth in depths]
     size = (len(families), len(depths), 1.75 * len(families))
-    drawn, axes = style.new_figure(*size, titles, sharey=True, sharex="col")
-    axes[0, 0].set_yscale("log")
+    drawn, axes = style.new_figure(*size, titles, sharey="row", sharex="col")
+    for row in axes:
+        row[0].set_yscale("log")
     for panel, own, (family, depth) in plots.cells(axes, rows, family=families, depth=depths):
         panel.axhline(1, color=style.FAINT, linewidth=0.8, zorder=0)
         plots.vertical(panel, plots.stage_ends(rows[rows["depth"] == depth]))
@@ -142,6 +153,63 @@ def gradient_ratio(frames: Frames) -> Figure:
         panels.unfinished(frames),
     ]
     return style.finish(drawn, handles, sentences, columns=5)
+
+
+@figure(
+    "Signal and turn by layer",
+    "Plain against residual, at initialisation and after k iterations, layer by layer from the "
+    "first behind the stem. Above, the signal ‖w‖·‖∂L/∂w‖, the sensitivity of the loss to a "
+    "relative change of a layer's weights: whether the gradient reaches the layer. Below, the "
+    "turn, the angle by which an iteration turns the weights: whether the layer learns. Both "
+    "relative to the last 3×3 layer, of the network of "
+    f"{DEEP} layers, or else the deepest that all families have. {panels.MEDIANS}",
+)
+def signal_and_turn(frames: Frames) -> Figure:
+    """A row of panels each for signal and turn, a panel per iteration, with both families in it."""
+    rows = panels.layer_rows(frames, "weight_norm", "weight_gradient_norm", "angular_step")
+    depths = _heatmap_depths(rows)
+    rows = rows[(rows["depth"] == rows["family"].map(depths)) & (rows["layer"] >= FIRST)]
+    steps = _nearest_steps(rows, PICTURE_STEPS) or [int(rows["step"].max())]
+    rows = rows[rows["step"].isin(steps)].reset_index(drop=True)
+    parts = []
+    for name in ("signal", "turn"):
+        values = rows.assign(quantity=name, value=layer_quantity(rows, COLUMNS[name]))
+        last = _at_layer(values, values["depth"] - 1, "value")
+        parts.append(values.assign(relative=values["value"] / last))
+    drawn_rows, left_out = panels.drawable_rows(pd.concat(parts, ignore_index=True), "relative")
+    families = panels.families_in(drawn_rows)
+    colours = {family: style.FAMILIES[family].colour for family in families}
+    titles = [
+        f"{name}, iteration {style.thousands(k)}" for name in ("signal", "turn") for k in steps
+    ]
+    drawn, axes = style.new_figure(2, len(steps), 3.9, titles, sharey="row", sharex=True)
+    for row in axes:
+        row[0].set_yscale("log")
+    told = {"quantity": ("signal", "turn"), "step": steps}
+    for panel, own, (quantity, step) in plots.cells(axes, drawn_rows, **told):
+        panel.axhline(1, color=style.FAINT, linewidth=0.8, zorder=0)
+        plots.vertical(panel, plots.stage_ends(rows))
+        gid = f"{{hue}}-{quantity}-step{step}"
+        plots.lines(panel, own, "layer", "relative", gid, hue=("family", colours))
+    style.label(axes, "layer", "last 3×3 layer = 1")
+    sentences = [
+        panels.over_seeds(drawn_rows, ["family", "quantity", "step", "layer"]),
+        "Vertical lines: stages.",
+        left_out,
+        panels.unfinished(frames),
+    ]
+    handles = [style.key(f"{f}-{depths[f]}", color=colours[f]) for f in families]
+    style.finish(drawn, handles, sentences)
+    return style.titled(drawn, _finding(drawn_rows, depths, steps[-1]))
+
+
+def _finding(rows: pd.DataFrame, depths: dict[str, int], step: int) -> str:
+    """What the first of these layers has after the last iteration shown, in the first family."""
+    own = rows[(rows["layer"] == FIRST) & (rows["step"] == step)]
+    family = panels.families_in(own)[0]
+    middle = panels.medians(own[own["family"] == family], ["quantity"], "relative", geometric=True)
+    said = [f"{name} ×{value:.2g}" for name, value in middle.to_numpy()]
+    return f"{family}-{depths[family]}, layer {FIRST} after {step} iterations: {', '.join(said)}"
 
 
 @figure(
@@ -221,11 +289,11 @@ def _heatmaps(
     return style.finish(drawn, [], sentences)
 
 
-def _chosen_steps(rows: pd.DataFrame) -> list[int]:
-    """Recorded steps nearest to `PROFILE_STEPS`, and the last."""
-    recorded = [int(s) for s in rows["step"].unique()]
-    nearest = {step_nearest(recorded, wanted) for wanted in PROFILE_STEPS}
-    return sorted({s for s in nearest if s is not None} | {max(recorded)})
+def _nearest_steps(rows: pd.DataFrame, wanted: Sequence[int]) -> list[int]:
+    """Recorded steps nearest to these, where there are any near."""
+    recorded = [int(step) for step in rows["step"].unique()]
+    nearest = {step_nearest(recorded, step) for step in wanted}
+    return sorted(step for step in nearest if step is not None)
 
 
 def _heatmap_depths(rows: pd.DataFrame) -> dict[str, int]:
@@ -237,4 +305,4 @@ def _heatmap_depths(rows: pd.DataFrame) -> dict[str, int]:
     return {family: int(max(common or depths)) for family, depths in own.items()}
 
 
-FIGURES = (gradient_profile, gradient_ratio, gradient_heatmap, update_heatmap)
+FIGURES = (signal_and_turn, gradient_profile, gradient_ratio, gradient_heatmap, update_heatmap)
