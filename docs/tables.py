@@ -2,12 +2,15 @@
 
     python docs/tables.py
 
-A table lies between ``<!-- NAME -->`` and ``<!-- end -->``, NAME a function of `TABLES`. Verdicts
-and effects come from `findings.json`, all other numbers from the records.
+A table lies between ``<!-- NAME -->`` and ``<!-- end -->``, NAME a function of `TABLES`; a number
+within a sentence between ``<!-- STUDY NETWORK NAME ITERATION -->`` and ``<!-- end -->``, NAME a
+function of `NUMBERS`. Verdicts and effects come from `findings.json`, all other numbers from the
+records.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -19,7 +22,8 @@ import pandas as pd
 
 from resnet_study.drawing.panels import published_errors
 from resnet_study.judging.judge import Finding, read_findings
-from resnet_study.judging.selections import final_error
+from resnet_study.judging.selections import final_error, over_last
+from resnet_study.phenomena.gradients.measures import COLUMNS
 from resnet_study.records import Frames, read_frames
 from resnet_study.report.content import effect_text, error_table, verdict_counts
 
@@ -30,7 +34,8 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 GRADIENT_STEPS = (0, 1, 10, 100, 1_000, 10_000, 30_000, 39_680, 64_000)
 GRADIENT_NETWORKS = ("plain-56", "plain-110", "residual-56")
 
-_BLOCK = re.compile(r"<!-- (\w+) -->.*?<!-- end -->", re.DOTALL)
+_NUMBER = re.compile(r"<!-- (\w+) ([a-z]+)-(\d+) (\w+) (\d+) -->[^\n]*?<!-- end -->")
+_BLOCK = re.compile(r"<!-- (?!end )(\w+) -->.*?<!-- end -->", re.DOTALL)
 
 
 def cifar10_errors() -> str:
@@ -104,37 +109,101 @@ TABLES = {
 }
 
 
+def raw(layers: pd.DataFrame, step: int) -> str:
+    """‖∂L/∂z‖ at layer 2 over the same at the last 3x3 layer."""
+    return _factor(_over_last(layers, "raw").loc[step])
+
+
+def signal(layers: pd.DataFrame, step: int) -> str:
+    """The signal, likewise."""
+    return _factor(_over_last(layers, "signal").loc[step])
+
+
+def turn(layers: pd.DataFrame, step: int) -> str:
+    """The turn, likewise."""
+    return _factor(_over_last(layers, "turn").loc[step])
+
+
+def signal_apart(layers: pd.DataFrame, step: int) -> str:
+    """Largest factor, either way, between the signals of both layers, from an iteration on."""
+    return _widest(_over_last(layers, "signal").loc[step:])
+
+
+def turn_apart(layers: pd.DataFrame, step: int) -> str:
+    """The same of the turn."""
+    return _widest(_over_last(layers, "turn").loc[step:])
+
+
+def weights(layers: pd.DataFrame, step: int) -> str:
+    """‖w‖ of layer 2."""
+    return _rounded(layers[layers["layer"] == 2].set_index("step")["weight_norm"].loc[step])
+
+
+NUMBERS = {
+    number.__name__: number for number in (raw, signal, turn, signal_apart, turn_apart, weights)
+}
+
+
 def filled(text: str) -> str:
-    """A page with every table written anew.
+    """A page with every table and number written anew.
 
     Raises:
-        KeyError: if a name is none of `TABLES`.
+        KeyError: if a name is none of `TABLES` or `NUMBERS`, or there is no such network or
+            iteration.
     """
+    text = _NUMBER.sub(_number, text)
     return _BLOCK.sub(lambda m: f"<!-- {m[1]} -->\n\n{TABLES[m[1]]()}\n\n<!-- end -->", text)
 
 
+def _number(match: re.Match[str]) -> str:
+    study, family, depth, name, step = match.groups()
+    layers = _layers(study, family, int(depth))
+    start = match[0][: match[0].index("-->") + 3]
+    return f"{start}{NUMBERS[name](layers, int(step))}<!-- end -->"
+
+
+def _layers(study: str, family: str, depth: int) -> pd.DataFrame:
+    """Records of the layers of one network, of which there is one run.
+
+    Raises:
+        KeyError: if there is none, or more than one.
+    """
+    frames = _frames(study)
+    runs = frames.runs[(frames.runs["family"] == family) & (frames.runs["depth"] == depth)]
+    if len(runs) != 1:
+        raise KeyError(f"{study}: {len(runs)} runs of {family}-{depth}")
+    return frames.layers[frames.layers["run_id"] == runs.index[0]]
+
+
+def _over_last(layers: pd.DataFrame, name: str) -> pd.Series:
+    """One of the three gradients at layer 2 over the same at the last 3x3 layer, by iteration."""
+    frames = Frames(pd.DataFrame(), pd.DataFrame(), layers)
+    return over_last(frames, COLUMNS[name]).set_index("step")["ratio"].sort_index()
+
+
 def _three_gradients(network: str) -> dict[int, str]:
-    """``raw / signal / turn`` by recorded step."""
-    frames = _frames("cifar10")
+    """``raw / signal / turn`` by recorded step, as log10."""
     family, depth = network.split("-")
-    runs = frames.runs[(frames.runs["family"] == family) & (frames.runs["depth"] == int(depth))]
-    layers = frames.layers[frames.layers["run_id"].isin(runs.index)]
-    first, last = (
-        layers[layers["layer"] == layer].set_index("step") for layer in (2, int(depth) - 1)
-    )
-    ratios = pd.DataFrame(
-        {
-            "raw": first["activation_gradient_norm"] / last["activation_gradient_norm"],
-            "signal": (first["weight_norm"] * first["weight_gradient_norm"])
-            / (last["weight_norm"] * last["weight_gradient_norm"]),
-            "turn": first["angular_step"] / last["angular_step"],
-        }
-    )
-    logs = np.log10(ratios.to_numpy(float))
-    return {
-        int(step): " / ".join(map(_signed, row))
-        for step, row in zip(ratios.index, logs.tolist(), strict=True)
-    }
+    layers = _layers("cifar10", family, int(depth))
+    ratios = pd.DataFrame({name: np.log10(_over_last(layers, name)) for name in COLUMNS})
+    return {int(str(step)): " / ".join(map(_signed, row)) for step, row in ratios.iterrows()}
+
+
+def _factor(ratio: float) -> str:
+    """A ratio below 1 as one over a number."""
+    return _rounded(ratio) if ratio >= 1 else f"1/{_rounded(1 / ratio)}"
+
+
+def _widest(ratios: pd.Series) -> str:
+    """Rounded up, so that "within a factor of" it is true."""
+    widest = float(np.exp(np.abs(np.log(ratios)).max()))
+    unit = 10 ** (math.floor(math.log10(widest)) - 1)
+    return _rounded(math.ceil(widest / unit) * unit)
+
+
+def _rounded(value: float) -> str:
+    """Two digits, with commas; no power of ten."""
+    return f"{float(f'{value:.2g}'):,.{0 if value >= 10 else 1}f}"
 
 
 def _signed(value: float) -> str:
