@@ -121,7 +121,11 @@ def make_train_step(
         kernels: what computes the network.
         sharding: how a batch of images lies on several devices; XLA divides the network with it.
     """
-    graph, optimizer, augment = graph_of(spec.model, shape), sgd(spec.optimizer), augmenter(spec.data)
+    graph, optimizer, augment = (
+        graph_of(spec.model, shape),
+        sgd(spec.optimizer),
+        augmenter(spec.data),
+    )
     taps = jnp.zeros((spec.model.depth, 2)) if probes else None
     recorded = chosen(spec.probes.extra) if probes else ()
     of_response = {p.name: p.of_response for p in recorded if p.of_response is not None}
@@ -183,7 +187,7 @@ def make_train_step(
 
 
 def make_logits(
-    spec: RunSpec, shape: DatasetShape, *, kernels: Kernels = "xla"
+    spec: ModelSpec, shape: DatasetShape, *, kernels: Kernels = "xla"
 ) -> Callable[[dict[str, Any], dict[str, Any], Array, Array], Array]:
     """What a network answers, with running statistics; not yet jitted.
 
@@ -191,7 +195,7 @@ def make_logits(
         A function of parameters, statistics, images (N, H, W, C) as uint8 and their mean pixels
         (H, W, C) to logits (N, classes).
     """
-    graph = graph_of(spec.model, shape)
+    graph = graph_of(spec, shape)
 
     def logits(
         parameters: dict[str, Any], statistics: dict[str, Any], images: Array, pixel_mean: Array
@@ -206,7 +210,7 @@ def make_evaluation_step(
     spec: RunSpec, shape: DatasetShape, *, kernels: Kernels = "xla"
 ) -> EvaluationStep:
     """Sums of loss and wrong answers over a batch, with running statistics; not yet jitted."""
-    logits_of = make_logits(spec, shape, kernels=kernels)
+    logits_of = make_logits(spec.model, shape, kernels=kernels)
 
     def evaluation_step(
         parameters: dict[str, Any],
