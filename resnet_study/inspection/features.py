@@ -188,5 +188,6 @@ def _draw(
 def _picture(panel: Axes, picture: np.ndarray, cmap: str | None = None) -> None:
     if picture.ndim == 3:  # colours have no place for what is between pictures
         picture = np.where(np.isnan(picture), 1.0, picture)
-    panel.imshow(picture, interpolation="nearest", cmap=cmap)
+    # A clipped picture would have an id in the SVG that changes with every drawing.
+    panel.imshow(picture, interpolation="nearest", cmap=cmap, clip_on=False)
     panel.set_axis_off()

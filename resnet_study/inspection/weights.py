@@ -85,7 +85,7 @@ def write(path: Path, network: Mapping[str, Any], spec: RunSpec, iteration: int 
 
     if path.suffix != ".safetensors":
         raise UserError(f"--export={path}: the file ends in .safetensors")
-    tensors = {name: np.ascontiguousarray(leaf) for name, leaf in named(network)}
+    tensors = {name: np.asarray(leaf, order="C") for name, leaf in named(network)}
     metadata = {"run_id": spec.run_id, "spec": to_json(spec)}
     if iteration is not None:
         metadata["iteration"] = str(iteration)
