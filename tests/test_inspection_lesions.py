@@ -123,6 +123,15 @@ def test_to_swap_a_block_with_itself_is_to_do_nothing(blocks: int, block: int) -
     assert lesions.swapped(blocks, [(0, one), (0, one)]) == lesions.intact(blocks)
 
 
+def test_images_are_of_all_classes_and_the_same_for_every_network() -> None:
+    labels = np.repeat(np.arange(10), 100).astype(np.int32)
+    split = Split(np.zeros(1000, np.uint8).reshape(-1, 1, 1, 1), labels)
+    few = lesions.images_of(split, 200)
+    assert np.bincount(few.labels).min() > 8
+    assert np.array_equal(few.images, lesions.images_of(split, 200).images)
+    assert np.array_equal(lesions.images_of(split, 5000).labels, labels)
+
+
 def test_the_rank_correlation_counts_pairs_in_order() -> None:
     plan = lesions.swapped(9, [(0, 2), (7, 8)])
     order = [block for block, _ in plan]

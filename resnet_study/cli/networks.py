@@ -147,8 +147,9 @@ def measure(
         run: Run folder; not needed where the file of weights tells the spec.
         step: Of a checkpoint, by default the newest; 0 is the network as initialised.
         weights: File of weights (.safetensors) in place of a checkpoint.
-        lesion_images: Test images that lesions are tested on, the first ones; 0 tests none. Takes
-            as long as some hundred evaluations of a network of 56 layers on so many.
+        lesion_images: Test images that lesions are tested on, a random choice, the same for every
+            network; 0 tests none. A network of 56 layers takes as long as to evaluate it some
+            hundred times on so many.
         samples: Random choices of each number of deletions and swaps.
         csv: File for the whole table, with the network's run id and step.
         output: Folder for the figure; by default figures/ in the run folder, or here.

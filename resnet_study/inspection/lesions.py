@@ -43,8 +43,8 @@ from resnet_study.training.devices import Devices
 Plan = tuple[tuple[int, Lesion], ...]
 """The blocks that a signal goes through, by number from 0, and what each is without."""
 
-DELETION_ENTROPY, SWAP_ENTROPY = 41, 43
-"""Keep the random numbers of deletions and swaps apart from all others."""
+DELETION_ENTROPY, SWAP_ENTROPY, IMAGE_ENTROPY = 41, 43, 47
+"""Keep the random numbers of deletions, swaps and images apart from all others."""
 
 
 class Study(NamedTuple):
@@ -60,6 +60,15 @@ class Study(NamedTuple):
     layers: list[Plan]
     deletions: dict[int, list[Plan]]
     swaps: dict[int, list[Plan]]
+
+
+def images_of(split: Split, count: int) -> Split:
+    """Random images of a split, the same for every network; all of them if there are no more.
+
+    The first ones would not do: a source may have its images class by class.
+    """
+    order = stable_permutation(len(split), IMAGE_ENTROPY)
+    return split.take(np.sort(order[:count]))
 
 
 def intact(blocks: int) -> Plan:

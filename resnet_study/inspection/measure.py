@@ -62,7 +62,8 @@ def measure(
     Args:
         network, where: of `resnet_study.inspection.network.on_devices`.
         dataset: of its run.
-        images: the first ones of the test split on which lesions are tested; 0 leaves them out.
+        images: of the test split on which lesions are tested, see `lesions.images_of`; 0 leaves
+            them out.
         samples: of random lesions.
 
     Returns:
@@ -76,7 +77,7 @@ def measure(
         *_responses(network, batch),
     ]
     if images:
-        few = dataset.test.take(np.arange(min(images, len(dataset.test))))
+        few = lesions.images_of(dataset.test, images)
         parts += lesions.measure(network, few, dataset.mean, where, samples)
     return pd.concat([_frame(network, values) for values in parts], ignore_index=True)
 
