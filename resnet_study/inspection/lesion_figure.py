@@ -90,7 +90,9 @@ def _several(panel: Axes, rows: pd.DataFrame) -> list[Any]:
         own, spread = (_values(rows, f"{kind}_{of}") for of in ("error", "sd"))
         if own.empty:
             continue
-        bars = np.nan_to_num(spread["value"].to_numpy(float))
+        middle, sd = own["value"].to_numpy(float), np.nan_to_num(spread["value"].to_numpy(float))
+        # A bar ends where errors do.
+        bars = np.minimum(sd, middle), np.minimum(sd, 100 - middle)
         look: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 3.2, "linewidth": 0.9}
         panel.errorbar(own["index"], own["value"], yerr=bars, elinewidth=0.9, gid=kind, **look)
         handles.append(style.key(words, **look))
