@@ -39,17 +39,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def strict(value: Any) -> Any:
+    """The same for strict JSON, which has no numbers that are not finite: they become null."""
+    if isinstance(value, Mapping):
+        return {k: strict(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write strict JSON atomically; non-finite numbers become null."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {k: clean(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(v) for v in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    write_atomically(path, json.dumps(clean(content), indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

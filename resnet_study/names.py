@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from resnet_study.errors import UserError
@@ -18,6 +19,18 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = nearest(name, known)
     return f"did you mean {near}?" if near else f"known are {', '.join(known)}"
+
+
+def integers(flag: str, text: str) -> list[int]:
+    """Whole numbers out of ``0,7,12``.
+
+    Raises:
+        UserError: naming flag and text.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch(r"-?[0-9]{1,18}", word) for word in words):
+        raise UserError(f"{flag}={text}: write whole numbers, such as 0,7,12")
+    return [int(word) for word in words]
 
 
 def pairs(flag: str, texts: Iterable[str], example: str) -> dict[str, str]:

@@ -31,7 +31,7 @@ FLOORS = (
     {"judging"},
     {"drawing"},
     {"phenomena"},
-    {"report", "studies"},
+    {"inspection", "report", "studies"},
     {"cli"},
     {"__main__", "__init__"},
 )

@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from resnet_study.cli import commands, studies, sweeps
+from resnet_study.cli import commands, networks, studies, sweeps
 from resnet_study.errors import UserError
 
 PROGRAM = "resnet-study"
@@ -34,6 +34,9 @@ SUBCOMMANDS: dict[str, Any] = {
     "figures": commands.figures,
     "claims": commands.claims,
     "compare": commands.compare,
+    "evaluate": networks.evaluate,
+    "features": networks.features,
+    "measure": networks.measure,
     "data": commands.data,
     "doctor": commands.doctor,
 }

@@ -192,11 +192,21 @@ class Shortcut(nnx.Module):
         if self.average and self.stride > 1:
             n, h, w, c = x.shape
             x = x.reshape(n, h // self.stride, self.stride, w // self.stride, self.stride, c)
-            x = jnp.mean(x, axis=(2, 4))
-        else:
-            x = x[:, :: self.stride, :: self.stride]
-        before = self.padding // 2
-        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (before, self.padding - before)))
+            return identity(jnp.mean(x, axis=(2, 4)), 1, self.padding)
+        return identity(x, self.stride, self.padding)
+
+
+def identity(x: Array, stride: int, padding: int) -> Array:
+    """Nothing, as far as shapes allow: every so many pixels, and channels of zeros on both sides.
+
+    Args:
+        x: (N, H, W, C).
+        stride: in pixels.
+        padding: channels to add, half of them on each side.
+    """
+    before = padding // 2
+    sides = ((0, 0), (0, 0), (0, 0), (before, padding - before))
+    return jnp.pad(x[:, ::stride, ::stride], sides)
 
 
 class Block(nnx.Module):

@@ -53,12 +53,16 @@ def save(folder: Path, state: TrainState, progress: Progress) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
+def steps(folder: Path) -> list[int]:
+    """Steps of the complete checkpoints, ascending."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(child.name) for child in folder.iterdir() if child.name.isdigit())
+
+
 def latest_step(folder: Path) -> int | None:
     """Step of the newest complete checkpoint, or None."""
-    if not folder.is_dir():
-        return None
-    steps = [int(child.name) for child in folder.iterdir() if child.name.isdigit()]
-    return max(steps, default=None)
+    return max(steps(folder), default=None)
 
 
 def restore(folder: Path, step: int, like: TrainState) -> tuple[TrainState, Progress]:

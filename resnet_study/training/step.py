@@ -12,6 +12,7 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Sharding
 
+from resnet_study.architecture import ModelSpec
 from resnet_study.data.augment import augmenter, normalize
 from resnet_study.datasets import DatasetShape
 from resnet_study.kernels import Kernels, operations
@@ -94,8 +95,9 @@ def _split(model: Network) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return graph, nnx.to_pure_dict(parameters), nnx.to_pure_dict(statistics)
 
 
-def _graph(spec: RunSpec, shape: DatasetShape) -> Any:
-    model = nnx.eval_shape(lambda: Network(spec.model, shape, jax.random.key(0)))
+def graph_of(spec: ModelSpec, shape: DatasetShape) -> Any:
+    """The structure of a network, which `nnx.merge` fills with parameters and statistics."""
+    model = nnx.eval_shape(lambda: Network(spec, shape, jax.random.key(0)))
     return nnx.split(model, nnx.Param, nnx.BatchStat)[0]
 
 
@@ -119,7 +121,11 @@ def make_train_step(
         kernels: what computes the network.
         sharding: how a batch of images lies on several devices; XLA divides the network with it.
     """
-    graph, optimizer, augment = _graph(spec, shape), sgd(spec.optimizer), augmenter(spec.data)
+    graph, optimizer, augment = (
+        graph_of(spec.model, shape),
+        sgd(spec.optimizer),
+        augmenter(spec.data),
+    )
     taps = jnp.zeros((spec.model.depth, 2)) if probes else None
     recorded = chosen(spec.probes.extra) if probes else ()
     of_response = {p.name: p.of_response for p in recorded if p.of_response is not None}
@@ -180,11 +186,31 @@ def make_train_step(
     return train_step
 
 
+def make_logits(
+    spec: ModelSpec, shape: DatasetShape, *, kernels: Kernels = "xla"
+) -> Callable[[dict[str, Any], dict[str, Any], Array, Array], Array]:
+    """What a network answers, with running statistics; not yet jitted.
+
+    Returns:
+        A function of parameters, statistics, images (N, H, W, C) as uint8 and their mean pixels
+        (H, W, C) to logits (N, classes).
+    """
+    graph = graph_of(spec, shape)
+
+    def logits(
+        parameters: dict[str, Any], statistics: dict[str, Any], images: Array, pixel_mean: Array
+    ) -> Array:
+        model = nnx.merge(graph, parameters, statistics)
+        return model(normalize(images, pixel_mean), train=False, kernels=kernels)[0]
+
+    return logits
+
+
 def make_evaluation_step(
     spec: RunSpec, shape: DatasetShape, *, kernels: Kernels = "xla"
 ) -> EvaluationStep:
     """Sums of loss and wrong answers over a batch, with running statistics; not yet jitted."""
-    graph = _graph(spec, shape)
+    logits_of = make_logits(spec.model, shape, kernels=kernels)
 
     def evaluation_step(
         parameters: dict[str, Any],
@@ -194,8 +220,7 @@ def make_evaluation_step(
         mask: Array,
         pixel_mean: Array,
     ) -> EvaluationSums:
-        model = nnx.merge(graph, parameters, statistics)
-        logits, _ = model(normalize(images, pixel_mean), train=False, kernels=kernels)
+        logits = logits_of(parameters, statistics, images, pixel_mean)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         wrong = jnp.argmax(logits, axis=-1) != labels
         return EvaluationSums(jnp.sum(losses * mask), jnp.sum(wrong * mask))

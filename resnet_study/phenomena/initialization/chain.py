@@ -1,4 +1,4 @@
-"""A network at initialisation as a chain of parts: stem, blocks, classifier.
+"""A network as a chain of parts: stem, blocks, classifier.
 
 The signal goes forward and the gradient backward one block at a time, by the chain rule, and
 both are kept at every block. Two things follow that differentiation of the whole network does
@@ -18,7 +18,7 @@ and at cx. All other networks keep their signal as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -113,10 +113,30 @@ class Gradient(NamedTuple):
 
 def make_chain(model: ModelSpec, shape: DatasetShape, key: Array) -> Chain:
     """The network that `Network` makes of the same arguments, taken apart."""
-    network = Network(model, shape, key)
+    return take_apart(Network(model, shape, key), model)
+
+
+def take_apart(network: Network, model: ModelSpec) -> Chain:
+    """A given network, at initialisation or trained, as a chain; it has no blocks afterwards.
+
+    Args:
+        network: of these arguments; its state is shared with the chain.
+        model: what it was made of.
+    """
+    biased = any(bool(jnp.any(bias)) for bias in _biases(nnx.to_pure_dict(nnx.state(network))))
     blocks = tuple(_part(block) for block in network.blocks)
     network.blocks = nnx.List([])
-    return Chain(_part(network), blocks, is_homogeneous(model))
+    return Chain(_part(network), blocks, is_homogeneous(model) and not biased)
+
+
+def _biases(state: dict[str, Any]) -> Iterator[Array]:
+    """What a network adds to its signal before the average over pixels."""
+    for name, value in state.items():
+        if isinstance(value, dict):
+            if name != "head":
+                yield from _biases(value)
+        elif name in ("bias", "shift"):
+            yield value
 
 
 def is_homogeneous(model: ModelSpec) -> bool:

@@ -1,9 +1,12 @@
-"""One arm of the measurement: a network, its seeds, every quantity asked for."""
+"""One arm of the measurement: a network, its seeds, every quantity asked for.
+
+`measure_network` measures any network, a trained one too, on any images.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,7 +15,7 @@ import pandas as pd
 from jax import Array
 
 from resnet_study.architecture import ModelSpec
-from resnet_study.data import load_dataset
+from resnet_study.data import Dataset, load_dataset
 from resnet_study.data.augment import normalize
 from resnet_study.data.batches import BatchOrder
 from resnet_study.datasets import DATASETS
@@ -63,8 +66,13 @@ def measure_arm(seeded: SeededArm) -> pd.DataFrame:
 @functools.lru_cache(maxsize=8)
 def first_batch(seed: int) -> Images:
     """The digits of the first step of a training with this seed and default data."""
-    dataset = load_dataset(DataSpec(name="digits", batch_size=BATCH), seed)
-    order = BatchOrder(keys_of(seed).order, len(dataset.train), BATCH)
+    return batch_of(load_dataset(DataSpec(name="digits", batch_size=BATCH), seed), seed)
+
+
+def batch_of(dataset: Dataset, seed: int) -> Images:
+    """The first images that a training with this seed sees, `BATCH` of them, not augmented."""
+    size = min(BATCH, len(dataset.train))
+    order = BatchOrder(keys_of(seed).order, len(dataset.train), size)
     batch = dataset.train.take(order.indices(0))
     images = normalize(jnp.asarray(batch.images), jnp.asarray(dataset.mean))
     return Images(images, jnp.asarray(batch.labels))
@@ -77,9 +85,23 @@ def stages_of(model: ModelSpec, per_block: int) -> np.ndarray:
 
 def _measure(arm: InitializationArm, seed: int) -> Iterator[Values]:
     chain = make_chain(arm.model, DATASETS["digits"], keys_of(seed).initialization)
-    batch, wanted = first_batch(seed), set(arm.quantities)
+    return measure_network(chain, arm.model, first_batch(seed), set(arm.quantities), seed)
+
+
+def measure_network(
+    chain: Chain, model: ModelSpec, batch: Images, wanted: Set[str], seed: int
+) -> Iterator[Values]:
+    """Measure a network as it is.
+
+    Args:
+        chain: the network, normalising with the statistics of each mini-batch.
+        model: what it was made of.
+        batch: the mini-batch; the pairs and the images for paths are its first ones.
+        wanted: quantities of `arms` that have a meaning for it.
+        seed: of the choice of paths.
+    """
     if wanted & {*GRADIENTS, *MOMENTS, *VARIANCES}:
-        for values in _whole_network(arm.model, chain, batch, bool(wanted & set(GRADIENTS))):
+        for values in _whole_network(model, chain, batch, bool(wanted & set(GRADIENTS))):
             if values[0] in wanted:
                 yield values
     if "gradient_autocorrelation" in wanted:

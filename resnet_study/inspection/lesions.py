@@ -1,0 +1,243 @@
+"""Errors of networks that lost blocks or have them in another order.
+
+Veit et al. 2016 (arXiv 1605.06431) delete single blocks of a trained network (section 4.1),
+several at random (section 4.2), and swap blocks of equal shape (section 4.3), and test it as it
+then is. Nothing is trained again.
+
+========================= ==================================================================
+intact_error              of the whole network on these images; index 0
+block_deletion_error      without block b = 1..3n; a plain network has pairs of layers for
+                          blocks; see `resnet_study.inspection.walk.through`
+layer_deletion_error      without layer l = 2..depth - 1, of plain networks
+random_deletion_error,    without k random blocks: mean and standard deviation over the
+random_deletion_sd        samples; index k
+swap_error, swap_sd       after k swaps of two random blocks of equal shape, one after the
+                          other, likewise; index k
+swap_kendall_tau          rank correlation of the order of the blocks with the original
+                          one, mean over the same samples; index k
+========================= ==================================================================
+
+Errors in percent. ``stage`` is that of the block or layer, 0 where it has no meaning. A block that
+changes the shape is never swapped, but may be deleted. No sample of deletions or swaps depends on
+how many others there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import scipy
+
+from resnet_study.data.dataset import Split, stable_permutation
+from resnet_study.inspection import walk
+from resnet_study.inspection.network import Inspected, batches
+from resnet_study.inspection.walk import Lesion
+from resnet_study.kernels import Kernels
+from resnet_study.phenomena.initialization.chain import Chain, take_apart
+from resnet_study.phenomena.initialization.measuring import Values, stages_of
+from resnet_study.training.devices import Devices
+
+Plan = tuple[tuple[int, Lesion], ...]
+"""The blocks that a signal goes through, by number from 0, and what each is without."""
+
+DELETION_ENTROPY, SWAP_ENTROPY, IMAGE_ENTROPY = 41, 43, 47
+"""Keep the random numbers of deletions, swaps and images apart from all others."""
+
+
+class Study(NamedTuple):
+    """What is done to one network: plans by quantity, index for index.
+
+    Attributes:
+        single: a plan for each block.
+        layers: a plan for each layer of a plain network; empty for a residual one.
+        deletions, swaps: samples of plans by k.
+    """
+
+    single: list[Plan]
+    layers: list[Plan]
+    deletions: dict[int, list[Plan]]
+    swaps: dict[int, list[Plan]]
+
+
+def images_of(split: Split, count: int) -> Split:
+    """Random images of a split, the same for every network; all of them if there are no more.
+
+    The first ones would not do: a source may have its images class by class.
+    """
+    order = stable_permutation(len(split), IMAGE_ENTROPY)
+    return split.take(np.sort(order[:count]))
+
+
+def intact(blocks: int) -> Plan:
+    """Nothing is done."""
+    return tuple((block, "") for block in range(blocks))
+
+
+def without(blocks: int, deleted: Sequence[int], lesion: Lesion = "block") -> Plan:
+    """These blocks, by number from 0, have this lesion."""
+    gone = set(deleted)
+    return tuple((block, lesion if block in gone else "") for block in range(blocks))
+
+
+def random_deletion(blocks: int, k: int, seed: int, sample: int) -> Plan:
+    """Without k random blocks."""
+    order = stable_permutation(blocks, DELETION_ENTROPY, seed, sample, k)
+    return without(blocks, order[:k].tolist())
+
+
+def swapped(blocks: int, pairs: Sequence[tuple[int, int]]) -> Plan:
+    """After these blocks, by their places from 0, changed places, one pair after the other."""
+    order = list(range(blocks))
+    for one, other in pairs:
+        order[one], order[other] = order[other], order[one]
+    return tuple((block, "") for block in order)
+
+
+def pairs_of_equal_shape(blocks: int) -> list[tuple[int, int]]:
+    """All pairs of blocks of one stage, but for those that begin stages 2 and 3."""
+    n = blocks // 3
+    pairs = []
+    for stage in range(3):
+        inside = range(stage * n + (stage > 0), (stage + 1) * n)
+        pairs += [(one, other) for one in inside for other in inside if one < other]
+    return pairs
+
+
+def random_swaps(blocks: int, k: int, seed: int, sample: int) -> Plan:
+    """After k swaps of random pairs of equal shape; a pair may be drawn again."""
+    pairs = pairs_of_equal_shape(blocks)
+    chosen = [
+        pairs[stable_permutation(len(pairs), SWAP_ENTROPY, seed, sample, number)[0]]
+        for number in range(k)
+    ]
+    return swapped(blocks, chosen)
+
+
+def kendall_tau(plan: Plan) -> float:
+    """Rank correlation of the order of a plan's blocks with the original one."""
+    order = [block for block, _ in plan]
+    return float(scipy.stats.kendalltau(range(len(order)), order).statistic)
+
+
+def counts_of(blocks: int) -> list[int]:
+    """Numbers of deletions and swaps: 1, 2, 3, 5, 8, 13, ... up to the number of blocks."""
+    counts, following = [], (1, 2)
+    while following[0] <= blocks:
+        counts.append(following[0])
+        following = (following[1], following[0] + following[1])
+    return counts
+
+
+def study_of(blocks: int, residual: bool, seed: int, samples: int) -> Study:
+    """What is done to a network.
+
+    Args:
+        blocks: of it, 3n.
+        residual: or plain.
+        seed, samples: of what is random.
+    """
+    counts, can_swap = counts_of(blocks), len(pairs_of_equal_shape(blocks)) > 0
+    layers: list[Plan] = []
+    if not residual:
+        parts: tuple[Lesion, Lesion] = ("first", "second")
+        layers = [without(blocks, [block], part) for block in range(blocks) for part in parts]
+    return Study(
+        single=[without(blocks, [block]) for block in range(blocks)],
+        layers=layers,
+        deletions={
+            k: [random_deletion(blocks, k, seed, sample) for sample in range(samples)]
+            for k in counts
+        },
+        swaps={
+            k: [random_swaps(blocks, k, seed, sample) for sample in range(samples)]
+            for k in counts
+            if can_swap
+        },
+    )
+
+
+def errors_of(
+    chain: Chain,
+    plans: Sequence[Plan],
+    images: Split,
+    pixel_mean: np.ndarray,
+    where: Devices,
+) -> np.ndarray:
+    """Error of each plan in percent, (plans,), with running statistics.
+
+    A plan starts at the first block at which it differs from the intact network.
+
+    Args:
+        chain: the network.
+        plans: each through blocks of the chain.
+        images: on which.
+        pixel_mean: (H, W, C), of the run's training images.
+        where: that compute it.
+    """
+    whole, kernels = intact(len(chain.blocks)), where.kernels
+    chain, mean = walk.placed(chain, where), where.replicate(pixel_mean)
+    wrong = np.zeros(len(plans), np.int64)
+    for positions, count in batches(len(images), where):
+        labels = images.labels[positions[:count]]
+        signal = walk.begin(chain, where.split(images.images[positions]), mean, kernels)
+        inputs = [signal, *_outputs(chain, whole, signal, kernels)]
+        for number, plan in enumerate(plans):
+            shared = next((i for i in range(len(whole)) if plan[i] != whole[i]), len(whole))
+            *_, signal = inputs[shared], *_outputs(chain, plan[shared:], inputs[shared], kernels)
+            answers = np.argmax(jax.device_get(walk.end(chain, signal)), axis=1)[:count]
+            wrong[number] += np.sum(answers != labels)
+    return 100 * wrong / len(images)
+
+
+def _outputs(chain: Chain, plan: Plan, x: jax.Array, kernels: Kernels) -> Iterator[jax.Array]:
+    for block, lesion in plan:
+        x = walk.through(chain.blocks[block], x, kernels, lesion)
+        yield x
+
+
+def measure(
+    network: Inspected, images: Split, pixel_mean: np.ndarray, where: Devices, samples: int
+) -> Iterator[Values]:
+    """Do all of it to one network.
+
+    Args:
+        network, where: of `resnet_study.inspection.network.on_devices`.
+        images: on which the errors are.
+        pixel_mean: of the run's training images.
+        samples: of each number of deletions and swaps, drawn with the run's seed.
+    """
+    chain = take_apart(network.module(), network.model)
+    study = study_of(len(chain.blocks), network.model.residual, network.spec.seed, samples)
+    groups = [
+        [intact(len(chain.blocks))],
+        study.single,
+        study.layers,
+        *study.deletions.values(),
+        *study.swaps.values(),
+    ]
+    plans = [plan for group in groups for plan in group]
+    errors = iter(errors_of(chain, plans, images, pixel_mean, where))
+    first, single, layers, *rest = [np.array([next(errors) for _ in group]) for group in groups]
+    yield "intact_error", 0, np.zeros(1, int), first
+    yield "block_deletion_error", 1, stages_of(network.model, 1), single
+    if len(layers):
+        yield "layer_deletion_error", 2, stages_of(network.model, 2), layers
+    yield from _by_count("random_deletion", list(study.deletions), rest[: len(study.deletions)])
+    yield from _by_count("swap", list(study.swaps), rest[len(study.deletions) :])
+    for k, sampled in study.swaps.items():
+        tau = np.mean([kendall_tau(plan) for plan in sampled])
+        yield "swap_kendall_tau", k, np.zeros(1, int), np.array([tau])
+
+
+def _by_count(name: str, counts: list[int], errors: list[np.ndarray]) -> Iterator[Values]:
+    for statistic, reduce in (("error", np.mean), ("sd", _deviation)):
+        for k, own in zip(counts, errors, strict=True):
+            yield f"{name}_{statistic}", k, np.zeros(1, int), np.array([reduce(own)])
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Standard deviation of the sample; NaN of one value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")

@@ -1,0 +1,171 @@
+"""One network in the tidy columns of records of initialisation: what is measured before training,
+of trained networks too.
+
+The quantities of `resnet_study.phenomena.initialization.arms`, on the first mini-batch of the
+network's own data, not augmented, normalising with the statistics of the batch; with them
+
+====================== =====================================================================
+response_mean,         over all entries of the response y_l of layer l = 1..depth, see
+response_std           `resnet_study.probes`
+inactive_fraction      zeros after the nonlinearity that follows layer l = 1..depth - 1
+====================== =====================================================================
+
+and those of `resnet_study.inspection.lesions`, on test images with running statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from resnet_study.architecture import ModelSpec
+from resnet_study.data import Dataset
+from resnet_study.inspection import lesions
+from resnet_study.inspection.network import Inspected
+from resnet_study.models import layers_of
+from resnet_study.phenomena.initialization import fits
+from resnet_study.phenomena.initialization.arms import (
+    MODEL_COLUMNS,
+    PATH_LENGTHS,
+    QUANTITIES,
+    VARIANCES,
+)
+from resnet_study.phenomena.initialization.chain import take_apart
+from resnet_study.phenomena.initialization.measuring import (
+    Images,
+    Values,
+    batch_of,
+    measure_network,
+)
+from resnet_study.records import INITIALIZATION_COLUMNS
+from resnet_study.training.devices import Devices
+
+COLUMNS = ("data", "run_id", "step", *INITIALIZATION_COLUMNS)
+"""``step``: updates taken, empty where a file of weights does not tell."""
+
+
+def quantities_of(model: ModelSpec) -> list[str]:
+    """What of the quantities at initialisation has a meaning for a network."""
+    left_out = () if model.residual else (*VARIANCES, *PATH_LENGTHS)
+    return [name for name in QUANTITIES if name not in left_out]
+
+
+def measure(
+    network: Inspected, dataset: Dataset, where: Devices, images: int, samples: int
+) -> pd.DataFrame:
+    """Measure a network.
+
+    Args:
+        network, where: of `resnet_study.inspection.network.on_devices`.
+        dataset: of its run.
+        images: of the test split on which lesions are tested, see `lesions.images_of`; 0 leaves
+            them out.
+        samples: of random lesions.
+
+    Returns:
+        Columns `COLUMNS`, one row per value.
+    """
+    batch = batch_of(dataset, network.spec.seed)
+    chain = take_apart(network.module(), network.model)
+    wanted = quantities_of(network.model)
+    parts = [
+        *measure_network(chain, network.model, batch, set(wanted), network.spec.seed),
+        *_responses(network, batch),
+    ]
+    if images:
+        few = lesions.images_of(dataset.test, images)
+        parts += lesions.measure(network, few, dataset.mean, where, samples)
+    return pd.concat([_frame(network, values) for values in parts], ignore_index=True)
+
+
+def _responses(network: Inspected, batch: Images) -> Iterator[Values]:
+    """Statistics of the responses of every layer, of one forward pass."""
+    depth = network.model.depth
+    _, responses = network.module()(batch.images, jnp.zeros((depth, 2)), train=True)
+    assert responses is not None
+    stages = np.array([layer.stage for layer in layers_of(depth)])
+    yield "response_mean", 1, stages, np.asarray(responses.mean)
+    yield "response_std", 1, stages, np.asarray(responses.std)
+    yield "inactive_fraction", 1, stages[:-1], np.asarray(responses.inactive)[:-1]
+
+
+def _frame(network: Inspected, values: Values) -> pd.DataFrame:
+    quantity, first, stages, numbers = values
+    content = {
+        "data": network.spec.data.name,
+        "run_id": network.spec.run_id,
+        "step": pd.array([network.step] * len(numbers), dtype="Int64"),
+        "quantity": quantity,
+        "family": network.spec.family,
+        **{name: getattr(network.model, name) for name in MODEL_COLUMNS},
+        "seed": network.spec.seed,
+        "index": np.arange(first, first + len(numbers)),
+        "stage": stages,
+        "value": np.asarray(numbers, np.float64),
+    }
+    return pd.DataFrame(content)[list(COLUMNS)]
+
+
+class Finding(NamedTuple):
+    """A number that sums up a quantity.
+
+    Attributes:
+        what: in words, with its source.
+        value: itself; NaN where it cannot be told.
+        unit: % or none.
+    """
+
+    what: str
+    value: float
+    unit: str
+
+
+def summary(table: pd.DataFrame) -> list[Finding]:
+    """What the table says in short, of one network; what was not measured is left out."""
+    return list(_findings(table))
+
+
+def _findings(table: pd.DataFrame) -> Iterator[Finding]:
+    def of(quantity: str) -> pd.DataFrame:
+        rows = table[table["quantity"] == quantity]
+        return rows.astype({"value": float}).sort_values("index", ignore_index=True)
+
+    if len(rows := of("activation_gradient_norm")):
+        ratio = _ratio(rows["value"].iloc[1], rows["value"].iloc[-1])
+        yield Finding("gradient at layer 2 over that at the last 3x3 layer", ratio, "")
+    if len(rows := of("block_gradient_norm")):
+        deviation = fits.mean_deviation(rows) if (rows["value"] > 0).all() else float("nan")
+        yield Finding("mean |ln| of norm ratios of blocks (Zaeemzadeh 2018)", deviation, "")
+    if len(rows := of("gradient_autocorrelation")):
+        yield Finding("gradient autocorrelation at lag 1 (Balduzzi 2017)", rows["value"][1], "")
+    if len(rows := of("path_gradient_norm")):
+        yield from _paths(rows)
+    if len(rows := of("intact_error")):
+        yield Finding("error of the whole network on the images of lesions", rows["value"][0], "%")
+    for unit in ("block", "layer"):
+        if len(rows := of(f"{unit}_deletion_error")):
+            what = f"error without one {unit} (Veit 2016)"
+            yield Finding(f"{what}, median", float(rows["value"].median()), "%")
+            yield Finding(f"{what}, largest", float(rows["value"].max()), "%")
+
+
+def _paths(rows: pd.DataFrame) -> Iterator[Finding]:
+    shares = fits.contribution(rows)
+    low, high = (int(border) for border in fits.central_interval(shares))
+    length = float(shares @ np.arange(len(shares)))
+    yield Finding(
+        "paths that carry 95 % of the gradient (Veit 2016), share of all",
+        100 * fits.carrying_path_share(rows),
+        "%",
+    )
+    yield Finding("... fewest branches of these", low, "")
+    yield Finding("... most branches of these", min(high, len(shares) - 1), "")
+    yield Finding("... branches weighted by gradient, mean", length, "")
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other if other else float("nan")

@@ -1,0 +1,104 @@
+"""A forward pass block by block with running statistics, so that blocks can be left out or moved.
+
+Blocks of equal structure share one compiled program, as in
+`resnet_study.phenomena.initialization.chain`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from resnet_study.data.augment import normalize
+from resnet_study.kernels import Kernels
+from resnet_study.models import Recorder
+from resnet_study.models.blocks import ACTIVATIONS, Block, WeightedLayer, identity
+from resnet_study.phenomena.initialization.chain import Chain, Part
+from resnet_study.training.devices import Devices
+
+Lesion = Literal["", "block", "first", "second"]
+"""What a block is without: nothing; its weighted layers; one of the two, in a plain network."""
+
+
+def placed(chain: Chain, where: Devices) -> Chain:
+    """The chain with its arrays on the devices."""
+
+    def place(part: Part) -> Part:
+        return Part(part.graph, where.replicate(part.state))
+
+    return Chain(place(chain.ends), tuple(map(place, chain.blocks)), chain.homogeneous)
+
+
+def begin(chain: Chain, images: Array, pixel_mean: Array, kernels: Kernels) -> Array:
+    """From images (N, H, W, channels), uint8, to the input of the first block."""
+    return _begin(*chain.ends, images, pixel_mean, kernels)
+
+
+def through(block: Part, x: Array, kernels: Kernels, lesion: Lesion = "") -> Array:
+    """Output of a block, whole or not.
+
+    A residual block without its weighted layers is its shortcut (Veit et al. 2016, arXiv
+    1605.06431, section 4.1), with what follows the addition. Where a plain network loses a layer
+    with its normalisation and nonlinearity, or the pair of them, nothing is in its place; where
+    that layer changes the shape, what shortcut A does.
+
+    Args:
+        block: of a chain.
+        x: its input, (N, H, W, C).
+        kernels: that compute it.
+        lesion: what it is without.
+    """
+    return _through(*block, x, kernels, lesion)
+
+
+def end(chain: Chain, x: Array) -> Array:
+    """From the output of the last block to the logits (N, classes)."""
+    return _end(*chain.ends, x)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _begin(
+    graph: Any, state: dict[str, Any], images: Array, pixel_mean: Array, kernels: Kernels
+) -> Array:
+    recorder = Recorder(kernels=kernels)
+    network = nnx.merge(graph, state)
+    x: Array = network.begin(normalize(images, pixel_mean), recorder, train=False)
+    return x
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def _through(
+    graph: Any, state: dict[str, Any], x: Array, kernels: Kernels, lesion: Lesion
+) -> Array:
+    block: Block = nnx.merge(graph, state)
+    recorder = Recorder(kernels=kernels)
+    if not lesion:
+        return block(x, recorder, train=False)
+    if block.shortcut is not None:
+        skip = block.shortcut(x, train=False)
+        return block.join(jnp.zeros_like(skip), skip, recorder, train=False)
+    hidden = x
+    for name, layer in (("first", block.layer1), ("second", block.layer2)):
+        if lesion in (name, "block"):
+            hidden = _nothing(layer, hidden)
+        else:
+            response = layer(hidden, recorder, train=False)
+            hidden = ACTIVATIONS[block.activation](response)
+    return hidden
+
+
+def _nothing(layer: WeightedLayer, x: Array) -> Array:
+    """What is in the place of a layer that was deleted."""
+    outputs = layer.conv.kernel[...].shape[-1]
+    return identity(x, layer.conv.stride, outputs - x.shape[-1])
+
+
+@partial(jax.jit, static_argnums=0)
+def _end(graph: Any, state: dict[str, Any], x: Array) -> Array:
+    logits: Array = nnx.merge(graph, state).end(x, Recorder(), train=False)
+    return logits
