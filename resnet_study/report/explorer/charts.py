@@ -1,0 +1,181 @@
+"""How the explorer's two pictures are drawn: Vega-Lite by way of Altair.
+
+The specifications hold no data. The page puts rows into the named sources, and numbers into the
+parameters, whenever something else is chosen; it draws nothing itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from resnet_study.drawing.style import FAMILIES, ON_DARK
+
+if TYPE_CHECKING:
+    import altair as alt
+
+HEIGHT = 330
+"""Pixels of a panel; its width is that of the page."""
+
+PALETTES: dict[str, dict[str, str]] = {
+    "light": {
+        **{family: style.colour for family, style in FAMILIES.items()},
+        **{"ink": "#1c1b19", "quiet": "#5b5851", "rule": "#dcd8cf"},
+    },
+    "dark": {**ON_DARK, "ink": "#e9e6df", "quiet": "#aaa59a", "rule": "#3a3833"},
+}
+"""As in page.css."""
+
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+
+
+def specifications() -> dict[str, dict[str, Any]]:
+    """By scheme (light, dark) and picture: ``log`` and ``linear`` layers, and ``error``."""
+    return {
+        scheme: {
+            "log": _finished(_layers(palette, "log"), palette),
+            "linear": _finished(_layers(palette, "linear"), palette),
+            "error": _finished(_errors(palette), palette),
+        }
+        for scheme, palette in PALETTES.items()
+    }
+
+
+def _layers(palette: dict[str, str], scale: str) -> alt.LayerChart:
+    """A line per network over its layers; every seed thin, the median thick with its points."""
+    import altair as alt
+
+    x = alt.X(
+        "layer:Q",
+        title="layer (1 = input)",
+        scale=alt.Scale(zero=False, nice=False, padding=8),
+        axis=alt.Axis(tickMinStep=1, tickCount=8),
+    )
+    domain: Any = {"domainMin": alt.expr("low"), "domainMax": alt.expr("high")}
+    y = alt.Y(
+        "value:Q",
+        title=None,
+        scale=alt.Scale(type=scale, zero=False, nice=False, **domain),
+        axis=alt.Axis(labelExpr="plainNumber(datum.value)", tickCount=7),
+    )
+    colour = _family_colour(palette)
+    look = {"x": x, "y": y, "color": colour, "detail": "line:N"}
+    dash = alt.StrokeDash("dash:N", scale=None)
+    nearest = alt.selection_point(
+        name="pointed", on="pointerover", clear="pointerout", nearest=True, empty=False,
+        fields=["line", "layer"],
+    )
+    size = alt.when(nearest).then(alt.value(110)).otherwise(alt.value(22))
+    medians = alt.Chart(alt.NamedData("medians"))
+    return alt.layer(
+        _stages(x, palette),
+        alt.Chart(alt.NamedData("seeds"))
+        .mark_line(strokeWidth=1, opacity=0.4, clip=True)
+        .encode(**look, strokeDash=dash),
+        alt.Chart(alt.NamedData("theory"))
+        .mark_line(strokeWidth=1.6, strokeDash=[1, 4], strokeCap="round", color=palette["ink"], clip=True)
+        .encode(x=x, y=y, detail="line:N"),
+        medians.mark_line(strokeWidth=2.2, clip=True).encode(**look, strokeDash=dash),
+        medians.mark_point(filled=True, opacity=1, clip=True)
+        .encode(**look, size=size, tooltip=_tooltip())
+        .add_params(nearest),
+    ).add_params(alt.param(name="low", value=0.1), alt.param(name="high", value=1))
+
+
+def _stages(x: alt.X, palette: dict[str, str]) -> alt.LayerChart:
+    """A rule where the maps get smaller, and the name of the stage before it."""
+    import altair as alt
+
+    source = alt.Chart(alt.NamedData("stages"))
+    rules = source.transform_filter("datum.inside").mark_rule(color=palette["rule"])
+    names = source.mark_text(
+        align="right", baseline="top", dx=-5, fontSize=11, color=palette["quiet"]
+    )
+    return alt.layer(
+        rules.encode(x=x), names.encode(x=x, y=alt.value(3), text="name:N")
+    )
+
+
+def _tooltip() -> list[alt.Tooltip]:
+    import altair as alt
+
+    return [
+        alt.Tooltip("network:N", title="network"),
+        alt.Tooltip("layer:Q", title="layer"),
+        alt.Tooltip("name:N", title="name"),
+        alt.Tooltip("stage:N", title="stage"),
+        alt.Tooltip("shown:N", title="value"),
+        alt.Tooltip("of:N", title="of"),
+    ]
+
+
+def _errors(palette: dict[str, str]) -> alt.LayerChart:
+    """Error against iteration, with a rule at the iteration that is looked at."""
+    import altair as alt
+
+    x = alt.X(
+        "step:Q",
+        title="iteration k, at log(1 + k)",
+        scale=alt.Scale(type="symlog", constant=1, nice=False, domainMin=0, domainMax=alt.expr("end")),
+        axis=alt.Axis(
+            values=[0, 1, 10, 100, 1000, 10_000, 100_000, 1_000_000],
+            labelExpr="thousands(datum.value)",
+            grid=False,
+        ),
+    )
+    y = alt.Y(
+        "error:Q",
+        title=None,
+        scale=alt.Scale(zero=True, nice=True),
+        axis=alt.Axis(labelExpr="datum.label + ' %'", tickCount=6),
+    )
+    look = {"x": x, "y": y, "color": _family_colour(palette), "detail": "line:N"}
+    dash = alt.StrokeDash("dash:N", scale=None)
+    medians = alt.Chart(alt.NamedData("errors"))
+    cursor = alt.Chart(alt.NamedData("cursor"))
+    tooltip = [
+        alt.Tooltip("network:N", title="network"),
+        alt.Tooltip("step:Q", title="iteration"),
+        alt.Tooltip("error:Q", title="error in %", format=".4~r"),
+        alt.Tooltip("of:N", title="of"),
+    ]
+    nearest = alt.selection_point(
+        name="pointed", on="pointerover", clear="pointerout", nearest=True, empty=False,
+        fields=["line", "step"],
+    )
+    size = alt.when(nearest).then(alt.value(80)).otherwise(alt.value(0))
+    return alt.layer(
+        cursor.mark_rule(color=palette["quiet"], strokeWidth=1.4).encode(x=x),
+        alt.Chart(alt.NamedData("error_seeds"))
+        .mark_line(strokeWidth=1, opacity=0.4)
+        .encode(**look, strokeDash=dash),
+        medians.mark_line(strokeWidth=2.2).encode(**look, strokeDash=dash),
+        medians.mark_point(filled=True, opacity=1)
+        .encode(**look, size=size, tooltip=tooltip)
+        .add_params(nearest),
+    ).add_params(alt.param(name="end", value=100))
+
+
+def _family_colour(palette: dict[str, str]) -> alt.Color:
+    import altair as alt
+
+    families = list(FAMILIES)
+    scale = alt.Scale(domain=families, range=[palette[family] for family in families])
+    return alt.Color("family:N", scale=scale, legend=None)
+
+
+def _finished(chart: alt.LayerChart, palette: dict[str, str]) -> dict[str, Any]:
+    """The specification, as wide as what it is put into, in the colours of the page."""
+    axis = {
+        **{"labelFont": FONT, "titleFont": FONT, "labelFontSize": 11.5, "titleFontSize": 12},
+        **{"labelColor": palette["quiet"], "titleColor": palette["quiet"], "titleFontWeight": "normal"},
+        **{"gridColor": palette["rule"], "gridOpacity": 0.55, "domainColor": palette["rule"]},
+        **{"tickColor": palette["rule"], "labelPadding": 5, "titlePadding": 9, "labelFlush": True},
+    }
+    return (
+        chart.properties(width="container", height=HEIGHT, background="transparent")
+        .configure_view(stroke=None)
+        .configure_axis(**axis)
+        .configure_axisX(grid=False)
+        .configure_text(font=FONT)
+        .to_dict(validate=validate)
+    )
