@@ -6,6 +6,7 @@ parameters, whenever something else is chosen; it draws nothing itself.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from resnet_study.drawing.style import FAMILIES, ON_DARK
@@ -28,13 +29,18 @@ PALETTES: dict[str, dict[str, str]] = {
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
 
-def specifications() -> dict[str, dict[str, Any]]:
-    """By scheme (light, dark) and picture: ``log`` and ``linear`` layers, and ``error``."""
+@functools.cache
+def specifications(validate: bool = False) -> dict[str, dict[str, Any]]:
+    """By scheme (light, dark) and picture: ``log`` and ``linear`` layers, and ``error``.
+
+    Args:
+        validate: against Vega-Lite's schema, which takes seconds; a test does it.
+    """
     return {
         scheme: {
-            "log": _finished(_layers(palette, "log"), palette),
-            "linear": _finished(_layers(palette, "linear"), palette),
-            "error": _finished(_errors(palette), palette),
+            "log": _finished(_layers(palette, "log"), palette, validate),
+            "linear": _finished(_layers(palette, "linear"), palette, validate),
+            "error": _finished(_errors(palette), palette, validate),
         }
         for scheme, palette in PALETTES.items()
     }
@@ -47,14 +53,16 @@ def _layers(palette: dict[str, str], scale: str) -> alt.LayerChart:
     x = alt.X(
         "layer:Q",
         title="layer (1 = input)",
-        scale=alt.Scale(zero=False, nice=False, padding=8),
-        axis=alt.Axis(tickMinStep=1, tickCount=8),
+        scale=alt.Scale(domain=[1, alt.expr("last")], nice=False, zero=False, padding=8),
+        axis=alt.Axis(tickMinStep=1, tickCount=8, labelExpr="datum.value < 1 ? '' : datum.label"),
     )
-    domain: Any = {"domainMin": alt.expr("low"), "domainMax": alt.expr("high")}
+    limits: Any = {"domain": [alt.expr("low"), alt.expr("high")], "nice": False}
+    if scale == "linear":
+        limits["zero"] = False
     y = alt.Y(
         "value:Q",
         title=None,
-        scale=alt.Scale(type=scale, zero=False, nice=False, **domain),
+        scale=alt.Scale(type=scale, **limits),
         axis=alt.Axis(labelExpr="plainNumber(datum.value)", tickCount=7),
     )
     colour = _family_colour(palette)
@@ -64,7 +72,7 @@ def _layers(palette: dict[str, str], scale: str) -> alt.LayerChart:
         name="pointed", on="pointerover", clear="pointerout", nearest=True, empty=False,
         fields=["line", "layer"],
     )
-    size = alt.when(nearest).then(alt.value(110)).otherwise(alt.value(22))
+    size = alt.when(nearest).then(alt.value(110)).otherwise(alt.value(18))
     medians = alt.Chart(alt.NamedData("medians"))
     return alt.layer(
         _stages(x, palette),
@@ -78,7 +86,7 @@ def _layers(palette: dict[str, str], scale: str) -> alt.LayerChart:
         medians.mark_point(filled=True, opacity=1, clip=True)
         .encode(**look, size=size, tooltip=_tooltip())
         .add_params(nearest),
-    ).add_params(alt.param(name="low", value=0.1), alt.param(name="high", value=1))
+    ).add_params(*(alt.param(name=n, value=v) for n, v in (("low", 0.1), ("high", 1), ("last", 2))))
 
 
 def _stages(x: alt.X, palette: dict[str, str]) -> alt.LayerChart:
@@ -115,7 +123,7 @@ def _errors(palette: dict[str, str]) -> alt.LayerChart:
     x = alt.X(
         "step:Q",
         title="iteration k, at log(1 + k)",
-        scale=alt.Scale(type="symlog", constant=1, nice=False, domainMin=0, domainMax=alt.expr("end")),
+        scale=alt.Scale(type="symlog", constant=1, nice=False, domain=[0, alt.expr("end")]),
         axis=alt.Axis(
             values=[0, 1, 10, 100, 1000, 10_000, 100_000, 1_000_000],
             labelExpr="thousands(datum.value)",
@@ -125,7 +133,7 @@ def _errors(palette: dict[str, str]) -> alt.LayerChart:
     y = alt.Y(
         "error:Q",
         title=None,
-        scale=alt.Scale(zero=True, nice=True),
+        scale=alt.Scale(domain=[0, alt.expr("top")], nice=False),
         axis=alt.Axis(labelExpr="datum.label + ' %'", tickCount=6),
     )
     look = {"x": x, "y": y, "color": _family_colour(palette), "detail": "line:N"}
@@ -152,7 +160,7 @@ def _errors(palette: dict[str, str]) -> alt.LayerChart:
         medians.mark_point(filled=True, opacity=1)
         .encode(**look, size=size, tooltip=tooltip)
         .add_params(nearest),
-    ).add_params(alt.param(name="end", value=100))
+    ).add_params(alt.param(name="end", value=100), alt.param(name="top", value=100))
 
 
 def _family_colour(palette: dict[str, str]) -> alt.Color:
@@ -163,7 +171,7 @@ def _family_colour(palette: dict[str, str]) -> alt.Color:
     return alt.Color("family:N", scale=scale, legend=None)
 
 
-def _finished(chart: alt.LayerChart, palette: dict[str, str]) -> dict[str, Any]:
+def _finished(chart: alt.LayerChart, palette: dict[str, str], validate: bool) -> dict[str, Any]:
     """The specification, as wide as what it is put into, in the colours of the page."""
     axis = {
         **{"labelFont": FONT, "titleFont": FONT, "labelFontSize": 11.5, "titleFontSize": 12},

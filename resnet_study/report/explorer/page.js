@@ -37,11 +37,16 @@
   const listed = (words) =>
     words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words[words.length - 1]}`;
 
-  function asRatio(ratio) {
-    const rounded = (x) => (x >= 1e5 ? plainNumber(x) : counted(Number(x.toPrecision(x < 10 ? 2 : 3))));
-    if (ratio >= 0.95 && ratio < 1.05) return "as large as";
-    return ratio >= 1 ? `${rounded(ratio)} times` : `1/${rounded(1 / ratio)} of`;
+  function asRatio(ratio, first) {
+    const rounded = (x) => counted(Number(x.toPrecision(x < 10 ? 2 : 3)));
+    const that = first ? " that at the last 3×3 layer" : "";
+    if (ratio >= 0.95 && ratio < 1.05) return `about ${first ? "equal to" : "equal"}${that}`;
+    if (ratio >= 1e5 || ratio < 1e-5) return `${plainNumber(ratio)} times${that}`;
+    return ratio >= 1 ? `${rounded(ratio)} times${that}` : `1/${rounded(1 / ratio)}${first ? " of" : ""}${that}`;
   }
+
+  // A formula is not broken at its stroke.
+  const glued = (text) => text.replaceAll("/", "/\u2060");
 
   // ---- values
 
@@ -261,23 +266,21 @@
 
   function sentence(chosen, step, medians) {
     const { quantity } = chosen;
-    const parts = networks(chosen).flatMap((network) => {
-      const own = medians.filter((row) => row.line === network.name);
+    const ends = networks(chosen).flatMap(({ name, depth }) => {
+      const own = medians.filter((row) => row.line === name);
       const early = own.find((row) => row.layer === 2);
-      const last = own.find((row) => row.layer === network.depth - 1);
-      if (!early || !last) return [];
-      if (quantity.linear) {
-        const unit = quantity.unit ? ` ${quantity.unit}` : "";
-        return [`${plainNumber(early.value)}${unit} at layer 2 and ${plainNumber(last.value)}${unit} at the last 3×3 layer of ${network.name}`];
-      }
-      return [`${asRatio(early.value / last.value)} that at the last 3×3 layer in ${network.name}`];
+      const last = own.find((row) => row.layer === depth - 1);
+      return early && last ? [{ name, early: early.value, last: last.value }] : [];
     });
     const start = step === 0 ? "Before training" : `At iteration ${counted(step)}`;
-    if (!parts.length) return `${start}, nothing of the ${quantity.label} can be shown for this choice.`;
-    const words = listed(parts.slice(0, 4));
-    return quantity.linear
-      ? `${start}, the ${quantity.label} is ${words}.`
-      : `${start}, the ${quantity.label} at layer 2 is ${words}.`;
+    if (!ends.length) return `${start}, nothing of this can be shown: ${quantity.label}.`;
+    const unit = quantity.unit ? ` ${quantity.unit}` : "";
+    const words = ends.slice(0, 4).map(({ name, early, last }, i) =>
+      quantity.linear
+        ? `${plainNumber(early)}${unit} in ${name} (${plainNumber(last)}${unit} at ${i ? "its" : "the"} last 3×3 layer)`
+        : `${asRatio(early / last, i === 0)} in ${name}`
+    );
+    return `${start}, the ${quantity.label} at layer 2 is ${listed(words)}.`;
   }
 
   function legend(chosen, theory) {
@@ -355,7 +358,12 @@
 
   async function embed(place, kind) {
     const scheme = dark.matches ? "dark" : "light";
-    const options = { renderer: "svg", actions: false, tooltip: { theme: "custom" } };
+    const options = {
+      renderer: "svg",
+      actions: false,
+      tooltip: { theme: "custom" },
+      expressionFunctions: { plainNumber, thousands },
+    };
     const { view } = await vegaEmbed(`#${place}`, specifications[scheme][kind], options);
     return view;
   }
@@ -380,10 +388,12 @@
     const [low, high] = domainOf(chosen, step, rows, theory);
     // As one change: a scale must never meet the limits of another choice.
     views.layers.signal("low", low).signal("high", high);
+    views.layers.signal("last", Math.max(2, ...chosen.depths.map((depth) => depth - 1)));
     for (const name of ["seeds", "medians"]) views.layers.data(name, rows[name]);
     views.layers.data("theory", theory).data("stages", stageRows(chosen));
     const ends = [...chosen.steps, ...errors.medians.map((row) => row.step)];
-    views.error.signal("end", Math.max(1, ...ends));
+    const tops = [...errors.medians, ...errors.seeds].map((row) => row.error);
+    views.error.signal("end", Math.max(1, ...ends)).signal("top", 1.04 * Math.max(1, ...tops));
     views.error.data("errors", errors.medians).data("error_seeds", errors.seeds).data("cursor", [{ step }]);
     await Promise.all([views.layers.runAsync(), views.error.runAsync()]);
     words(chosen, step, rows, theory);
@@ -394,9 +404,9 @@
     const { quantity } = chosen;
     const unit = quantity.unit ? ` (${quantity.unit})` : "";
     const relative = chosen.relative ? ", last 3×3 layer = 1" : unit;
-    byId("layers-title").textContent = `${quantity.label[0].toUpperCase()}${quantity.label.slice(1)}${relative}, by layer`;
-    byId("error-title").textContent = byId("split").selectedOptions[0].textContent.replace(/^./, (c) => c.toUpperCase());
-    byId("seen").textContent = sentence(chosen, step, rows.medians);
+    byId("layers-title").textContent = glued(`${quantity.label[0].toUpperCase()}${quantity.label.slice(1)}${relative}, by layer`);
+    byId("error-title").textContent = `Error: ${byId("split").selectedOptions[0].textContent}`;
+    byId("seen").textContent = glued(sentence(chosen, step, rows.medians));
     byId("now").textContent = counted(step);
     byId("iteration").setAttribute("aria-valuetext", `iteration ${step}`);
     legend(chosen, theory);
@@ -451,7 +461,7 @@
     };
     options(byId("quantity"), records.quantities.filter(has).map((q) => [q.name, q.label]), wanted.quantity);
     const seeds = rising(group.runs.map((run) => run.seed));
-    const all = seeds.length > 1 ? [["all", `all ${seeds.length}, with their median`]] : [];
+    const all = seeds.length > 1 ? [["all", `all ${seeds.length}, and median`]] : [];
     options(byId("seed"), [...all, ...seeds.map((seed) => [String(seed), `seed ${seed}`])], wanted.seed);
     const depths = rising(group.runs.map((run) => run.depth));
     const asked = (wanted.depths || []).filter((depth) => depths.includes(depth));
@@ -547,7 +557,7 @@
       depths: (said.get("depths") || "").split(",").map(Number),
       step: Number(said.get("iteration")) || 0,
     });
-    for (const id of ["choice", "pictures", "fixed-field", "numbers"]) byId(id).hidden = false;
+    for (const id of ["choice", "pictures", "numbers"]) byId(id).hidden = false;
     listen();
     redraw();
   }
@@ -579,8 +589,6 @@
   }
 
   try {
-    vega.expressionFunction("plainNumber", plainNumber);
-    vega.expressionFunction("thousands", thousands);
     start();
   } catch (error) {
     failed(error);

@@ -101,8 +101,7 @@ def _libraries() -> str:
     import vl_convert
 
     version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    names = "window.vega = vega; window.vegaEmbed = vegaEmbed;"
-    script = str(vl_convert.javascript_bundle(names, vl_version=version))
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
     # Inside of a script element this would end it; within strings and regular expressions, where
     # alone it can stand, the escaped slash is the same.
     return script.replace("</script", r"<\/script").replace("<!--", r"<\!--")

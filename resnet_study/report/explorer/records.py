@@ -23,10 +23,10 @@ from resnet_study.records import LAYER_COLUMNS, Frames
 KEYS = ("run_id", "family", "depth", "seed")
 
 SPLITS: Mapping[str, str] = {
-    "train": "training error, as trained",
-    "train_clean": "training error, images as they are",
-    "val": "validation error",
-    "test": "test error",
+    "train": "training, as trained",
+    "train_clean": "training, as it is",
+    "val": "validation",
+    "test": "test",
 }
 
 THEORY = "activation_gradient_norm"
