@@ -50,6 +50,25 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
+    @contextmanager
+    def frame(self) -> Iterator[None]:
+        """Within: look into the one sandboxed frame of the page, a target of its own."""
+        outer = self._session
+        settings = {"autoAttach": True, "waitForDebuggerOnStart": False, "flatten": True}
+        self.call("Target.setAutoAttach", **settings)
+        end = time.monotonic() + SECONDS
+        while not (found := self._attached()):
+            assert time.monotonic() < end, "there is no frame"
+            self.run("0")
+            time.sleep(0.05)
+        self._session = found[-1]
+        try:
+            self.call("Runtime.enable")
+            self.call("Log.enable")
+            yield
+        finally:
+            self._session = outer
+
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Ask for something and wait for the answer."""
         self._count += 1
@@ -147,6 +166,14 @@ class Page:
             if event.get("method") == "Network.requestWillBeSent"
         ]
         return [url for url in asked if not url.startswith(("file:", "data:", "about:"))]
+
+    def _attached(self) -> list[str]:
+        return [
+            event["params"]["sessionId"]
+            for event in self.events
+            if event.get("method") == "Target.attachedToTarget"
+            and event["params"]["targetInfo"]["type"] == "iframe"
+        ]
 
     def _seen(self, method: str) -> int:
         return sum(event.get("method") == method for event in self.events)

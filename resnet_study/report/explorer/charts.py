@@ -14,8 +14,8 @@ from resnet_study.drawing.style import FAMILIES, ON_DARK
 if TYPE_CHECKING:
     import altair as alt
 
-HEIGHT = 330
-"""Pixels of a panel; its width is that of the page."""
+WIDTH, HEIGHT = 600, 330
+"""Pixels of a panel; the page sets the width to that of its column."""
 
 PALETTES: dict[str, dict[str, str]] = {
     "light": {
@@ -172,7 +172,9 @@ def _family_colour(palette: dict[str, str]) -> alt.Color:
 
 
 def _finished(chart: alt.LayerChart, palette: dict[str, str], validate: bool) -> dict[str, Any]:
-    """The specification, as wide as what it is put into, in the colours of the page."""
+    """The specification, in the colours of the page."""
+    import altair as alt
+
     axis = {
         **{"labelFont": FONT, "titleFont": FONT, "labelFontSize": 11.5, "titleFontSize": 12},
         **{"labelColor": palette["quiet"], "titleColor": palette["quiet"], "titleFontWeight": "normal"},
@@ -180,7 +182,13 @@ def _finished(chart: alt.LayerChart, palette: dict[str, str], validate: bool) ->
         **{"tickColor": palette["rule"], "labelPadding": 5, "titlePadding": 9, "labelFlush": True},
     }
     return (
-        chart.properties(width="container", height=HEIGHT, background="transparent")
+        chart.properties(
+            width=WIDTH,
+            height=HEIGHT,
+            background="transparent",
+            # Labels that get longer take their room from the panel, not from the page.
+            autosize=alt.AutoSizeParams(type="fit-x", contains="padding", resize=True),
+        )
         .configure_view(stroke=None)
         .configure_axis(**axis)
         .configure_axisX(grid=False)

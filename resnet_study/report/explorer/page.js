@@ -386,6 +386,7 @@
     const errors = errorRows(chosen);
     await prepare(chosen.quantity.linear ? "linear" : "log");
     const [low, high] = domainOf(chosen, step, rows, theory);
+    for (const place of ["layers", "error"]) views[place].width(byId(place).clientWidth);
     // As one change: a scale must never meet the limits of another choice.
     views.layers.signal("low", low).signal("high", high);
     views.layers.signal("last", Math.max(2, ...chosen.depths.map((depth) => depth - 1)));
@@ -586,6 +587,10 @@
     });
     byId("numbers").addEventListener("toggle", redraw);
     dark.addEventListener("change", redraw);
+    // Also when a frame that is not yet in view gets its width at last.
+    new ResizeObserver(() => {
+      if (views.layers && views.layers.width() !== byId("layers").clientWidth) redraw();
+    }).observe(byId("layers"));
   }
 
   try {
