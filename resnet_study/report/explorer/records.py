@@ -207,7 +207,8 @@ def _group(label: str, frames: Frames) -> Group:
 def _columns(rows: pd.DataFrame) -> list[str]:
     """Columns that hold a number per layer."""
     others = {*KEYS, *LAYER_COLUMNS}
-    return [c for c in rows if c not in others and pd.to_numeric(rows[c], errors="coerce").any()]
+    numbers = {c: pd.to_numeric(rows[c], errors="coerce") for c in rows if c not in others}
+    return [str(column) for column, values in numbers.items() if values.notna().any()]
 
 
 def _recorded(rows: pd.DataFrame, columns: Sequence[str], errors: pd.DataFrame) -> Recorded:
