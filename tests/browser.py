@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,15 @@ FLAGS = (
 )
 
 SECONDS = 60.0
+
+RENUMBERED = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for number, end in zip((3, 4), ends):
+    os.dup2(end, number)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
+"""Starts a program with two descriptors as 3 and 4, which `subprocess` cannot."""
 
 
 class Page:
@@ -196,12 +206,9 @@ def browser(folder: Path) -> Iterator[Page]:
     assert BROWSER is not None
     their_read, our_write = os.pipe()
     our_read, their_write = os.pipe()
-
     command = [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
-    # The descriptors have to be 3 and 4, and subprocess renumbers none.
-    line = ["sh", "-c", f'exec "$@" 3<&{their_read} 4>&{their_write}', "sh", *command]
     process = subprocess.Popen(
-        line,
+        [sys.executable, "-c", RENUMBERED, str(their_read), str(their_write), *command],
         pass_fds=(their_read, their_write),
         env={**os.environ, "HOME": str(folder)},
         stdout=subprocess.DEVNULL,

@@ -84,7 +84,7 @@ def _layers(palette: dict[str, str], scale: str) -> alt.LayerChart:
         .encode(x=x, y=y, detail="line:N"),
         medians.mark_line(strokeWidth=2.2, clip=True).encode(**look, strokeDash=dash),
         medians.mark_point(filled=True, opacity=1, clip=True)
-        .encode(**look, size=size, tooltip=_tooltip())
+        .encode(**look, size=size, tooltip=_tooltip("network", "layer", "name", "stage", "shown=value", "of"))
         .add_params(nearest),
     ).add_params(*(alt.param(name=n, value=v) for n, v in (("low", 0.1), ("high", 1), ("last", 2))))
 
@@ -103,16 +103,18 @@ def _stages(x: alt.X, palette: dict[str, str]) -> alt.LayerChart:
     )
 
 
-def _tooltip() -> list[alt.Tooltip]:
+def _tooltip(*fields: str) -> list[alt.Tooltip]:
+    """What is said of the nearest point: fields of its row, a title in front where it differs.
+
+    All go through a function of the page, for Vega-Lite looks for what is not formatted in the
+    cell around the point, where it is not.
+    """
     import altair as alt
 
+    pairs = [field.partition("=") for field in fields]
     return [
-        alt.Tooltip("network:N", title="network"),
-        alt.Tooltip("layer:Q", title="layer"),
-        alt.Tooltip("name:N", title="name"),
-        alt.Tooltip("stage:N", title="stage"),
-        alt.Tooltip("shown:N", title="value"),
-        alt.Tooltip("of:N", title="of"),
+        alt.Tooltip(field=field, type="nominal", title=title or field, formatType="asWords", format="")
+        for field, _, title in pairs
     ]
 
 
@@ -140,12 +142,7 @@ def _errors(palette: dict[str, str]) -> alt.LayerChart:
     dash = alt.StrokeDash("dash:N", scale=None)
     medians = alt.Chart(alt.NamedData("errors"))
     cursor = alt.Chart(alt.NamedData("cursor"))
-    tooltip = [
-        alt.Tooltip("network:N", title="network"),
-        alt.Tooltip("step:Q", title="iteration"),
-        alt.Tooltip("error:Q", title="error in %", format=".4~r"),
-        alt.Tooltip("of:N", title="of"),
-    ]
+    tooltip = _tooltip("network", "step=iteration", "shown=error", "of")
     nearest = alt.selection_point(
         name="pointed", on="pointerover", clear="pointerout", nearest=True, empty=False,
         fields=["line", "step"],
@@ -189,6 +186,7 @@ def _finished(chart: alt.LayerChart, palette: dict[str, str], validate: bool) ->
             # Labels that get longer take their room from the panel, not from the page.
             autosize=alt.AutoSizeParams(type="fit-x", contains="padding", resize=True),
         )
+        .configure(customFormatTypes=True)
         .configure_view(stroke=None)
         .configure_axis(**axis)
         .configure_axisX(grid=False)

@@ -215,7 +215,8 @@
       }
       for (const step of [...at.keys()].sort((a, b) => a - b)) {
         const of = curves.length === 1 ? `seed ${curves[0].seed}` : seedsOf(at.get(step).length);
-        rows.medians.push({ ...own, line: network.name, step, error: median(at.get(step), true), of });
+        const error = median(at.get(step), true);
+        rows.medians.push({ ...own, line: network.name, step, error, shown: `${plainNumber(error)} %`, of });
       }
     }
     if (rows.seeds.length === rows.medians.length) rows.seeds = [];
@@ -362,7 +363,7 @@
       renderer: "svg",
       actions: false,
       tooltip: { theme: "custom" },
-      expressionFunctions: { plainNumber, thousands },
+      expressionFunctions: { plainNumber, thousands, asWords: (value) => String(value) },
     };
     const { view } = await vegaEmbed(`#${place}`, specifications[scheme][kind], options);
     return view;
