@@ -164,8 +164,9 @@ class Page:
                 "assert",
             ):
                 found.append(json.dumps(parameters["args"])[:600])
-            elif method == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
-                found.append(parameters["entry"]["text"])
+            elif method == "Log.entryAdded":
+                entry = parameters["entry"]
+                found += [entry["text"]] if entry["level"] in ("error", "warning") else []
         return found
 
     def requests(self) -> list[str]:

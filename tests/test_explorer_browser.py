@@ -15,8 +15,11 @@ from resnet_study.drawing import panels
 from resnet_study.drawing.style import FAMILIES, ON_DARK
 from resnet_study.phenomena.gradients import theory
 from resnet_study.records import Frames, read_frames
-from resnet_study.report.explorer import write_explorer
+from resnet_study.report import write_report
+from resnet_study.report.explorer import explorer_page, write_explorer
 from tests.browser import BROWSER, Page, browser
+from tests.planted import planted_frames
+from tests.test_report import FINDING, STUDY
 
 QUICK = Path(__file__).resolve().parent.parent / "results" / "reference" / "quick"
 
@@ -127,15 +130,16 @@ def test_it_opens_with_the_medians_of_the_records_and_the_theory(
     seen = page.run("document.getElementById('seen').textContent")
     assert seen.startswith("Before training, the raw gradient")
     for family, style in FAMILIES.items():
-        strokes = page.run(f"document.querySelectorAll('#layers [stroke=\"{style.colour}\"]').length")
-        assert strokes >= 6, family  # five seeds and their median
+        strokes = f"document.querySelectorAll('#layers [stroke=\"{style.colour}\"]').length"
+        assert page.run(strokes) >= 6, family  # five seeds and their median
 
 
 def test_moving_the_slider_by_keys_moves_both_pictures(page: Page, frames: Frames) -> None:
-    before, cursor = lines(page), page.run("document.querySelector('#error .role-mark.mark-rule').innerHTML")
+    rule = "document.querySelector('#error .role-mark.mark-rule').innerHTML"
+    before, cursor = lines(page), page.run(rule)
     to_iteration(page, 8)
     assert lines(page) != before
-    assert page.run("document.querySelector('#error .role-mark.mark-rule').innerHTML") != cursor
+    assert page.run(rule) != cursor
     assert "theory" not in page.run("document.getElementById('legend').textContent")
     choose(page, "seed", "3")
     choose(page, "quantity", "signal")
@@ -190,11 +194,30 @@ def test_pointing_at_a_layer_names_it(page: Page) -> None:
     assert re.search(r"stage:?\s*2", text)
 
 
+def test_in_a_report_it_is_drawn_in_its_frame(tmp_path: Path) -> None:
+    """Also where the frame is far below and gets its size late; the page itself runs no script."""
+    write_report(STUDY, planted_frames((8, 20), 2, 60), [FINDING] * 9, [], tmp_path)
+    with browser(tmp_path) as page:
+        page.size(1400, 500)
+        page.open(tmp_path / "report.html")
+        page.run("document.querySelector('iframe').scrollIntoView({behavior: 'instant'}); 0")
+        with page.frame():
+            page.wait("document.body?.dataset.drawn >= 1")
+            page.wait("document.querySelector('#layers svg')?.clientWidth > 300")
+            assert "NaN" not in lines(page)
+            before = lines(page)
+            page.run("document.getElementById('iteration').focus()")
+            drawn(page, "document.getElementById('play').click()")
+            page.wait("document.getElementById('now').textContent !== '0'")
+            assert lines(page) != before
+        assert page.run("document.scripts.length") == 0
+        assert page.complaints() == []
+        assert page.requests() == []
+
+
 def test_zeros_and_what_is_not_finite_are_left_out_and_counted(
     tmp_path: Path, frames: Frames
 ) -> None:
-    from resnet_study.report.explorer import explorer_page
-
     runs = frames.runs[(frames.runs.depth == 8) & (frames.runs.seed == 0)]
     layers = frames.layers[frames.layers.run_id.isin(runs.index)].copy()
     place = (layers.family == "plain") & (layers.step == 0)
@@ -213,9 +236,7 @@ def test_zeros_and_what_is_not_finite_are_left_out_and_counted(
 
 
 @pytest.mark.parametrize("width", [390, 820, 1400])
-def test_it_fits_every_width_and_follows_the_scheme(
-    width: int, file: Path, tmp_path: Path
-) -> None:
+def test_it_fits_every_width_and_follows_the_scheme(width: int, file: Path, tmp_path: Path) -> None:
     with browser(tmp_path) as page:
         page.size(width, 900, "dark")
         page.open(file)

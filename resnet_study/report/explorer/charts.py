@@ -7,7 +7,7 @@ parameters, whenever something else is chosen; it draws nothing itself.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from resnet_study.drawing.style import FAMILIES, ON_DARK
 
@@ -25,6 +25,9 @@ PALETTES: dict[str, dict[str, str]] = {
     "dark": {**ON_DARK, "ink": "#e9e6df", "quiet": "#aaa59a", "rule": "#3a3833"},
 }
 """As in page.css."""
+
+THEORY: dict[str, Any] = {"strokeWidth": 1.6, "strokeDash": [1, 4], "strokeCap": "round"}
+"""Dotted, as in the figures."""
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
@@ -46,7 +49,7 @@ def specifications(validate: bool = False) -> dict[str, dict[str, Any]]:
     }
 
 
-def _layers(palette: dict[str, str], scale: str) -> alt.LayerChart:
+def _layers(palette: dict[str, str], scale: Literal["log", "linear"]) -> Any:
     """A line per network over its layers; every seed thin, the median thick with its points."""
     import altair as alt
 
@@ -69,10 +72,15 @@ def _layers(palette: dict[str, str], scale: str) -> alt.LayerChart:
     look = {"x": x, "y": y, "color": colour, "detail": "line:N"}
     dash = alt.StrokeDash("dash:N", scale=None)
     nearest = alt.selection_point(
-        name="pointed", on="pointerover", clear="pointerout", nearest=True, empty=False,
+        name="pointed",
+        on="pointerover",
+        clear="pointerout",
+        nearest=True,
+        empty=False,
         fields=["line", "layer"],
     )
     size = alt.when(nearest).then(alt.value(110)).otherwise(alt.value(18))
+    tooltip = _tooltip("network", "layer", "name", "stage", "shown=value", "of")
     medians = alt.Chart(alt.NamedData("medians"))
     return alt.layer(
         _stages(x, palette),
@@ -80,16 +88,16 @@ def _layers(palette: dict[str, str], scale: str) -> alt.LayerChart:
         .mark_line(strokeWidth=1, opacity=0.4, clip=True)
         .encode(**look, strokeDash=dash),
         alt.Chart(alt.NamedData("theory"))
-        .mark_line(strokeWidth=1.6, strokeDash=[1, 4], strokeCap="round", color=palette["ink"], clip=True)
+        .mark_line(**THEORY, color=palette["ink"], clip=True)
         .encode(x=x, y=y, detail="line:N"),
         medians.mark_line(strokeWidth=2.2, clip=True).encode(**look, strokeDash=dash),
         medians.mark_point(filled=True, opacity=1, clip=True)
-        .encode(**look, size=size, tooltip=_tooltip("network", "layer", "name", "stage", "shown=value", "of"))
+        .encode(**look, size=size, tooltip=tooltip)
         .add_params(nearest),
     ).add_params(*(alt.param(name=n, value=v) for n, v in (("low", 0.1), ("high", 1), ("last", 2))))
 
 
-def _stages(x: alt.X, palette: dict[str, str]) -> alt.LayerChart:
+def _stages(x: alt.X, palette: dict[str, str]) -> Any:
     """A rule where the maps get smaller, and the name of the stage before it."""
     import altair as alt
 
@@ -98,9 +106,7 @@ def _stages(x: alt.X, palette: dict[str, str]) -> alt.LayerChart:
     names = source.mark_text(
         align="right", baseline="top", dx=-5, fontSize=11, color=palette["quiet"]
     )
-    return alt.layer(
-        rules.encode(x=x), names.encode(x=x, y=alt.value(3), text="name:N")
-    )
+    return alt.layer(rules.encode(x=x), names.encode(x=x, y=alt.value(3), text="name:N"))
 
 
 def _tooltip(*fields: str) -> list[alt.Tooltip]:
@@ -111,14 +117,15 @@ def _tooltip(*fields: str) -> list[alt.Tooltip]:
     """
     import altair as alt
 
+    words: Any = {"formatType": "asWords", "format": ""}
     pairs = [field.partition("=") for field in fields]
     return [
-        alt.Tooltip(field=field, type="nominal", title=title or field, formatType="asWords", format="")
+        alt.Tooltip(field=field, title=title or field, type="nominal", **words)
         for field, _, title in pairs
     ]
 
 
-def _errors(palette: dict[str, str]) -> alt.LayerChart:
+def _errors(palette: dict[str, str]) -> Any:
     """Error against iteration, with a rule at the iteration that is looked at."""
     import altair as alt
 
@@ -144,7 +151,11 @@ def _errors(palette: dict[str, str]) -> alt.LayerChart:
     cursor = alt.Chart(alt.NamedData("cursor"))
     tooltip = _tooltip("network", "step=iteration", "shown=error", "of")
     nearest = alt.selection_point(
-        name="pointed", on="pointerover", clear="pointerout", nearest=True, empty=False,
+        name="pointed",
+        on="pointerover",
+        clear="pointerout",
+        nearest=True,
+        empty=False,
         fields=["line", "step"],
     )
     size = alt.when(nearest).then(alt.value(80)).otherwise(alt.value(0))
@@ -168,13 +179,14 @@ def _family_colour(palette: dict[str, str]) -> alt.Color:
     return alt.Color("family:N", scale=scale, legend=None)
 
 
-def _finished(chart: alt.LayerChart, palette: dict[str, str], validate: bool) -> dict[str, Any]:
+def _finished(chart: Any, palette: dict[str, str], validate: bool) -> dict[str, Any]:
     """The specification, in the colours of the page."""
     import altair as alt
 
     axis = {
         **{"labelFont": FONT, "titleFont": FONT, "labelFontSize": 11.5, "titleFontSize": 12},
-        **{"labelColor": palette["quiet"], "titleColor": palette["quiet"], "titleFontWeight": "normal"},
+        **{"labelColor": palette["quiet"], "titleColor": palette["quiet"]},
+        **{"titleFontWeight": "normal"},
         **{"gridColor": palette["rule"], "gridOpacity": 0.55, "domainColor": palette["rule"]},
         **{"tickColor": palette["rule"], "labelPadding": 5, "titlePadding": 9, "labelFlush": True},
     }

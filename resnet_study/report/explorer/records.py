@@ -52,9 +52,7 @@ class Quantity:
     product: tuple[str, ...] = ()
 
 
-SIGNAL = Quantity(
-    "signal", "signal ‖w‖·‖∂L/∂w‖", product=("weight_norm", "weight_gradient_norm")
-)
+SIGNAL = Quantity("signal", "signal ‖w‖·‖∂L/∂w‖", product=("weight_norm", "weight_gradient_norm"))
 """Whether the gradient reaches a layer (`resnet_study.probes`); recorded as its two factors."""
 
 
@@ -151,7 +149,7 @@ def names_of(folders: Sequence[Path]) -> list[str]:
 
 
 def quantities_of(groups: Sequence[Group]) -> tuple[Quantity, ...]:
-    """What these groups recorded: raw gradient, signal, then all else in the order of the probes."""
+    """What these groups recorded, in the order of the probes, the signal after the raw gradient."""
     found = {name for group in groups for run in group.runs for name in run.values}
     known = probes.known()
     ordered = [name for name in known if name in found] + sorted(found - set(known))
@@ -194,9 +192,8 @@ def _group(label: str, frames: Frames) -> Group:
         _recorded(own, columns, errors[errors["run_id"] == run])
         for run, own in rows.groupby("run_id")
     ]
-    layers = {
-        f"{family}-{depth}": _layers(own) for (family, depth), own in rows.groupby(["family", "depth"])
-    }
+    networks = rows.groupby(["family", "depth"])
+    layers = {f"{family}-{depth}": _layers(own) for (family, depth), own in networks}
     # All runs of a group differ in depth, family and seed alone.
     plain = frames.runs[frames.runs["family"] == "plain"]
     growth = theory.growth_of(models_of(plain.iloc[:1])[0]) if len(plain) else None

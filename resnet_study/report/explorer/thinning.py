@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from resnet_study.errors import UserError
-from resnet_study.report.explorer.records import Group, Records, Recorded
+from resnet_study.report.explorer.records import Group, Recorded, Records
 
 FEWEST_STEPS = 24
 """Iterations that are left at the least, before digits or seeds go."""
@@ -46,9 +46,8 @@ def thinned(records: Records, limit: int) -> Records:
 
 def size_of_values(records: Records) -> int:
     """Bytes of all values in base 64."""
-    counts = (
-        table.size for group in records.groups for run in group.runs for table in run.values.values()
-    )
+    runs = [run for group in records.groups for run in group.runs]
+    counts = [table.size for run in runs for table in run.values.values()]
     return sum(-(-count * records.width // 3) * 4 for count in counts)
 
 
