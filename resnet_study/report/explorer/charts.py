@@ -60,13 +60,17 @@ def _layers(palette: dict[str, str], scale: Literal["log", "linear"]) -> Any:
         axis=alt.Axis(tickMinStep=1, tickCount=8, labelExpr="datum.value < 1 ? '' : datum.label"),
     )
     limits: Any = {"domain": [alt.expr("low"), alt.expr("high")], "nice": False}
+    ticks: Any = {"tickCount": 7}
     if scale == "linear":
         limits["zero"] = False
+    else:
+        # Vega would draw nine lines in every decade, and label as many as find room.
+        ticks = {"values": alt.expr("ticks")}
     y = alt.Y(
         "value:Q",
         title=None,
         scale=alt.Scale(type=scale, **limits),
-        axis=alt.Axis(labelExpr="plainNumber(datum.value)", tickCount=7),
+        axis=alt.Axis(labelExpr="plainNumber(datum.value)", **ticks),
     )
     colour = _family_colour(palette)
     look = {"x": x, "y": y, "color": colour, "detail": "line:N"}
@@ -94,7 +98,12 @@ def _layers(palette: dict[str, str], scale: Literal["log", "linear"]) -> Any:
         medians.mark_point(filled=True, opacity=1, clip=True)
         .encode(**look, size=size, tooltip=tooltip)
         .add_params(nearest),
-    ).add_params(*(alt.param(name=n, value=v) for n, v in (("low", 0.1), ("high", 1), ("last", 2))))
+    ).add_params(
+        *(
+            alt.param(name=n, value=v)
+            for n, v in (("low", 0.1), ("high", 1), ("last", 2), ("ticks", []))
+        )
+    )
 
 
 def _stages(x: alt.X, palette: dict[str, str]) -> Any:

@@ -25,6 +25,9 @@ LARGEST = 3_000_000
 
 HERE = Path(__file__).parent
 
+SCRIPTS = ("rows.js", "words.js", "page.js")
+"""In one scope, one after the other."""
+
 RECORDS = "@RECORDS@"
 """Where the records go; no name that stands in the page before can be this."""
 
@@ -88,7 +91,7 @@ def _shell(title: str, embedded: bool) -> str:
         theory=records.THEORY,
         records=RECORDS,
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+        script=Markup("\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)),
         specifications=Markup(thinning.safe_in_script(specifications)),
         libraries=Markup(_libraries()),
     )
