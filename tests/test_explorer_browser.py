@@ -17,6 +17,8 @@ from resnet_study.phenomena.gradients import theory
 from resnet_study.records import Frames, read_frames
 from resnet_study.report import write_report
 from resnet_study.report.explorer import explorer_page, write_explorer
+from resnet_study.studies.find import load_study, specs_of
+from resnet_study.studies.run import write_study
 from tests.browser import BROWSER, Page, browser
 from tests.planted import planted_frames
 from tests.test_report import FINDING, STUDY
@@ -213,6 +215,18 @@ def test_in_a_report_it_is_drawn_in_its_frame(tmp_path: Path) -> None:
         assert page.run("document.scripts.length") == 0
         assert page.complaints() == []
         assert page.requests() == []
+
+
+@pytest.mark.slow
+def test_the_report_of_the_quick_study_prints_on_few_pages(tmp_path: Path) -> None:
+    study = load_study("quick")
+    (tmp_path / "quick").mkdir()
+    runs = [QUICK / "runs" / spec.run_id for spec in specs_of(study)]
+    write_study(study, tmp_path / "quick", runs)
+    with browser(tmp_path) as page:
+        page.open(tmp_path / "quick" / "report.html")
+        pages = len(re.findall(rb"/Type\s*/Page\b", page.printed()))
+        assert 3 <= pages <= 8
 
 
 def test_zeros_and_what_is_not_finite_are_left_out_and_counted(
