@@ -25,7 +25,8 @@ from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.judging.selections import final_error, over_last
 from resnet_study.phenomena.gradients.measures import COLUMNS
 from resnet_study.records import Frames, read_frames
-from resnet_study.report.content import effect_text, error_table, verdict_counts
+from resnet_study.report.content import error_table, verdict_counts
+from resnet_study.report.words import effect_text
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"

@@ -75,6 +75,8 @@ class Probe:
         of_response: instead, a function of one layer's response, (N, H, W, C) or (N, classes), to
             a scalar. The native kernels never write a response, so a step with such a probe is
             computed by XLA.
+        label: what an axis says; the name where there is none.
+        linear: whether differences of it are what one looks at, not ratios: its axis is linear.
 
     Raises:
         UserError: unless there is exactly one of the two functions and a name that can be a column.
@@ -85,6 +87,8 @@ class Probe:
     unit: str = ""
     function: Callable[[Observed], Array] | None = None
     of_response: Callable[[Array], Array] | None = None
+    label: str = ""
+    linear: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -116,48 +120,88 @@ BUILT_IN: tuple[Probe, ...] = (
         "activation_gradient_norm",
         "‖∂L/∂z_l‖ (Yang et al. 2019, arXiv 1902.08129)",
         function=lambda o: o.output_gradient_norms,
+        label="raw gradient ‖∂L/∂z‖",
     ),
-    Probe("response_gradient_norm", "‖∂L/∂y_l‖", function=lambda o: o.response_gradient_norms),
+    Probe(
+        "response_gradient_norm",
+        "‖∂L/∂y_l‖",
+        function=lambda o: o.response_gradient_norms,
+        label="gradient of the response ‖∂L/∂y‖",
+    ),
     Probe(
         "weight_gradient_norm",
         "‖∂L/∂w_l‖ of the loss alone, weight decay not mixed in",
         function=lambda o: o.norms(o.gradients),
+        label="gradient of the weights ‖∂L/∂w‖",
     ),
-    Probe("weight_norm", "‖w_l‖ before the update", function=lambda o: o.norms(o.weights)),
+    Probe(
+        "weight_norm",
+        "‖w_l‖ before the update",
+        function=lambda o: o.norms(o.weights),
+        label="weights ‖w‖",
+    ),
     Probe(
         "update_norm",
         "‖Δw_l‖ of this step, learning rate included",
         function=lambda o: o.norms(o.updates),
+        label="update ‖Δw‖",
     ),
     Probe(
         "angular_step",
         "angle between w_l before and after this step",
         "rad",
         function=_angular_step,
+        label="turn of the weights",
     ),
     Probe(
         "gradient_velocity_cosine",
         "cosine of the angle between ∂L/∂w_l and the velocity before this step, both projected "
         "orthogonally to w_l, which leaves weight decay out; undefined at step 0",
         function=_gradient_velocity_cosine,
+        label="cosine of gradient and velocity",
+        linear=True,
     ),
     Probe(
         "scale_rms",
         "root mean square of γ_l of the layer's normalisation",
         function=lambda o: _rms(o.scales),
+        label="scale γ, root mean square",
     ),
-    Probe("shift_rms", "root mean square of β_l", function=lambda o: _rms(o.shifts)),
-    Probe("response_mean", "mean over all entries of y_l", function=lambda o: o.response_means),
-    Probe("response_std", "standard deviation, likewise", function=lambda o: o.response_stds),
+    Probe(
+        "shift_rms",
+        "root mean square of β_l",
+        function=lambda o: _rms(o.shifts),
+        label="shift β, root mean square",
+    ),
+    Probe(
+        "response_mean",
+        "mean over all entries of y_l",
+        function=lambda o: o.response_means,
+        label="mean of the response",
+        linear=True,
+    ),
+    Probe(
+        "response_std",
+        "standard deviation, likewise",
+        function=lambda o: o.response_stds,
+        label="standard deviation of the response",
+    ),
     Probe(
         "inactive_fraction",
         "zeros after the nonlinearity that follows the layer (for the last layer of a residual "
         "block: after the addition); undefined for the classifier",
         function=lambda o: o.inactive,
+        label="inactive fraction",
+        linear=True,
     ),
 )
 
 _extra: dict[str, Probe] = {}
+
+
+def known() -> Mapping[str, Probe]:
+    """The built-in probes and those of studies that this process has loaded, by name."""
+    return {probe.name: probe for probe in BUILT_IN} | _extra
 
 
 def register(probes: Iterable[Probe]) -> None:

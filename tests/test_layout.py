@@ -52,13 +52,15 @@ NO_JAX = (
     "studies.find",
     "studies.publish",
     "report",
+    "report.explorer",
     "cli",
 )
 
 QUICK = ROOT / "results" / "reference" / "quick"
 SLOW = {
     *("jax", "flax", "optax", "orbax", "numpy", "pandas", "pyarrow"),
-    *("scipy.stats", "scipy.optimize", "sklearn", "matplotlib", "seaborn"),
+    *("scipy.stats", "scipy.optimize", "sklearn", "matplotlib", "seaborn", "altair"),
+    "vl_convert",
 }
 """What takes longer to import than help may take to appear."""
 

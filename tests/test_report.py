@@ -15,7 +15,8 @@ from resnet_study import phenomena
 from resnet_study.drawing.render import RenderedFigure, render
 from resnet_study.judging.judge import Finding, judge
 from resnet_study.records import Frames
-from resnet_study.report import content, write_report
+from resnet_study.report import content, words, write_report
+from resnet_study.report.explorer import explorer_page
 from resnet_study.studies.study import Study
 from tests.planted import join, planted_frames
 
@@ -60,11 +61,14 @@ class Page(HTMLParser):
         self.handlers: list[str] = []
         self.alts: list[str] = []
         self.ids: list[str] = []
+        self.frames: list[dict[str, str | None]] = []
         self.text = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        if tag == "iframe":
+            self.frames.append(dict(attrs))
         for name, value in attrs:
             if name in ("src", "srcset", "data", "poster", "action", "formaction"):
                 self.loads.append(value or "")
@@ -145,7 +149,7 @@ def test_the_committed_finding_stands_beside_and_not_beside_itself(
     markdown, html = report(tmp_path / "mine", findings=[FINDING, replace(FINDING, claim="new")])
     words = "ommitted reference: −3.25 percentage points, no interval, indicated"
     assert markdown.count(words) == 1
-    assert Page(html).text.count(words) == 2
+    assert Page(html).text.count(words) == 1
 
 
 def content_of(markdown: str, text: str) -> bool:
@@ -165,6 +169,7 @@ def test_page_loads_nothing_and_links_only_inside_and_to_citations(tmp_path: Pat
     assert page.handlers == []
     assert not {"script", "link", "iframe", "object", "embed", "form"} & set(page.tags)
     assert not re.search(r"@import|url\(", html)
+    assert "No explorer: quick: no layer was recorded" in page.text
     outside = [link for link in page.links if not link.startswith("#")]
     assert set(outside) == {
         "https://arxiv.org/abs/1512.03385",
@@ -172,6 +177,54 @@ def test_page_loads_nothing_and_links_only_inside_and_to_citations(tmp_path: Pat
     }
     inside = {link[1:] for link in page.links if link.startswith("#")}
     assert inside <= set(page.ids)
+
+
+def test_the_explorer_runs_its_script_in_a_frame_of_its_own(tmp_path: Path) -> None:
+    frames = planted_frames((8,), 1, 60)
+    _, html = report(tmp_path, frames, [FINDING])
+    page = Page(html)
+    assert not {"script", "form"} & set(page.tags)
+    (frame,) = page.frames
+    assert frame["sandbox"] == "allow-scripts"
+    assert frame["title"]
+    # What the reader of the attribute gets is the page itself.
+    assert frame["srcdoc"] == explorer_page("quick", frames)
+    inside = Page(str(frame["srcdoc"]))
+    assert inside.loads == []
+    assert inside.handlers == []
+    assert "needs scripts" in inside.text
+
+
+def test_the_answer_comes_first_then_a_picture_and_the_rest_is_folded(tmp_path: Path) -> None:
+    frames = planted_frames((8,), 1, 60)
+    figures = render(
+        phenomena.chosen("figure", phenomena.figures(), ["gradient_ratio", "error_against_depth"]),
+        frames,
+        tmp_path,
+    )
+    other = replace(FINDING, claim="other", statement="Another.", verdict="exploratory: supported")
+    _, html = report(tmp_path, frames, [other, FINDING], figures)
+    order = [
+        html.index(text)
+        for text in (
+            "The median effect is −4.312 percentage points (95 % interval −5 to −3.5); agreeing: ",
+            f'id="figure-{figures[0].name}"',
+            "<iframe",
+            f'id="figure-{figures[1].name}"',
+            'id="claim-other"',
+            "Last error in percent",
+        )
+    ]
+    assert order == sorted(order)
+    assert Page(html).text.count("Another.") == 1
+    assert re.search(r'<details class="claim" id="claim-some_claim">', html)
+    for alt in Page(html).alts:
+        assert re.fullmatch(r"The figure “.+” shows .+\.", alt)
+
+
+def test_without_a_primary_claim_the_report_says_so(tmp_path: Path) -> None:
+    _, html = report(tmp_path, findings=[replace(FINDING, verdict="exploratory: undecided")])
+    assert "named no claim before it ran" in Page(html).text
 
 
 def test_hostile_text_is_shown_as_it_is(tmp_path: Path) -> None:
@@ -183,7 +236,7 @@ def test_hostile_text_is_shown_as_it_is(tmp_path: Path) -> None:
     figures = [RenderedFigure("x", HOSTILE, HOSTILE, None, None, HOSTILE)]
     markdown, html = report(tmp_path, frames._replace(runs=runs), [finding], figures, study)
     page = Page(html)
-    assert "script" not in page.tags
+    assert not {"script", "iframe"} & set(page.tags)
     assert not any("javascript" in link for link in page.links)
     # Title twice, question, statement three times, quote, ...: at the least.
     assert page.text.count(HOSTILE) >= 15
@@ -227,14 +280,14 @@ def test_verdicts_are_words_and_counted(verdict: str, tmp_path: Path) -> None:
     assert f"{count} {verdict}" in markdown
     is_open = verdict in ("not reproduced", "undecided")
     assert ("What this does not show" in page.text) == (is_open or "no readable" in page.text)
-    assert page.text.count("Needed: more seeds") == (2 if is_open else 0)
+    assert page.text.count("Needed: more seeds") == 2  # one for each of both
 
 
 def test_effect_is_given_with_unit_interval_and_level() -> None:
-    text = content.effect_text(FINDING)
+    text = words.effect_text(FINDING)
     assert text == "−4.312 percentage points, 95 % interval −5 to −3.5"
-    assert content.effect_text(replace(FINDING, interval=None)).endswith("points, no interval")
-    assert content.effect_text(replace(FINDING, effect=None, interval=None)) == "no estimate"
+    assert words.effect_text(replace(FINDING, interval=None)).endswith("points, no interval")
+    assert words.effect_text(replace(FINDING, effect=None, interval=None)) == "no estimate"
 
 
 def test_error_table_is_mean_sd_n_of_each_depth_and_family() -> None:

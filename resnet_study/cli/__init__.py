@@ -31,6 +31,7 @@ SUBCOMMANDS: dict[str, Any] = {
     "slice": studies.slice_study,
     "publish": studies.publish,
     "report": studies.report,
+    "explore": studies.explore,
     "figures": commands.figures,
     "claims": commands.claims,
     "compare": commands.compare,

@@ -1,4 +1,4 @@
-"""The subcommands ``slice``, ``publish`` and ``report``: long studies, cut up and put together."""
+"""The subcommands of whole studies: ``slice``, ``publish``, ``report`` and ``explore``."""
 
 from __future__ import annotations
 
@@ -86,4 +86,32 @@ def report(
     runs = [folder / "runs" / spec.run_id for spec in specs_of(chosen)]
     print_findings(write_study(chosen, folder, runs))
     print(folder / "report.html")
+    return 0
+
+
+def explore(
+    runs: Annotated[list[Path], Positional],
+    output: Path | None = None,
+) -> int:
+    """Write one page on which every recorded layer can be looked at, at every iteration.
+
+    It needs no network, is at most 3 MB, and says what was left out to make it so. The report of
+    a study holds the same.
+
+    Examples: resnet-study explore results/quick; resnet-study explore results/quick
+    results/cifar10 --output=both.html.
+
+    Args:
+        runs: Study folders (results/quick) or run folders; several are told apart on the page.
+        output: The page; by default explorer.html in the first folder.
+    """
+    from resnet_study.report.explorer import write_explorer
+
+    if not runs:
+        raise UserError("name at least one study folder (results/quick) or run folder")
+    page = output or runs[0] / "explorer.html"
+    shown = write_explorer(runs, page)
+    for sentence in shown.left_out:
+        print(f"To keep the page small, {sentence}.")
+    print(page)
     return 0

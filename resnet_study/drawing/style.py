@@ -85,6 +85,9 @@ FAMILIES: Mapping[str, FamilyStyle] = {
 }
 """In the order of panels and legends; nothing else has these two colours."""
 
+ON_DARK: Mapping[str, str] = {"plain": "#ef8a5b", "residual": "#6db3f2"}
+"""The colours of the families, lightened, for pages whose background is dark."""
+
 KINDS = ("#009e73", "#e69f00", "#cc79a7", "#56b4e9")
 """Colours of things without order that are no families (Okabe & Ito's, but for theirs)."""
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from resnet_study.drawing import panels
 from resnet_study.drawing.render import RenderedFigure
+from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.judging.selections import (
     final_error,
@@ -82,12 +83,17 @@ class RunTable:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything that the templates print; ``reference`` are the committed findings by claim."""
+    """Everything that the templates print.
+
+    ``reference`` are the committed findings by claim, ``primary`` those of the study that are
+    judged as such, ``explorer`` a page of its own, and ``unexplored`` why there is none.
+    """
 
     study: Study
     findings: Sequence[Finding]
     reference: Mapping[str, Finding]
     counts: tuple[tuple[str, int], ...]
+    primary: tuple[Finding, ...]
     open_findings: tuple[Finding, ...]
     error_tables: tuple[ErrorTable, ...]
     drawn: tuple[RenderedFigure, ...]
@@ -97,6 +103,8 @@ class Content:
     environment: tuple[tuple[str, tuple[str, ...]], ...]
     warnings: tuple[str, ...]
     subject: str
+    explorer: str
+    unexplored: str
 
 
 def collect(
@@ -109,6 +117,7 @@ def collect(
     """Gather the content of a report; `folder` is that of the study."""
     frames = panels.with_status(select(frames, frames.runs.index))
     runs = run_table(frames)
+    explorer, unexplored = _explorer(study.name, frames)
     environments = [_environment(Path(folder)) for folder in frames.runs["folder"]]
     if len(frames.initialization):
         # ``signals`` in records of earlier versions.
@@ -119,6 +128,7 @@ def collect(
         findings=findings,
         reference=reference_findings(study, folder),
         counts=verdict_counts(findings),
+        primary=tuple(f for f in findings if f.verdict in VERDICTS),
         open_findings=tuple(f for f in findings if f.verdict in ("not reproduced", "undecided")),
         error_tables=tuple(
             error_table(label, group)
@@ -132,7 +142,19 @@ def collect(
         environment=environment_entries(environments),
         warnings=provenance_warnings(environments),
         subject=subject(frames),
+        explorer=explorer,
+        unexplored=unexplored,
     )
+
+
+def _explorer(name: str, frames: Frames) -> tuple[str, str]:
+    """The explorer's page, or the reason why there is none."""
+    from resnet_study.report.explorer import explorer_page
+
+    try:
+        return explorer_page(name, frames), ""
+    except UserError as error:
+        return "", str(error)
 
 
 def reference_findings(study: Study, folder: Path) -> Mapping[str, Finding]:
@@ -263,33 +285,6 @@ def mean_sd_n(mean: float, sd: float, n: float) -> str:
     return f"{mean:.2f} ({n:.0f})" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f} ({n:.0f})"
 
 
-def estimate_text(finding: Finding) -> str:
-    """``4.31 percentage points``."""
-    if finding.effect is None:
-        return "no estimate"
-    return f"{_signed(finding.effect)} {finding.unit}".strip()
-
-
-def interval_text(finding: Finding) -> str:
-    """``95 % interval 3.9 to 4.72``; empty where there is no estimate."""
-    if finding.effect is None:
-        return ""
-    if finding.interval is None:
-        return "no interval"
-    low, high = finding.interval
-    return f"{100 * finding.confidence:.4g} % interval {_signed(low)} to {_signed(high)}"
-
-
-def effect_text(finding: Finding) -> str:
-    """Estimate and interval on one line."""
-    return ", ".join(part for part in (estimate_text(finding), interval_text(finding)) if part)
-
-
-def _signed(value: float) -> str:
-    """Four digits, with the sign that a minus should have."""
-    return f"{value:.4g}".replace("-", "−")
-
-
 def percent(value: float | None) -> str:
     """Two decimals, or a dash."""
     return "–" if value is None else f"{value:.2f}"
@@ -313,11 +308,6 @@ def data_uri(figure: RenderedFigure) -> str:
     content = (figure.svg if svg else figure.png).read_bytes()
     kind = "image/svg+xml" if svg else "image/png"
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def alt_text(figure: RenderedFigure) -> str:
-    """Title and first sentence of the caption, for those who do not see the figure."""
-    return f"{figure.title}. {figure.caption.split('. ')[0].rstrip('.')}."
 
 
 def _published(table: pd.DataFrame, family: str, depth: int, split: str) -> str:

@@ -1,0 +1,54 @@
+"""Sentences and numbers of the report, from findings and figures."""
+
+from __future__ import annotations
+
+import re
+
+from resnet_study.drawing.render import RenderedFigure
+from resnet_study.judging.judge import Finding
+
+
+def answer_text(finding: Finding) -> str:
+    """What was found, in one sentence: effect, interval and the seeds that agree."""
+    agree = f"{finding.n} agree" if finding.n.endswith("seeds") else f"agreeing: {finding.n}"
+    if finding.effect is None:
+        return f"There is no estimate; {agree}."
+    around = interval_text(finding)
+    return f"The median effect is {estimate_text(finding)} ({around}); {agree}."
+
+
+def estimate_text(finding: Finding) -> str:
+    """``4.31 percentage points``."""
+    if finding.effect is None:
+        return "no estimate"
+    return f"{_signed(finding.effect)} {finding.unit}".strip()
+
+
+def interval_text(finding: Finding) -> str:
+    """``95 % interval 3.9 to 4.72``; empty where there is no estimate."""
+    if finding.effect is None:
+        return ""
+    if finding.interval is None:
+        return "no interval"
+    low, high = finding.interval
+    return f"{100 * finding.confidence:.4g} % interval {_signed(low)} to {_signed(high)}"
+
+
+def effect_text(finding: Finding) -> str:
+    """Estimate and interval on one line."""
+    return ", ".join(part for part in (estimate_text(finding), interval_text(finding)) if part)
+
+
+def alt_text(figure: RenderedFigure) -> str:
+    """A whole sentence for those who do not see the figure: its title and what its caption begins
+    with."""
+    first = re.split(r"(?<! al)[.:] (?=[A-Z(‖])", figure.caption, maxsplit=1)[0].strip().rstrip(".")
+    # A symbol or an abbreviation keeps its capital.
+    if first[1:2].islower():
+        first = first[0].lower() + first[1:]
+    return f"The figure “{figure.title}” shows {first}."
+
+
+def _signed(value: float) -> str:
+    """Four digits, with the sign that a minus should have."""
+    return f"{value:.4g}".replace("-", "−")
