@@ -179,8 +179,8 @@ def _draw(
     sentences = [
         f"{network.name} on {network.spec.data.name}, seed {network.spec.seed}{step}.",
         "→: what it answers. Filters: each by its own largest weight, grey is 0. Maps: output of "
-        f"the last block of each stage, up to {channels} evenly spaced channels, row by row; dark is the smallest "
-        "value of a panel.",
+        f"the last block of each stage, up to {channels} evenly spaced channels, row by row; dark "
+        "is the smallest value of a panel.",
     ]
     return style.titled(style.finish(figure, [], sentences), "Filters and feature maps")
 
