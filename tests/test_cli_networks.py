@@ -129,5 +129,5 @@ def test_the_committed_weights_have_their_recorded_errors(network: str) -> None:
     output = succeeded("evaluate", run, f"--weights={weights}", f"--cifar10={SHARED}", "--json")
     found = json.loads(output)
     assert found["images"] == 10_000
-    # The records are in TF32: two of 10,000 images fall on the other side in float32.
+    # The records are in TF32; in float32 two networks have two wrong images of 10,000 more.
     assert found["error"] == pytest.approx(read_run(run).summary["test_error_last"], abs=0.021)

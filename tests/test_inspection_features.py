@@ -87,7 +87,7 @@ def test_the_same_network_gives_the_same_files(data: str, tmp_path: Path) -> Non
         assert "residual-8" in texts
         titles = " ".join(panel.get_title(loc="left") for panel in figure.axes)
         assert f"7: {names[images.labels[1]]}" in titles
-        assert f"answer: {names[found.logits[1].argmax()]}" in titles
+        assert f"→ {names[found.logits[1].argmax()]}" in titles
         written.append([file.read_bytes() for file in save(figure, tmp_path, name)])
     assert written[0] == written[1]
 

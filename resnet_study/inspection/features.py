@@ -166,7 +166,7 @@ def _draw(
         panel = figure.add_subplot(grid[1 + row, 0])
         _picture(panel, np.broadcast_to(image, (*image.shape[:2], 3)))
         label, answer = names[images.labels[row]], names[predictions[row]]
-        panel.set_title(f"{position}: {label}\nanswer: {answer}", loc="left", fontsize=7.8)
+        panel.set_title(f"{position}: {label}\n→ {answer}", loc="left", fontsize=7.8)
         for stage, maps in enumerate(features.stages):
             panel = figure.add_subplot(grid[1 + row, 1 + stage])
             chosen = shown_channels(maps.shape[-1], channels)
@@ -178,9 +178,9 @@ def _draw(
     step = "" if network.step is None else f", iteration {network.step:,}"
     sentences = [
         f"{network.name} on {network.spec.data.name}, seed {network.spec.seed}{step}.",
-        "Filters: each by its own largest weight, grey is 0. Maps: output of the last block of "
-        f"each stage, up to {channels} evenly spaced channels, row by row; dark is the smallest "
-        "value of a panel.",
+        "→: what it answers. Filters: each by its own largest weight, grey is 0. Maps: output of "
+        f"the last block of each stage, up to {channels} evenly spaced channels, row by row; dark "
+        "is the smallest value of a panel.",
     ]
     return style.titled(style.finish(figure, [], sentences), "Filters and feature maps")
 
