@@ -22,11 +22,18 @@ import pandas as pd
 
 from resnet_study.drawing.panels import published_errors
 from resnet_study.judging.judge import Finding, read_findings
-from resnet_study.judging.selections import final_error, over_last
+from resnet_study.judging.selections import (
+    FIRST,
+    conv_layers,
+    final_error,
+    layer_quantity,
+    over_last,
+)
 from resnet_study.phenomena.gradients.measures import COLUMNS
 from resnet_study.records import Frames, read_frames
 from resnet_study.report.content import error_table, verdict_counts
 from resnet_study.report.words import effect_text
+from resnet_study.studies.find import load_study
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -64,10 +71,17 @@ def quick_errors() -> str:
 
 def quick_verdicts() -> str:
     """Claim, verdict, median effect with interval, and the seeds on the claimed side."""
-    rows = [
-        (f"`{finding.claim}`", f"**{finding.verdict}**", effect_text(finding), finding.n)
-        for finding in _findings("quick")
-    ]
+    return _verdicts(_findings("quick"))
+
+
+def quick_primary() -> str:
+    """The same, of the primary claims alone."""
+    names = {claim.name for claim in load_study("quick").primary}
+    return _verdicts([finding for finding in _findings("quick") if finding.claim in names])
+
+
+def _verdicts(findings: Iterable[Finding]) -> str:
+    rows = [(f"`{f.claim}`", f"**{f.verdict}**", effect_text(f), f.n) for f in findings]
     return _table(("claim", "verdict", "median effect", "seeds that agree"), rows)
 
 
@@ -102,6 +116,7 @@ TABLES = {
         cifar10_errors,
         quick_errors,
         quick_verdicts,
+        quick_primary,
         quick_counts,
         cifar10_counts,
         signal_propagation_counts,
@@ -135,14 +150,28 @@ def turn_apart(layers: pd.DataFrame, step: int) -> str:
     return _widest(_over_last(layers, "turn").loc[step:])
 
 
+def signal_lowest(layers: pd.DataFrame, step: int) -> str:
+    """The signal over that at the last 3x3 layer, at the layer from 2 on where it is least."""
+    rows = conv_layers(layers)
+    rows = rows[(rows["step"] == step) & (rows["layer"] >= FIRST)]
+    signals = rows.assign(signal=layer_quantity(rows, "signal")).pivot(
+        index="layer", columns="run_id", values="signal"
+    )
+    return _factor(float((signals / signals.iloc[-1]).median(axis=1).min()))
+
+
 def weights(layers: pd.DataFrame, step: int) -> str:
     """‖w‖ of layer 2."""
-    return _rounded(layers[layers["layer"] == 2].set_index("step")["weight_norm"].loc[step])
+    return _rounded(
+        float(layers[(layers["layer"] == 2) & (layers["step"] == step)]["weight_norm"].median())
+    )
 
 
 NUMBERS = {
-    number.__name__: number for number in (raw, signal, turn, signal_apart, turn_apart, weights)
+    number.__name__: number
+    for number in (raw, signal, turn, signal_apart, turn_apart, signal_lowest, weights)
 }
+"""Of several seeds the median."""
 
 
 def filled(text: str) -> str:
@@ -164,22 +193,22 @@ def _number(match: re.Match[str]) -> str:
 
 
 def _layers(study: str, family: str, depth: int) -> pd.DataFrame:
-    """Records of the layers of one network, of which there is one run.
+    """Records of the layers of a network, all seeds.
 
     Raises:
-        KeyError: if there is none, or more than one.
+        KeyError: if there is none.
     """
-    frames = _frames(study)
-    runs = frames.runs[(frames.runs["family"] == family) & (frames.runs["depth"] == depth)]
-    if len(runs) != 1:
-        raise KeyError(f"{study}: {len(runs)} runs of {family}-{depth}")
-    return frames.layers[frames.layers["run_id"] == runs.index[0]]
+    layers = _frames(study).layers
+    own = layers[(layers["family"] == family) & (layers["depth"] == depth)]
+    if own.empty:
+        raise KeyError(f"{study}: no {family}-{depth}")
+    return own
 
 
 def _over_last(layers: pd.DataFrame, name: str) -> pd.Series:
     """One of the three gradients at layer 2 over the same at the last 3x3 layer, by iteration."""
     frames = Frames(pd.DataFrame(), pd.DataFrame(), layers)
-    return over_last(frames, COLUMNS[name]).set_index("step")["ratio"].sort_index()
+    return over_last(frames, COLUMNS[name]).groupby("step")["ratio"].median()
 
 
 def _three_gradients(network: str) -> dict[int, str]:

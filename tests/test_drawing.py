@@ -18,7 +18,7 @@ from PIL import Image
 
 from resnet_study import phenomena, reference
 from resnet_study.drawing.comparison import comparison_figure
-from resnet_study.drawing.panels import medians
+from resnet_study.drawing.panels import labelled_groups, medians
 from resnet_study.drawing.render import render, save
 from resnet_study.drawing.style import FAMILIES, KINDS, sequential
 from resnet_study.errors import UserError
@@ -262,6 +262,23 @@ def test_heatmaps_share_one_scale_and_hold_every_layer_and_step(recorded: bool) 
     shown = np.ma.getdata(meshes[0].get_array()).reshape(expected.shape)
     np.testing.assert_allclose(shown, expected)
     assert ("Relative update" in words(figure)) == (not recorded)
+
+
+def test_a_warm_up_of_some_depths_parts_no_figure_and_is_said() -> None:
+    cold = planted_frames((20, 56), 2, 60)
+    warm = planted_frames((110,), 1, 60, values={"schedule.warmup_error": 80.0})
+    (label, together), *others = labelled_groups(join(cold, warm))
+    assert (label, others) == ("", [])
+    figure = draw("error_against_depth", together)
+    assert "Warmed up: plain-110, residual-110." in words(figure)
+    # Two warm-ups of one depth stay apart.
+    both = join(cold, planted_frames((56,), 1, 60, values={"schedule.warmup_error": 80.0}))
+    groups = labelled_groups(both)
+    assert [label for label, _ in groups] == ["warmup_error=0", "warmup_error=80"]
+    slow = planted_frames((20,), 1, 60, values={"optimizer.learning_rate": 0.01})
+    groups = labelled_groups(join(cold, warm, slow))
+    assert [label for label, _ in groups] == ["learning_rate=0.1", "learning_rate=0.01"]
+    assert "Warmed up" not in words(draw("error_against_depth", cold))
 
 
 @pytest.mark.parametrize("name", RUN_FIGURES)

@@ -11,10 +11,11 @@ from resnet_study import reference
 from resnet_study.drawing.style import FAMILIES, at_most
 from resnet_study.errors import UserError
 from resnet_study.judging.selections import (
-    comparable_groups,
     conv_layers,
+    groups_by_recipe,
     papers_networks,
     varying_fields,
+    warm_up,
 )
 from resnet_study.records import PROBES, Frames
 
@@ -22,9 +23,9 @@ PAIR = (20, 56)
 """Depths of the paper's Figure 1, shown where not all depths can be."""
 
 
-def arms(runs: pd.DataFrame) -> pd.Series:
+def arms(runs: pd.DataFrame, without: Iterable[str] = ()) -> pd.Series:
     """What tells a run apart beside depth, family and seed: ``learning_rate=0.01, steps=400``."""
-    fields = varying_fields(runs)
+    fields = [field for field in varying_fields(runs) if field not in without]
     return pd.Series(
         [
             ", ".join(
@@ -38,7 +39,8 @@ def arms(runs: pd.DataFrame) -> pd.Series:
 
 
 def labelled_groups(frames: Frames) -> list[tuple[str, Frames]]:
-    """Runs that may share a figure: they differ in depth, family and seed only.
+    """Runs that may share a figure: they differ in depth, family and seed only, and in the warm-up
+    if each depth has one (`selections.groups_by_recipe`).
 
     Pooling over anything else would hide it.
 
@@ -46,8 +48,8 @@ def labelled_groups(frames: Frames) -> list[tuple[str, Frames]]:
         A label such as ``learning_rate=0.01`` (`arms`) and the frames of each group, the largest
         first; one group with an empty label where nothing else differs.
     """
-    labels = arms(frames.runs)
-    groups = comparable_groups(frames)
+    groups = groups_by_recipe(frames)
+    labels = arms(frames.runs, {f for group in groups for f in varying_fields(group.runs)})
     return [
         (labels.loc[group.runs.index[:1]].iloc[0] if len(group.runs) else "", group)
         for group in groups
@@ -210,6 +212,13 @@ def unfinished(frames: Frames) -> str:
     return f"Did not finish: {'; '.join(parts)}."
 
 
+def of_runs(frames: Frames) -> str:
+    """Sentences on what sets runs of one figure apart: those that warmed up or did not finish."""
+    warmed = warm_up(frames.runs)
+    told = f"Warmed up: {networks(frames.runs[warmed])}." if warmed.nunique() > 1 else ""
+    return " ".join(filter(None, (told, unfinished(frames))))
+
+
 def networks(runs: pd.DataFrame) -> str:
     """``plain-56, plain-110``: the networks of these runs, each once."""
     pairs = runs[["family", "depth"]].drop_duplicates().sort_values(["family", "depth"])
@@ -233,7 +242,7 @@ def describe(frames: Frames) -> str:
         depths = ", ".join(str(depth) for depth in counts.index)
         parts.append(f"{family} {depths} ({seeds(counts)} each)")
     data = " and ".join(sorted(runs["data.name"].unique()))
-    sentences = [f"Runs on {data}: {'; '.join(parts)}.", unfinished(frames)]
+    sentences = [f"Runs on {data}: {'; '.join(parts)}.", of_runs(frames)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 

@@ -29,6 +29,14 @@ ARM_FIELDS = ("model.depth", "model.residual", "seed")
 """Spec fields in which the runs of one comparison may differ."""
 
 
+WARMUP_FIELDS = (
+    "schedule.warmup_learning_rate",
+    "schedule.warmup_iterations",
+    "schedule.warmup_error",
+)
+"""Spec fields in which the depths of one comparison may differ: the paper warms up at depth 110
+alone (He et al. 2015, section 4.2)."""
+
 FIRST = 2
 """The layer behind the stem. The stem's own gradient changes with the unit of the pixels."""
 
@@ -82,6 +90,20 @@ def comparable_groups(frames: Frames, may_differ: Sequence[str] = ()) -> list[Fr
         return [select(frames, frames.runs.index)]
     ids = [list(group.index) for _, group in frames.runs.groupby(fields, dropna=False)]
     return [select(frames, group) for group in sorted(ids, key=len, reverse=True)]
+
+
+def groups_by_recipe(frames: Frames) -> list[Frames]:
+    """The same, but that depths may warm up differently, if each depth does so in one way."""
+    groups = []
+    for group in comparable_groups(frames, WARMUP_FIELDS):
+        settings = group.runs.groupby("depth")[list(WARMUP_FIELDS)].nunique(dropna=False)
+        groups += [group] if (settings <= 1).all(axis=None) else comparable_groups(group)
+    return sorted(groups, key=lambda group: len(group.runs), reverse=True)
+
+
+def warm_up(runs: pd.DataFrame) -> pd.Series:
+    """Which runs begin at another rate."""
+    return (runs["schedule.warmup_iterations"] > 0) | (runs["schedule.warmup_error"] > 0)
 
 
 def models_of(runs: pd.DataFrame) -> list[ModelSpec]:

@@ -30,19 +30,12 @@ from resnet_study.judging.measurement import (
     arms_by_depth,
     other_depths,
 )
-from resnet_study.judging.selections import ENDED, comparable_groups, select
+from resnet_study.judging.selections import ENDED, WARMUP_FIELDS, comparable_groups, select, warm_up
 from resnet_study.records import Frames
 
 MINIMUM_DEEP = 44
 """Least depth called deep: the first at which the paper's plain networks degrade."""
 
-
-WARMUP_FIELDS = (
-    "schedule.warmup_learning_rate",
-    "schedule.warmup_iterations",
-    "schedule.warmup_error",
-)
-"""Spec fields in which the depths of one comparison may differ here."""
 
 LENGTH_FIELDS = (
     "schedule.iterations",
@@ -133,17 +126,13 @@ def one_warmup_per_depth(group: Frames) -> tuple[Frames, dict[int, dict[str, Any
         settings = [part[part["depth"] == depth] for part in parts]
         runs = max((runs for runs in settings if len(runs)), key=_preference)
         kept += list(runs.index)
-        if _warms_up(first := runs.iloc[0]):
+        if warm_up(runs).all():
             names = zip(("rate", "iterations", "error"), WARMUP_FIELDS, strict=True)
-            warmups[int(depth)] = {name: first[field] for name, field in names}
+            warmups[int(depth)] = {name: runs[field].iloc[0] for name, field in names}
     return select(residual, kept), warmups
-
-
-def _warms_up(run: pd.Series) -> bool:
-    return bool(run["schedule.warmup_iterations"] > 0 or run["schedule.warmup_error"] > 0)
 
 
 def _preference(runs: pd.DataFrame) -> tuple[int, bool]:
     """Ended runs, and whether the setting is the paper's."""
-    as_in_the_paper = _warms_up(runs.iloc[0]) == bool(runs["depth"].iloc[0] >= 110)
+    as_in_the_paper = bool(warm_up(runs).all()) == bool(runs["depth"].iloc[0] >= 110)
     return int(runs["status"].isin(ENDED).sum()), as_in_the_paper

@@ -77,7 +77,7 @@ def error_against_depth(frames: Frames) -> Figure:
         TRAINING_ERROR[train_split(frames)],
         digitised if len(overlay) else "",
         f"Arrows: beyond the axis, which ends at {limit:g} % as in the paper." if limit else "",
-        panels.unfinished(frames),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, handles, sentences)
 
@@ -134,7 +134,7 @@ def training_curves(frames: Frames) -> Figure:
         "He et al. 2015: ends of the curves in Figure 6, digitised, and Table 6."
         if len(overlay)
         else "",
-        panels.unfinished(frames),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, handles, sentences)
 

@@ -85,7 +85,7 @@ def weight_growth(frames: Frames) -> Figure:
         "e = η‖∂L/∂w‖ / (√(1−μ²)‖w‖).",
         dotted if (frames.runs[thaw.DECAY] > 0).any() else "No weight decay.",
         panels.left_out(len(recorded) - len(motion), positive=True),
-        panels.unfinished(frames),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, handles, sentences, columns=3)
 
@@ -144,7 +144,7 @@ def thaw_times(frames: Frames) -> Figure:
         f"Line: identity; grey: within a factor of {2**thaw.BAND:g}."
         if len(judged)
         else "No layer was frozen with inflated weights in a run with weight decay.",
-        panels.unfinished(frames),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, handles, sentences, columns=2)
 
@@ -200,7 +200,7 @@ def thaw_curves(frames: Frames) -> Figure:
         TRAINING_ERROR[split],
         triangle if marked else "",
         left_out,
-        panels.unfinished(frames),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, entries, sentences)
 

@@ -107,7 +107,7 @@ def gradient_profile(frames: Frames) -> Figure:
         "Vertical lines: stages.",
         "Dotted: theory at initialisation, anchored at the last layer." if predicted else "",
         left_out,
-        panels.unfinished(frames),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, handles, sentences, columns=3)
 
@@ -150,7 +150,7 @@ def gradient_ratio(frames: Frames) -> Figure:
         panels.over_seeds(ratios, ["family", "depth", "quantity", "step"]),
         "Iterations at log(1 + k). Above 1 layer 2 has more than the last 3×3 layer.",
         left_out,
-        panels.unfinished(frames),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, handles, sentences, columns=5)
 
@@ -179,9 +179,8 @@ def signal_and_turn(frames: Frames) -> Figure:
     drawn_rows, left_out = panels.drawable_rows(pd.concat(parts, ignore_index=True), "relative")
     families = panels.families_in(drawn_rows)
     colours = {family: style.FAMILIES[family].colour for family in families}
-    titles = [
-        f"{name}, iteration {style.thousands(k)}" for name in ("signal", "turn") for k in steps
-    ]
+    at = [f"k = {style.thousands(step)}" for step in steps]
+    titles = [f"{name}, {when}" for name in ("signal", "turn") for when in at]
     drawn, axes = style.new_figure(2, len(steps), 3.9, titles, sharey="row", sharex=True)
     for row in axes:
         row[0].set_yscale("log")
@@ -196,7 +195,7 @@ def signal_and_turn(frames: Frames) -> Figure:
         panels.over_seeds(drawn_rows, ["family", "quantity", "step", "layer"]),
         "Vertical lines: stages.",
         left_out,
-        panels.unfinished(frames),
+        panels.of_runs(frames),
     ]
     handles = [style.key(f"{f}-{depths[f]}", color=colours[f]) for f in families]
     style.finish(drawn, handles, sentences)
@@ -209,7 +208,7 @@ def _finding(rows: pd.DataFrame, depths: dict[str, int], step: int) -> str:
     family = panels.families_in(own)[0]
     middle = panels.medians(own[own["family"] == family], ["quantity"], "relative", geometric=True)
     said = [f"{name} ×{value:.2g}" for name, value in middle.to_numpy()]
-    return f"{family}-{depths[family]}, layer {FIRST} after {step} iterations: {', '.join(said)}"
+    return f"{family}-{depths[family]}, layer {FIRST}, k = {step}: {', '.join(said)}"
 
 
 @figure(
@@ -284,7 +283,7 @@ def _heatmaps(
         f"Colours end at percentiles {low} and {high}. Horizontal lines: stages.",
         note,
         left_out,
-        panels.unfinished(frames),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, [], sentences)
 

@@ -67,7 +67,7 @@ def response_std(frames: Frames) -> Figure:
     sentences = [
         f"Last iteration. {panels.over_seeds(rows, ['family', 'depth', 'layer'])}",
         "Response: output of a 3×3 layer after BN, before nonlinearity and addition.",
-        panels.unfinished(frames),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, handles, sentences)
 

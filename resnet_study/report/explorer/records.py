@@ -198,7 +198,7 @@ def _group(label: str, frames: Frames) -> Group:
     plain = frames.runs[frames.runs["family"] == "plain"]
     growth = theory.growth_of(models_of(plain.iloc[:1])[0]) if len(plain) else None
     ordered = sorted(runs, key=lambda run: (run.depth, run.family, run.seed))
-    return Group(label, tuple(ordered), layers, growth, panels.unfinished(frames))
+    return Group(label, tuple(ordered), layers, growth, panels.of_runs(frames))
 
 
 def _columns(rows: pd.DataFrame) -> list[str]:
