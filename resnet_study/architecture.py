@@ -30,8 +30,8 @@ class ModelSpec:
     B: projection where the shape changes; C: projection everywhere."""
     width: int = 16
     """Filters of the first stage; the second and third have two and four times as many."""
-    subsampling: Literal["stride", "average"] = "stride"
-    """How shortcut A halves a map: every second pixel, or the mean of 2x2 pixels."""
+    subsampling: Literal["stride", "average", "max"] = "stride"
+    """How shortcut A halves a map: every second pixel, or the mean or maximum of 2x2 pixels."""
     normalization: Literal["batch", "none", "layer", "group"] = "batch"
     """Over batch and pixels; none (convolutions then have a bias); over each image; or over
     each image and each of 8 groups of channels."""
@@ -65,10 +65,15 @@ class ModelSpec:
 CHOSEN_OR_OPEN = ("depth", "residual", "subsampling", "batch_norm_images", "precision")
 """Fields that the paper varies or does not tell; in all others its networks have the defaults."""
 
+NOT_THE_PAPERS = {"subsampling": ("max",)}
+"""Choices among these fields that no reading of the paper allows."""
+
 
 def is_the_papers(model: ModelSpec) -> bool:
     """Whether a network is one of He et al. 2015, section 4.2, as far as the paper tells."""
     own = ModelSpec()
+    if any(getattr(model, name) in choices for name, choices in NOT_THE_PAPERS.items()):
+        return False
     return all(
         getattr(model, field.name) == getattr(own, field.name)
         for field in fields(ModelSpec)

@@ -9,7 +9,7 @@ import jax
 import pytest
 from flax import nnx
 
-from resnet_study.architecture import ModelSpec, check_model
+from resnet_study.architecture import ModelSpec, check_model, is_the_papers
 from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.models import Network
@@ -21,6 +21,8 @@ NONSENSE = [
     ({"residual": False, "branch_scaling": "rezero"}, "plain network has no branches"),
     ({"residual": False, "subsampling": "average"}, "plain network has no shortcuts"),
     ({"shortcut": "B", "subsampling": "average"}, "only shortcut A subsamples"),
+    ({"residual": False, "subsampling": "max"}, "plain network has no shortcuts"),
+    ({"shortcut": "C", "subsampling": "max"}, "only shortcut A subsamples"),
     ({"normalization": "layer", "batch_norm_images": 64}, "for batch normalisation"),
     ({"normalization": "group", "width": 12}, "a multiple of 8"),
     ({"normalization": "none", "block_order": "norm-after-addition"}, "the original order"),
@@ -40,6 +42,12 @@ def test_nonsense_is_refused_with_its_reason(fields: dict, reason: str) -> None:
         check_model(ModelSpec(**fields))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fields", [{"subsampling": "max"}], ids=str)
+def test_what_no_reading_of_the_paper_allows_is_not_its_network(fields: dict) -> None:
+    assert is_the_papers(ModelSpec(depth=110))
+    assert not is_the_papers(ModelSpec(depth=110, **fields))
 
 
 def test_every_other_combination_is_a_network() -> None:

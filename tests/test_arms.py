@@ -151,11 +151,30 @@ def test_average_subsampling_keeps_the_mean() -> None:
     np.testing.assert_array_equal(same(x, train=True), x)
 
 
+def test_max_subsampling_keeps_the_largest_pixel_and_shares_its_gradient() -> None:
+    made = Shortcut(ModelSpec(subsampling="max"), 4, 8, 2, jax.random.key(0))
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+    y = made(x, train=True)
+    assert y.shape == (2, 3, 3, 8)
+    np.testing.assert_array_equal(y[:, 1, 2, 2:6], x[:, 2:4, 4:6].max((1, 2)))
+    assert not y[..., :2].any()
+    assert not y[..., 6:].any()
+    gradient = jax.grad(lambda x: made(x, train=True).sum())
+    windows = gradient(x).reshape(2, 3, 2, 3, 2, 4)
+    np.testing.assert_array_equal(windows.sum((2, 4)), 1)
+    np.testing.assert_array_equal(windows.max((2, 4)), 1)
+    # Behind a rectifier whole windows are 0, and none of their pixels comes first.
+    np.testing.assert_array_equal(gradient(jnp.zeros_like(x)), 0.25)
+    same = Shortcut(ModelSpec(subsampling="max"), 4, 4, 1, jax.random.key(0))
+    np.testing.assert_array_equal(same(x, train=True), x)
+
+
 ARMS: list[dict] = [
     *({"block_order": order} for order in ORDERS),
     {"residual": False},
     {"shortcut": "C"},
     {"subsampling": "average"},
+    {"subsampling": "max"},
     {"batch_norm_images": 2},
     {"normalization": "layer"},
     {"normalization": "group"},

@@ -274,6 +274,7 @@ ARMS: list[dict[str, Any]] = [
     {"model.shortcut": "C"},
     {"model.width": 10},
     {"model.subsampling": "average"},
+    {"model.subsampling": "max"},
     {"model.normalization": "none"},
     {"model.normalization": "layer"},
     {"model.normalization": "none", "model.branch_scaling": "fixup"},

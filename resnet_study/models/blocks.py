@@ -88,6 +88,10 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+POOLINGS: dict[str, Callable[..., Array]] = {"average": jnp.mean, "max": jnp.max}
+"""Of pixels, each channel by itself."""
+
+
 PREACTIVATED = ("activation-only-preactivation", "full-preactivation")
 """Block orders whose blocks begin with the nonlinearity."""
 
@@ -158,15 +162,16 @@ class WeightedLayer(nnx.Module):
 class Shortcut(nnx.Module):
     """The path around a block: identity, zero-padded identity, or projection.
 
-    Option A takes every second pixel, or averages 2x2 of them, and appends zero channels,
-    half on each side, so it has no parameters. Options B and C use a 1x1 convolution with
+    Option A takes every second pixel, or the mean or maximum of 2x2 of them, and appends zero
+    channels, half on each side, so it has no parameters. Pixels that share a maximum share its
+    gradient. Options B and C use a 1x1 convolution with
     normalisation (He et al. 2015, sections 3.3 and 4.1). Projections are not counted in
     the depth, as in the paper, and are not probed.
     """
 
     def __init__(self, spec: ModelSpec, inputs: int, outputs: int, stride: int, key: Array) -> None:
         self.stride, self.padding = stride, outputs - inputs
-        self.average = spec.subsampling == "average"
+        self.subsampling = spec.subsampling
         changes = stride != 1 or inputs != outputs
         projects = spec.shortcut == "C" or (spec.shortcut == "B" and changes)
         self.norm = normalization(spec, outputs) if projects else None
@@ -189,12 +194,12 @@ class Shortcut(nnx.Module):
         if self.projection is not None:
             y = self.projection(x)
             return y if self.norm is None else self.norm(y, train=train)[0]
-        if self.average and self.stride > 1:
+        if self.subsampling == "stride" or self.stride == 1:
+            x = x[:, :: self.stride, :: self.stride]
+        else:
             n, h, w, c = x.shape
             x = x.reshape(n, h // self.stride, self.stride, w // self.stride, self.stride, c)
-            x = jnp.mean(x, axis=(2, 4))
-        else:
-            x = x[:, :: self.stride, :: self.stride]
+            x = POOLINGS[self.subsampling](x, axis=(2, 4))
         before = self.padding // 2
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (before, self.padding - before)))
 
