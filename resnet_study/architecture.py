@@ -32,6 +32,8 @@ class ModelSpec:
     """Filters of the first stage; the second and third have two and four times as many."""
     subsampling: Literal["stride", "average", "max"] = "stride"
     """How shortcut A halves a map: every second pixel, or the mean or maximum of 2x2 pixels."""
+    pooling: Literal["average", "max"] = "average"
+    """Of all pixels of the last map, before the classifier: the mean (the paper's) or maximum."""
     normalization: Literal["batch", "none", "layer", "group"] = "batch"
     """Over batch and pixels; none (convolutions then have a bias); over each image; or over
     each image and each of 8 groups of channels."""

@@ -169,12 +169,31 @@ def test_max_subsampling_keeps_the_largest_pixel_and_shares_its_gradient() -> No
     np.testing.assert_array_equal(same(x, train=True), x)
 
 
+@pytest.mark.parametrize("order", ["original", "full-preactivation"])
+def test_pooling_is_the_mean_or_the_maximum_of_the_last_map(order: str) -> None:
+    """And nothing else differs: the classifier sees the one or the other."""
+    last: dict[str, jax.Array] = {}
+    for pooling in ("average", "max"):
+        made, images = network(block_order=order, pooling=pooling)
+        x = made.begin(images, Recorder(), train=True)
+        for part in made.blocks:
+            x = part(x, Recorder(), train=True)
+        if made.last_norm is not None:
+            x = jax.nn.relu(made.last_norm(x, train=True)[0])
+        seen = {"average": x.mean((1, 2)), "max": x.max((1, 2))}[pooling]
+        logits, _ = made(images, train=True)
+        np.testing.assert_allclose(logits, made.head(seen), atol=1e-5)
+        last[pooling] = logits
+    assert not np.allclose(last["average"], last["max"], atol=1e-2)
+
+
 ARMS: list[dict] = [
     *({"block_order": order} for order in ORDERS),
     {"residual": False},
     {"shortcut": "C"},
     {"subsampling": "average"},
     {"subsampling": "max"},
+    {"pooling": "max"},
     {"batch_norm_images": 2},
     {"normalization": "layer"},
     {"normalization": "group"},

@@ -123,6 +123,7 @@ OTHER = {
     "model.shortcut": "C",
     "model.width": 17,
     "model.subsampling": "average",
+    "model.pooling": "max",
     "model.normalization": "none",
     "model.batch_norm_images": 64,
     "model.initialization": "lecun",
