@@ -17,6 +17,10 @@ GROUPS = 8
 """Groups of channels of group normalisation (Wu & He 2018, arXiv 1803.08494)."""
 
 
+GATED = ("exclusive-gating", "shortcut-only-gating")
+"""Shortcut scalings that have a gate."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A network of He et al. 2015, section 4.2."""
@@ -58,6 +62,13 @@ class ModelSpec:
     branch_scaling: Literal["none", "skipinit", "rezero", "fixup"] = "none"
     """What replaces or helps normalisation in a residual branch: a factor that starts at 0
     (SkipInit without normalisation, ReZero beside it), or Fixup."""
+    shortcut_scaling: Literal["none", "constant", "exclusive-gating", "shortcut-only-gating"] = (
+        "none"
+    )
+    """What multiplies shortcut and branch (He et al. 2016, section 3.1): nothing; 0.5 both; or
+    1 - g and g, or 1 - g and nothing, g the sigmoid of a 1x1 convolution of the block's input."""
+    gate_bias: float = -6.0
+    """Start of the bias of that convolution; the lower, the more of the shortcut is open."""
     precision: Precision = "float32"
     """Of the convolutions: float32 everywhere; tf32, the matrix units of an NVIDIA GPU (10 bits
     of the fraction); bfloat16 inputs, weights and outputs. Sums, normalisation, classifier,
@@ -102,6 +113,7 @@ def check_model(model: ModelSpec) -> None:
         _only_default(model, "subsampling", "a plain network has no shortcuts")
         _only_default(model, "block_order", "a plain network has no addition to place around")
         _only_default(model, "branch_scaling", "a plain network has no branches")
+        _only_default(model, "shortcut_scaling", "a plain network has no shortcuts")
     if model.shortcut != "A":
         _only_default(model, "subsampling", "only shortcut A subsamples; B and C project")
     _check_normalization(model)
@@ -111,6 +123,7 @@ def check_model(model: ModelSpec) -> None:
     ):
         _only_default(model, "block_order", "a linear network has no activation to move")
     _check_branch_scaling(model)
+    _check_shortcut_scaling(model)
 
 
 def _check_normalization(model: ModelSpec) -> None:
@@ -177,6 +190,26 @@ def _check_branch_scaling(model: ModelSpec) -> None:
             "Fixup is defined for normalization=none, initialization=he, activation=relu, "
             "block_order=original and shortcut=A",
         )
+
+
+def _check_shortcut_scaling(model: ModelSpec) -> None:
+    scaling = model.shortcut_scaling
+    if scaling not in GATED:
+        _only_default(model, "gate_bias", f"there is no gate with shortcut_scaling={scaling}")
+    if scaling == "none":
+        return
+    for applies, reason in (
+        (model.shortcut == "C", "it multiplies identities, and option C has none; use A or B"),
+        (
+            model.block_order != "original",
+            f"it is defined for the original order, not for {model.block_order}",
+        ),
+        (
+            model.branch_scaling != "none",
+            f"branch_scaling={model.branch_scaling} has factors of its own; use one of them",
+        ),
+    ):
+        require(not applies, "model.shortcut_scaling", scaling, reason)
 
 
 def _only_default(model: ModelSpec, name: str, reason: str) -> None:

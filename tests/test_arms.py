@@ -187,6 +187,42 @@ def test_pooling_is_the_mean_or_the_maximum_of_the_last_map(order: str) -> None:
     assert not np.allclose(last["average"], last["max"], atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("scaling", "of_skip", "of_branch"),
+    [
+        ("constant", lambda g: 0.5, lambda g: 0.5),
+        ("exclusive-gating", lambda g: 1 - g, lambda g: g),
+        ("shortcut-only-gating", lambda g: 1 - g, lambda g: 1.0),
+    ],
+)
+@pytest.mark.parametrize(("stride", "outputs"), [(1, 8), (2, 16)])
+def test_a_scaled_block_adds_its_two_paths_with_their_factors(
+    scaling: str, of_skip, of_branch, stride: int, outputs: int
+) -> None:
+    """He et al. 2016, Figure 2 a to d, from the weights of the block without factors."""
+    arms = (ModelSpec(), ModelSpec(shortcut_scaling=scaling, gate_bias=-1.0))  # type: ignore[arg-type]
+    key, x = jax.random.key(0), jax.random.normal(jax.random.key(1), (4, 4, 4, 8))
+    bare, made = (Block(arm, 8, outputs, stride, key, False) for arm in arms)
+    gate = jnp.zeros(())
+    if made.gate is not None:
+        kernel = made.gate.conv.kernel[...][0, 0]
+        pixels = x[:, ::stride, ::stride]
+        gate = jax.nn.sigmoid(jnp.einsum("nhwi,io->nhwo", pixels, kernel) - 1)
+    branch, skip = bare.branch(x, Recorder(), train=True), bare.skip(x, train=True)
+    expected = jax.nn.relu(of_skip(gate) * skip + of_branch(gate) * branch)
+    np.testing.assert_allclose(made(x, Recorder(), train=True), expected, atol=1e-5)
+
+
+def test_a_closed_gate_leaves_the_shortcut_and_the_branch_as_the_paper_has_them() -> None:
+    """At a bias far below 0 g is 0: the one loses its branch, the other is the network without."""
+    bare, images = network()
+    for scaling in ("exclusive-gating", "shortcut-only-gating"):
+        made, _ = network(shortcut_scaling=scaling, gate_bias=-40.0)
+        logits = [m(images, train=True)[0] for m in (made, bare)]
+        same = np.allclose(*logits, atol=1e-5)
+        assert same == (scaling == "shortcut-only-gating")
+
+
 ARMS: list[dict] = [
     *({"block_order": order} for order in ORDERS),
     {"residual": False},
@@ -194,6 +230,9 @@ ARMS: list[dict] = [
     {"subsampling": "average"},
     {"subsampling": "max"},
     {"pooling": "max"},
+    {"shortcut_scaling": "constant"},
+    {"shortcut_scaling": "exclusive-gating", "gate_bias": 0.0},
+    {"shortcut_scaling": "shortcut-only-gating", "gate_bias": -1.0},
     {"batch_norm_images": 2},
     {"normalization": "layer"},
     {"normalization": "group"},

@@ -86,7 +86,17 @@ def test_which_networks_are_positively_homogeneous(normalization: str, activatio
     assert np.allclose(3 * once, thrice, rtol=1e-3, atol=1e-4) == is_homogeneous(model)
 
 
-@pytest.mark.parametrize("switches", [{"subsampling": "max"}, {"pooling": "max"}], ids=str)
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"subsampling": "max"},
+        {"pooling": "max"},
+        {"shortcut_scaling": "constant"},
+        {"shortcut_scaling": "exclusive-gating", "gate_bias": 0.0},
+        {"shortcut_scaling": "shortcut-only-gating", "normalization": "none", "gate_bias": 0.0},
+    ],
+    ids=str,
+)
 def test_the_chain_rule_gives_the_gradient_of_the_whole_network(switches: dict) -> None:
     """At every layer, as the taps have it, and at the images but for a power of two."""
     model = ModelSpec(depth=8, width=4, **switches)

@@ -276,6 +276,7 @@ ARMS: list[dict[str, Any]] = [
     {"model.subsampling": "average"},
     {"model.subsampling": "max"},
     {"model.pooling": "max"},
+    {"model.shortcut_scaling": "exclusive-gating"},
     {"model.normalization": "none"},
     {"model.normalization": "layer"},
     {"model.normalization": "none", "model.branch_scaling": "fixup"},
@@ -321,6 +322,7 @@ def test_the_paper_s_networks_take_the_fused_way_and_arms_do_not() -> None:
     assert not fusable(ModelSpec(normalization="none"))
     assert not fusable(ModelSpec(batch_norm_images=64))
     assert not fusable(ModelSpec(pooling="max"))
+    assert not fusable(ModelSpec(shortcut_scaling="constant"))
 
 
 TRAIN = """

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from resnet_study.architecture import ModelSpec
+from resnet_study.architecture import GATED, ModelSpec
 from resnet_study.kernels import Kernels
 from resnet_study.models.initialization import Initializer, initializer, scaled
 from resnet_study.models.layers import Convolution
@@ -90,6 +90,10 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 POOLINGS: dict[str, Callable[..., Array]] = {"average": jnp.mean, "max": jnp.max}
 """Of pixels, each channel by itself."""
+
+
+CONSTANT = 0.5
+"""What constant scaling multiplies shortcut and branch by."""
 
 
 PREACTIVATED = ("activation-only-preactivation", "full-preactivation")
@@ -204,6 +208,31 @@ class Shortcut(nnx.Module):
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (before, self.padding - before)))
 
 
+class Gate(nnx.Module):
+    """g(x), between 0 and 1: the sigmoid of a 1x1 convolution with bias, per pixel and channel.
+
+    He et al. 2016 (arXiv 1603.05027), section 3.1, after Highway Networks. Where a block
+    changes the shape, the convolution has the block's stride and width; the paper says nothing
+    of these blocks.
+    """
+
+    def __init__(self, spec: ModelSpec, inputs: int, outputs: int, stride: int, key: Array) -> None:
+        self.conv = Convolution(
+            inputs,
+            outputs,
+            kernel=1,
+            stride=stride,
+            bias=True,
+            initializer=initializer(spec),
+            key=key,
+            precision=spec.precision,
+        )
+        self.conv.bias = nnx.Param(jnp.full(outputs, spec.gate_bias))
+
+    def __call__(self, x: Array) -> Array:
+        return jax.nn.sigmoid(self.conv(x))
+
+
 class Block(nnx.Module):
     """Two 3x3 layers, with a shortcut around them if residual.
 
@@ -230,7 +259,7 @@ class Block(nnx.Module):
     def __init__(
         self, spec: ModelSpec, inputs: int, outputs: int, stride: int, key: Array, first: bool
     ) -> None:
-        keys = [jax.random.fold_in(key, part) for part in range(3)]
+        keys = [jax.random.fold_in(key, part) for part in range(4)]
         self.order, self.activation = spec.block_order, spec.activation
         self.preactivated = self.order in PREACTIVATED and not first
         full = self.order == "full-preactivation"
@@ -259,6 +288,9 @@ class Block(nnx.Module):
         after = self.order == "norm-after-addition"
         self.after = normalization(spec, outputs) if after else None
         self.shortcut = Shortcut(spec, inputs, outputs, stride, keys[2]) if spec.residual else None
+        self.scaling = spec.shortcut_scaling
+        gated = self.scaling in GATED
+        self.gate = Gate(spec, inputs, outputs, stride, keys[3]) if gated else None
 
     def __call__(self, x: Array, recorder: Recorder, *, train: bool) -> Array:
         return self.join(
@@ -267,7 +299,7 @@ class Block(nnx.Module):
 
     def branch(self, x: Array, recorder: Recorder, *, train: bool) -> Array:
         """The weighted path, up to the addition."""
-        f = ACTIVATIONS[self.activation]
+        f, entered = ACTIVATIONS[self.activation], x
         if self.preactivated:
             x = x if self.before is None else self.before(x, train=train)[0]
             x = recorder.activation(f(x))
@@ -275,11 +307,20 @@ class Block(nnx.Module):
         response = self.layer2(hidden, recorder, train=train)
         if self.order == "activation-before-addition":
             response = recorder.activation(f(response))
+        if self.scaling == "constant":
+            return CONSTANT * response
+        if self.gate is not None and self.scaling == "exclusive-gating":
+            return self.gate(entered) * response
         return response
 
     def skip(self, x: Array, *, train: bool) -> Array | None:
         """The shortcut, up to the addition; None in a plain network."""
-        return None if self.shortcut is None else self.shortcut(x, train=train)
+        if self.shortcut is None:
+            return None
+        shortcut = self.shortcut(x, train=train)
+        if self.gate is not None:
+            return (1 - self.gate(x)) * shortcut
+        return CONSTANT * shortcut if self.scaling == "constant" else shortcut
 
     def join(self, branch: Array, skip: Array | None, recorder: Recorder, *, train: bool) -> Array:
         """The addition and what follows it."""

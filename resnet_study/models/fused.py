@@ -34,6 +34,7 @@ def fusable(spec: ModelSpec) -> bool:
         and spec.pooling == "average"
         and spec.block_order == "original"
         and spec.branch_scaling == "none"
+        and spec.shortcut_scaling == "none"
     )
 
 
