@@ -17,6 +17,10 @@ GROUPS = 8
 """Groups of channels of group normalisation (Wu & He 2018, arXiv 1803.08494)."""
 
 
+GATED = ("exclusive-gating", "shortcut-only-gating")
+"""Shortcut scalings that have a gate."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A network of He et al. 2015, section 4.2."""
@@ -30,8 +34,10 @@ class ModelSpec:
     B: projection where the shape changes; C: projection everywhere."""
     width: int = 16
     """Filters of the first stage; the second and third have two and four times as many."""
-    subsampling: Literal["stride", "average"] = "stride"
-    """How shortcut A halves a map: every second pixel, or the mean of 2x2 pixels."""
+    subsampling: Literal["stride", "average", "max"] = "stride"
+    """How shortcut A halves a map: every second pixel, or the mean or maximum of 2x2 pixels."""
+    pooling: Literal["average", "max"] = "average"
+    """Of all pixels of the last map, before the classifier: the mean (the paper's) or maximum."""
     normalization: Literal["batch", "none", "layer", "group"] = "batch"
     """Over batch and pixels; none (convolutions then have a bias); over each image; or over
     each image and each of 8 groups of channels."""
@@ -56,6 +62,13 @@ class ModelSpec:
     branch_scaling: Literal["none", "skipinit", "rezero", "fixup"] = "none"
     """What replaces or helps normalisation in a residual branch: a factor that starts at 0
     (SkipInit without normalisation, ReZero beside it), or Fixup."""
+    shortcut_scaling: Literal["none", "constant", "exclusive-gating", "shortcut-only-gating"] = (
+        "none"
+    )
+    """What multiplies shortcut and branch (He et al. 2016, section 3.1): nothing; 0.5 both; or
+    1 - g and g, or 1 - g and nothing, g the sigmoid of a 1x1 convolution of the block's input."""
+    gate_bias: float = -6.0
+    """Start of the bias of that convolution; the lower, the more of the shortcut is open."""
     precision: Precision = "float32"
     """Of the convolutions: float32 everywhere; tf32, the matrix units of an NVIDIA GPU (10 bits
     of the fraction); bfloat16 inputs, weights and outputs. Sums, normalisation, classifier,
@@ -65,10 +78,15 @@ class ModelSpec:
 CHOSEN_OR_OPEN = ("depth", "residual", "subsampling", "batch_norm_images", "precision")
 """Fields that the paper varies or does not tell; in all others its networks have the defaults."""
 
+NOT_THE_PAPERS = {"subsampling": ("max",)}
+"""Choices among these fields that no reading of the paper allows."""
+
 
 def is_the_papers(model: ModelSpec) -> bool:
     """Whether a network is one of He et al. 2015, section 4.2, as far as the paper tells."""
     own = ModelSpec()
+    if any(getattr(model, name) in choices for name, choices in NOT_THE_PAPERS.items()):
+        return False
     return all(
         getattr(model, field.name) == getattr(own, field.name)
         for field in fields(ModelSpec)
@@ -95,6 +113,7 @@ def check_model(model: ModelSpec) -> None:
         _only_default(model, "subsampling", "a plain network has no shortcuts")
         _only_default(model, "block_order", "a plain network has no addition to place around")
         _only_default(model, "branch_scaling", "a plain network has no branches")
+        _only_default(model, "shortcut_scaling", "a plain network has no shortcuts")
     if model.shortcut != "A":
         _only_default(model, "subsampling", "only shortcut A subsamples; B and C project")
     _check_normalization(model)
@@ -104,6 +123,7 @@ def check_model(model: ModelSpec) -> None:
     ):
         _only_default(model, "block_order", "a linear network has no activation to move")
     _check_branch_scaling(model)
+    _check_shortcut_scaling(model)
 
 
 def _check_normalization(model: ModelSpec) -> None:
@@ -170,6 +190,26 @@ def _check_branch_scaling(model: ModelSpec) -> None:
             "Fixup is defined for normalization=none, initialization=he, activation=relu, "
             "block_order=original and shortcut=A",
         )
+
+
+def _check_shortcut_scaling(model: ModelSpec) -> None:
+    scaling = model.shortcut_scaling
+    if scaling not in GATED:
+        _only_default(model, "gate_bias", f"there is no gate with shortcut_scaling={scaling}")
+    if scaling == "none":
+        return
+    for applies, reason in (
+        (model.shortcut == "C", "it multiplies identities, and option C has none; use A or B"),
+        (
+            model.block_order != "original",
+            f"it is defined for the original order, not for {model.block_order}",
+        ),
+        (
+            model.branch_scaling != "none",
+            f"branch_scaling={model.branch_scaling} has factors of its own; use one of them",
+        ),
+    ):
+        require(not applies, "model.shortcut_scaling", scaling, reason)
 
 
 def _only_default(model: ModelSpec, name: str, reason: str) -> None:

@@ -9,7 +9,7 @@ import jax
 import pytest
 from flax import nnx
 
-from resnet_study.architecture import ModelSpec, check_model
+from resnet_study.architecture import ModelSpec, check_model, is_the_papers
 from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.models import Network
@@ -21,6 +21,8 @@ NONSENSE = [
     ({"residual": False, "branch_scaling": "rezero"}, "plain network has no branches"),
     ({"residual": False, "subsampling": "average"}, "plain network has no shortcuts"),
     ({"shortcut": "B", "subsampling": "average"}, "only shortcut A subsamples"),
+    ({"residual": False, "subsampling": "max"}, "plain network has no shortcuts"),
+    ({"shortcut": "C", "subsampling": "max"}, "only shortcut A subsamples"),
     ({"normalization": "layer", "batch_norm_images": 64}, "for batch normalisation"),
     ({"normalization": "group", "width": 12}, "a multiple of 8"),
     ({"normalization": "none", "block_order": "norm-after-addition"}, "the original order"),
@@ -29,6 +31,11 @@ NONSENSE = [
     ({"branch_scaling": "skipinit"}, "SkipInit replaces normalisation"),
     ({"branch_scaling": "rezero", "normalization": "none"}, "use skipinit"),
     ({"branch_scaling": "rezero", "block_order": "norm-after-addition"}, "has no place"),
+    ({"residual": False, "shortcut_scaling": "constant"}, "plain network has no shortcuts"),
+    ({"shortcut": "C", "shortcut_scaling": "constant"}, "option C has none"),
+    ({"block_order": PREACTIVATION, "shortcut_scaling": "exclusive-gating"}, "original order"),
+    ({"branch_scaling": "rezero", "shortcut_scaling": "constant"}, "factors of its own"),
+    ({"shortcut_scaling": "constant", "gate_bias": 0.0}, "there is no gate"),
     ({"branch_scaling": "fixup"}, "Fixup is defined for normalization=none"),
     ({"branch_scaling": "fixup", "normalization": "none", "shortcut": "B"}, "shortcut=A"),
 ]
@@ -42,11 +49,26 @@ def test_nonsense_is_refused_with_its_reason(fields: dict, reason: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+ARMS: list[dict] = [
+    {"subsampling": "max"},
+    {"shortcut_scaling": "constant"},
+    {"shortcut_scaling": "exclusive-gating", "gate_bias": -7.0},
+    {"shortcut_scaling": "shortcut-only-gating", "shortcut": "B"},
+]
+
+
+@pytest.mark.parametrize("fields", [*ARMS, {"pooling": "max"}], ids=str)
+def test_what_no_reading_of_the_paper_allows_is_not_its_network(fields: dict) -> None:
+    assert is_the_papers(ModelSpec(depth=110))
+    assert not is_the_papers(ModelSpec(depth=110, **fields))
+
+
 def test_every_other_combination_is_a_network() -> None:
     """All combinations of the named choices: built, or refused in one line."""
     hints = typing.get_type_hints(ModelSpec)
     names = [name for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal]
-    names.remove("initialization")  # the same shapes whatever it is
+    for alike in ("initialization", "pooling", "shortcut_scaling"):  # the same shapes
+        names.remove(alike)
     choices = [typing.get_args(hints[name]) for name in names]
     built = 0
     for residual, *values in itertools.product([True, False], *choices):
@@ -56,7 +78,7 @@ def test_every_other_combination_is_a_network() -> None:
         except UserError:
             continue
         built += 1
-        if built % 7:  # every seventh is enough to build
+        if built % 11:  # every eleventh is enough to build
             continue
         model = nnx.eval_shape(lambda s=spec: Network(s, DATASETS["digits"], jax.random.key(0)))
         images = jax.ShapeDtypeStruct((4, 8, 8, 1), "float32")

@@ -151,11 +151,88 @@ def test_average_subsampling_keeps_the_mean() -> None:
     np.testing.assert_array_equal(same(x, train=True), x)
 
 
+def test_max_subsampling_keeps_the_largest_pixel_and_shares_its_gradient() -> None:
+    made = Shortcut(ModelSpec(subsampling="max"), 4, 8, 2, jax.random.key(0))
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+    y = made(x, train=True)
+    assert y.shape == (2, 3, 3, 8)
+    np.testing.assert_array_equal(y[:, 1, 2, 2:6], x[:, 2:4, 4:6].max((1, 2)))
+    assert not y[..., :2].any()
+    assert not y[..., 6:].any()
+    gradient = jax.grad(lambda x: made(x, train=True).sum())
+    windows = gradient(x).reshape(2, 3, 2, 3, 2, 4)
+    np.testing.assert_array_equal(windows.sum((2, 4)), 1)
+    np.testing.assert_array_equal(windows.max((2, 4)), 1)
+    # Behind a rectifier whole windows are 0, and none of their pixels comes first.
+    np.testing.assert_array_equal(gradient(jnp.zeros_like(x)), 0.25)
+    same = Shortcut(ModelSpec(subsampling="max"), 4, 4, 1, jax.random.key(0))
+    np.testing.assert_array_equal(same(x, train=True), x)
+
+
+@pytest.mark.parametrize("order", ["original", "full-preactivation"])
+def test_pooling_is_the_mean_or_the_maximum_of_the_last_map(order: str) -> None:
+    """And nothing else differs: the classifier sees the one or the other."""
+    last: dict[str, jax.Array] = {}
+    for pooling in ("average", "max"):
+        made, images = network(block_order=order, pooling=pooling)
+        x = made.begin(images, Recorder(), train=True)
+        for part in made.blocks:
+            x = part(x, Recorder(), train=True)
+        if made.last_norm is not None:
+            x = jax.nn.relu(made.last_norm(x, train=True)[0])
+        seen = {"average": x.mean((1, 2)), "max": x.max((1, 2))}[pooling]
+        logits, _ = made(images, train=True)
+        np.testing.assert_allclose(logits, made.head(seen), atol=1e-5)
+        last[pooling] = logits
+    assert not np.allclose(last["average"], last["max"], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "of_skip", "of_branch"),
+    [
+        ("constant", lambda g: 0.5, lambda g: 0.5),
+        ("exclusive-gating", lambda g: 1 - g, lambda g: g),
+        ("shortcut-only-gating", lambda g: 1 - g, lambda g: 1.0),
+    ],
+)
+@pytest.mark.parametrize(("stride", "outputs"), [(1, 8), (2, 16)])
+def test_a_scaled_block_adds_its_two_paths_with_their_factors(
+    scaling: str, of_skip, of_branch, stride: int, outputs: int
+) -> None:
+    """He et al. 2016, Figure 2 a to d, from the weights of the block without factors."""
+    arms = (ModelSpec(), ModelSpec(shortcut_scaling=scaling, gate_bias=-1.0))  # type: ignore[arg-type]
+    key, x = jax.random.key(0), jax.random.normal(jax.random.key(1), (4, 4, 4, 8))
+    bare, made = (Block(arm, 8, outputs, stride, key, False) for arm in arms)
+    gate = jnp.zeros(())
+    if made.gate is not None:
+        kernel = made.gate.conv.kernel[...][0, 0]
+        pixels = x[:, ::stride, ::stride]
+        gate = jax.nn.sigmoid(jnp.einsum("nhwi,io->nhwo", pixels, kernel) - 1)
+    branch, skip = bare.branch(x, Recorder(), train=True), bare.skip(x, train=True)
+    expected = jax.nn.relu(of_skip(gate) * skip + of_branch(gate) * branch)
+    np.testing.assert_allclose(made(x, Recorder(), train=True), expected, atol=1e-5)
+
+
+def test_a_closed_gate_leaves_the_shortcut_and_the_branch_as_the_paper_has_them() -> None:
+    """At a bias far below 0 g is 0: the one loses its branch, the other is the network without."""
+    bare, images = network()
+    for scaling in ("exclusive-gating", "shortcut-only-gating"):
+        made, _ = network(shortcut_scaling=scaling, gate_bias=-40.0)
+        logits = [m(images, train=True)[0] for m in (made, bare)]
+        same = np.allclose(*logits, atol=1e-5)
+        assert same == (scaling == "shortcut-only-gating")
+
+
 ARMS: list[dict] = [
     *({"block_order": order} for order in ORDERS),
     {"residual": False},
     {"shortcut": "C"},
     {"subsampling": "average"},
+    {"subsampling": "max"},
+    {"pooling": "max"},
+    {"shortcut_scaling": "constant"},
+    {"shortcut_scaling": "exclusive-gating", "gate_bias": 0.0},
+    {"shortcut_scaling": "shortcut-only-gating", "gate_bias": -1.0},
     {"batch_norm_images": 2},
     {"normalization": "layer"},
     {"normalization": "group"},

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 
 from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
@@ -79,6 +84,37 @@ def test_which_networks_are_positively_homogeneous(normalization: str, activatio
     network = Network(model, DIGITS, KEY)
     once, thrice = (network(scale * images(), train=True)[0] for scale in (1.0, 3.0))
     assert np.allclose(3 * once, thrice, rtol=1e-3, atol=1e-4) == is_homogeneous(model)
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"subsampling": "max"},
+        {"pooling": "max"},
+        {"shortcut_scaling": "constant"},
+        {"shortcut_scaling": "exclusive-gating", "gate_bias": 0.0},
+        {"shortcut_scaling": "shortcut-only-gating", "normalization": "none", "gate_bias": 0.0},
+    ],
+    ids=str,
+)
+def test_the_chain_rule_gives_the_gradient_of_the_whole_network(switches: dict) -> None:
+    """At every layer, as the taps have it, and at the images but for a power of two."""
+    model = ModelSpec(depth=8, width=4, **switches)
+    network, chain = Network(model, DIGITS, KEY), make_chain(model, DIGITS, KEY)
+    found = backpropagate(chain, propagate(chain, images()), labels())
+    graph, variables = nnx.split(network)
+    state = nnx.to_pure_dict(variables)
+
+    @jax.jit
+    @partial(jax.grad, argnums=(0, 1))
+    def differentiated(x: jax.Array, taps: jax.Array) -> jax.Array:
+        logits, _ = nnx.merge(graph, state)(x, taps, train=True)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels()).mean()
+
+    at_images, taps = differentiated(images(), jnp.zeros((8, 2)))
+    np.testing.assert_allclose(found.layers, taps[:-1, 0], rtol=1e-4)
+    directions = [x / np.linalg.norm(x) for x in (found.images, at_images)]
+    np.testing.assert_allclose(directions[0], directions[1], atol=1e-5)
 
 
 def test_rescaling_the_signal_changes_nothing_that_is_reported() -> None:

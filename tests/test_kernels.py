@@ -274,6 +274,9 @@ ARMS: list[dict[str, Any]] = [
     {"model.shortcut": "C"},
     {"model.width": 10},
     {"model.subsampling": "average"},
+    {"model.subsampling": "max"},
+    {"model.pooling": "max"},
+    {"model.shortcut_scaling": "exclusive-gating"},
     {"model.normalization": "none"},
     {"model.normalization": "layer"},
     {"model.normalization": "none", "model.branch_scaling": "fixup"},
@@ -318,6 +321,8 @@ def test_the_paper_s_networks_take_the_fused_way_and_arms_do_not() -> None:
     assert fusable(ModelSpec(residual=False))
     assert not fusable(ModelSpec(normalization="none"))
     assert not fusable(ModelSpec(batch_norm_images=64))
+    assert not fusable(ModelSpec(pooling="max"))
+    assert not fusable(ModelSpec(shortcut_scaling="constant"))
 
 
 TRAIN = """

@@ -123,12 +123,15 @@ OTHER = {
     "model.shortcut": "C",
     "model.width": 17,
     "model.subsampling": "average",
+    "model.pooling": "max",
     "model.normalization": "none",
     "model.batch_norm_images": 64,
     "model.initialization": "lecun",
     "model.activation": "tanh",
     "model.block_order": "full-preactivation",
     "model.branch_scaling": "rezero",
+    "model.shortcut_scaling": "constant",
+    "model.gate_bias": 0.0,
     "model.precision": "bfloat16",
     "data.name": "digits",
     "data.validation": 0.2,
@@ -160,6 +163,8 @@ COMPATIBLE = {
     "model.residual": True,
     "model.subsampling": "stride",
     "model.normalization": "batch",
+    "model.shortcut_scaling": "none",
+    "model.gate_bias": -6.0,
     "schedule.warmup_error": 0.0,
     "data.name": "cifar10",
 }
@@ -168,7 +173,10 @@ COMPATIBLE = {
 
 def test_every_field_changes_the_run_id() -> None:
     assert set(OTHER) == set(RunSpec().flat())
-    bases = {"data.subset": {**BASE, "data.name": "cifar10"}}
+    bases = {
+        "data.subset": {**BASE, "data.name": "cifar10"},
+        "model.gate_bias": {**BASE, "model.shortcut_scaling": "exclusive-gating"},
+    }
     ids = [from_flat(base).run_id for base in (BASE, *bases.values())]
     ids += [from_flat({**bases.get(k, BASE), k: v}).run_id for k, v in OTHER.items()]
     assert len(set(ids)) == len(ids)

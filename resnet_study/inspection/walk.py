@@ -79,8 +79,8 @@ def _through(
     recorder = Recorder(kernels=kernels)
     if not lesion:
         return block(x, recorder, train=False)
-    if block.shortcut is not None:
-        skip = block.shortcut(x, train=False)
+    skip = block.skip(x, train=False)
+    if skip is not None:
         return block.join(jnp.zeros_like(skip), skip, recorder, train=False)
     hidden = x
     for name, layer in (("first", block.layer1), ("second", block.layer2)):

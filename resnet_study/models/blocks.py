@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from resnet_study.architecture import ModelSpec
+from resnet_study.architecture import GATED, ModelSpec
 from resnet_study.kernels import Kernels
 from resnet_study.models.initialization import Initializer, initializer, scaled
 from resnet_study.models.layers import Convolution
@@ -88,6 +88,14 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+POOLINGS: dict[str, Callable[..., Array]] = {"average": jnp.mean, "max": jnp.max}
+"""Of pixels, each channel by itself."""
+
+
+CONSTANT = 0.5
+"""What constant scaling multiplies shortcut and branch by."""
+
+
 PREACTIVATED = ("activation-only-preactivation", "full-preactivation")
 """Block orders whose blocks begin with the nonlinearity."""
 
@@ -158,15 +166,16 @@ class WeightedLayer(nnx.Module):
 class Shortcut(nnx.Module):
     """The path around a block: identity, zero-padded identity, or projection.
 
-    Option A takes every second pixel, or averages 2x2 of them, and appends zero channels,
-    half on each side, so it has no parameters. Options B and C use a 1x1 convolution with
+    Option A takes every second pixel, or the mean or maximum of 2x2 of them, and appends zero
+    channels, half on each side, so it has no parameters. Pixels that share a maximum share its
+    gradient. Options B and C use a 1x1 convolution with
     normalisation (He et al. 2015, sections 3.3 and 4.1). Projections are not counted in
     the depth, as in the paper, and are not probed.
     """
 
     def __init__(self, spec: ModelSpec, inputs: int, outputs: int, stride: int, key: Array) -> None:
         self.stride, self.padding = stride, outputs - inputs
-        self.average = spec.subsampling == "average"
+        self.subsampling = spec.subsampling
         changes = stride != 1 or inputs != outputs
         projects = spec.shortcut == "C" or (spec.shortcut == "B" and changes)
         self.norm = normalization(spec, outputs) if projects else None
@@ -189,10 +198,10 @@ class Shortcut(nnx.Module):
         if self.projection is not None:
             y = self.projection(x)
             return y if self.norm is None else self.norm(y, train=train)[0]
-        if self.average and self.stride > 1:
+        if self.subsampling != "stride" and self.stride > 1:
             n, h, w, c = x.shape
             x = x.reshape(n, h // self.stride, self.stride, w // self.stride, self.stride, c)
-            return identity(jnp.mean(x, axis=(2, 4)), 1, self.padding)
+            return identity(POOLINGS[self.subsampling](x, axis=(2, 4)), 1, self.padding)
         return identity(x, self.stride, self.padding)
 
 
@@ -207,6 +216,31 @@ def identity(x: Array, stride: int, padding: int) -> Array:
     before = padding // 2
     sides = ((0, 0), (0, 0), (0, 0), (before, padding - before))
     return jnp.pad(x[:, ::stride, ::stride], sides)
+
+
+class Gate(nnx.Module):
+    """g(x), between 0 and 1: the sigmoid of a 1x1 convolution with bias, per pixel and channel.
+
+    He et al. 2016 (arXiv 1603.05027), section 3.1, after Highway Networks. Where a block
+    changes the shape, the convolution has the block's stride and width; the paper says nothing
+    of these blocks.
+    """
+
+    def __init__(self, spec: ModelSpec, inputs: int, outputs: int, stride: int, key: Array) -> None:
+        self.conv = Convolution(
+            inputs,
+            outputs,
+            kernel=1,
+            stride=stride,
+            bias=True,
+            initializer=initializer(spec),
+            key=key,
+            precision=spec.precision,
+        )
+        self.conv.bias = nnx.Param(jnp.full(outputs, spec.gate_bias))
+
+    def __call__(self, x: Array) -> Array:
+        return jax.nn.sigmoid(self.conv(x))
 
 
 class Block(nnx.Module):
@@ -235,7 +269,7 @@ class Block(nnx.Module):
     def __init__(
         self, spec: ModelSpec, inputs: int, outputs: int, stride: int, key: Array, first: bool
     ) -> None:
-        keys = [jax.random.fold_in(key, part) for part in range(3)]
+        keys = [jax.random.fold_in(key, part) for part in range(4)]
         self.order, self.activation = spec.block_order, spec.activation
         self.preactivated = self.order in PREACTIVATED and not first
         full = self.order == "full-preactivation"
@@ -264,6 +298,9 @@ class Block(nnx.Module):
         after = self.order == "norm-after-addition"
         self.after = normalization(spec, outputs) if after else None
         self.shortcut = Shortcut(spec, inputs, outputs, stride, keys[2]) if spec.residual else None
+        self.scaling = spec.shortcut_scaling
+        gated = self.scaling in GATED
+        self.gate = Gate(spec, inputs, outputs, stride, keys[3]) if gated else None
 
     def __call__(self, x: Array, recorder: Recorder, *, train: bool) -> Array:
         return self.join(
@@ -272,7 +309,7 @@ class Block(nnx.Module):
 
     def branch(self, x: Array, recorder: Recorder, *, train: bool) -> Array:
         """The weighted path, up to the addition."""
-        f = ACTIVATIONS[self.activation]
+        f, entered = ACTIVATIONS[self.activation], x
         if self.preactivated:
             x = x if self.before is None else self.before(x, train=train)[0]
             x = recorder.activation(f(x))
@@ -280,11 +317,20 @@ class Block(nnx.Module):
         response = self.layer2(hidden, recorder, train=train)
         if self.order == "activation-before-addition":
             response = recorder.activation(f(response))
+        if self.scaling == "constant":
+            return CONSTANT * response
+        if self.gate is not None and self.scaling == "exclusive-gating":
+            return self.gate(entered) * response
         return response
 
     def skip(self, x: Array, *, train: bool) -> Array | None:
         """The shortcut, up to the addition; None in a plain network."""
-        return None if self.shortcut is None else self.shortcut(x, train=train)
+        if self.shortcut is None:
+            return None
+        shortcut = self.shortcut(x, train=train)
+        if self.gate is not None:
+            return (1 - self.gate(x)) * shortcut
+        return CONSTANT * shortcut if self.scaling == "constant" else shortcut
 
     def join(self, branch: Array, skip: Array | None, recorder: Recorder, *, train: bool) -> Array:
         """The addition and what follows it."""

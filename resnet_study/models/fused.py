@@ -31,13 +31,15 @@ def fusable(spec: ModelSpec) -> bool:
         spec.normalization == "batch"
         and spec.batch_norm_images == 0
         and spec.activation == "relu"
+        and spec.pooling == "average"
         and spec.block_order == "original"
         and spec.branch_scaling == "none"
+        and spec.shortcut_scaling == "none"
     )
 
 
 def forward(model: Network, images: Array, recorder: Recorder, *, train: bool) -> Array:
-    """Output of the last block averaged over its pixels, (N, 4 width)."""
+    """Output of the last block, averaged over its pixels, (N, 4 width)."""
     stream = _Stream(recorder, train)
     signal = stream.apply(model.stem, LayerInput(images), LayerOptions(first=True))[0]
     for block in model.blocks:

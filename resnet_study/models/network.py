@@ -16,6 +16,7 @@ from resnet_study.kernels import Kernels
 from resnet_study.models import fused
 from resnet_study.models.blocks import (
     ACTIVATIONS,
+    POOLINGS,
     PREACTIVATED,
     Block,
     Recorder,
@@ -50,7 +51,7 @@ def layers_of(depth: int) -> list[Layer]:
 
 class Network(nnx.Module):
     """3x3 stem, three stages of n blocks on maps of full, half and quarter size with 1, 2
-    and 4 times the filters, global average pooling, classifier: 6n+2 weighted layers.
+    and 4 times the filters, global pooling, classifier: 6n+2 weighted layers.
 
     A pre-activated network activates once more before the pooling.
 
@@ -64,7 +65,8 @@ class Network(nnx.Module):
         count = (spec.depth - 2) // 6
         # One key per block, so that plain and residual networks start from equal weights.
         keys = jax.random.split(key, 3 * count + 2)
-        self.activation, self.fusable = spec.activation, fused.fusable(spec)
+        self.activation, self.pooling = spec.activation, spec.pooling
+        self.fusable = fused.fusable(spec)
         self.stem = WeightedLayer(spec, shape.channels, spec.width, 1, keys[0], shifted=False)
         blocks: list[Block] = []
         inputs = spec.width
@@ -128,10 +130,10 @@ class Network(nnx.Module):
         if self.preactivated:
             x = x if self.last_norm is None else self.last_norm(x, train=train)[0]
             x = recorder.activation(ACTIVATIONS[self.activation](x))
-        return self.classify(jnp.mean(x, axis=(1, 2)), recorder)
+        return self.classify(POOLINGS[self.pooling](x, axis=(1, 2)), recorder)
 
     def classify(self, pooled: Array, recorder: Recorder) -> Array:
-        """From the averaged output of the last block, (N, channels), to the logits."""
+        """From the pooled output of the last block, (N, channels), to the logits."""
         if self.head_shift is not None:
             pooled = pooled + self.head_shift[...]
         logits = self.head(pooled)

@@ -46,6 +46,8 @@ PLAIN: dict[str, Any] = {
     "subsampling": "stride",
     "block_order": "original",
     "branch_scaling": "none",
+    "shortcut_scaling": "none",
+    "gate_bias": -6.0,
 }
 """What makes a plain network of any other."""
 

@@ -12,8 +12,8 @@ not give:
   float32 ends at 1e-38. The block is linear in the gradient that it is given, so this is exact.
 
 The same is done to the signal where the network is positively homogeneous, f(cx) = c f(x) for
-c > 0: ReLU or no activation, no normalisation, biases at 0. Its Jacobian is then the same at x
-and at cx. All other networks keep their signal as it is.
+c > 0: ReLU or no activation, no normalisation, no gates, biases at 0. Its Jacobian is then the
+same at x and at cx. All other networks keep their signal as it is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import optax
 from flax import nnx
 from jax import Array
 
-from resnet_study.architecture import ModelSpec
+from resnet_study.architecture import GATED, ModelSpec
 from resnet_study.datasets import DatasetShape
 from resnet_study.models import Network, Recorder
 from resnet_study.tensors import norm
@@ -141,7 +141,8 @@ def _biases(state: dict[str, Any]) -> Iterator[Array]:
 
 def is_homogeneous(model: ModelSpec) -> bool:
     """Whether f(cx) = c f(x) for c > 0 at initialisation, where all biases are 0."""
-    return model.normalization == "none" and model.activation in ("relu", "linear")
+    linear = model.normalization == "none" and model.activation in ("relu", "linear")
+    return linear and model.shortcut_scaling not in GATED
 
 
 def propagate(chain: Chain, images: Array) -> ForwardPass:
