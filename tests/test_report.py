@@ -6,6 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
@@ -193,6 +194,23 @@ def test_the_explorer_runs_its_script_in_a_frame_of_its_own(tmp_path: Path) -> N
     assert inside.loads == []
     assert inside.handlers == []
     assert "needs scripts" in inside.text
+
+
+def test_an_answer_names_the_network_that_was_judged_and_tells_ratios() -> None:
+    statement = "In a plain network of 56 layers (without it: the deepest from 44) it is so."
+    finding = replace(
+        FINDING,
+        statement=statement,
+        effect=-3.0,
+        interval=(-4.0, -2.0),
+        unit="log10(layer 2/last)",
+        numbers={"depth": np.int64(56)},
+    )
+    assert words.question_text(finding) == "In a plain network of 56 layers it is so."
+    assert words.question_text(replace(finding, numbers={"depth": 44})) == statement
+    said = words.answer_text(finding)
+    assert said.startswith("The median of layer 2/last is 0.001 (95 % interval 0.0001 to 0.01);")
+    assert "0.001 (no interval)" in words.answer_text(replace(finding, interval=None))
 
 
 def test_the_answer_comes_first_then_a_picture_and_the_rest_is_folded(tmp_path: Path) -> None:

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import numbers
 import re
+from dataclasses import replace
 
 from resnet_study.drawing.render import RenderedFigure
 from resnet_study.judging.judge import Finding
 
 
+def question_text(finding: Finding) -> str:
+    """The statement, without the networks that would have stood in for one that is there."""
+    judged = {int(v) for v in finding.numbers.values() if isinstance(v, numbers.Integral)}
+
+    def shorter(match: re.Match[str]) -> str:
+        return match[1] if int(match[2]) in judged else match[0]
+
+    return re.sub(r"((\d+)(?: layers)?) \(without it: [^)]*\)", shorter, finding.statement)
+
+
 def answer_text(finding: Finding) -> str:
-    """What was found, in one sentence: effect, interval and the seeds that agree."""
+    """What was found, in one sentence: effect, interval and the seeds that agree.
+
+    The logarithm of a ratio is told as the ratio.
+    """
     agree = f"{finding.n} agree" if finding.n.endswith("seeds") else f"agreeing: {finding.n}"
     if finding.effect is None:
         return f"There is no estimate; {agree}."
+    ratio = re.fullmatch(r"log10\((.+)\)", finding.unit)
+    if ratio is None:
+        around = interval_text(finding)
+        return f"The median effect is {estimate_text(finding)} ({around}); {agree}."
+    finding = replace(
+        finding,
+        effect=10**finding.effect,
+        interval=finding.interval and (10 ** finding.interval[0], 10 ** finding.interval[1]),
+    )
     around = interval_text(finding)
-    return f"The median effect is {estimate_text(finding)} ({around}); {agree}."
+    return f"The median of {ratio[1]} is {_signed(finding.effect or 0)} ({around}); {agree}."
 
 
 def estimate_text(finding: Finding) -> str:

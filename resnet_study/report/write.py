@@ -68,6 +68,7 @@ def render_html(collected: content.Content) -> str:
         "data_uri": content.data_uri,
         "alt": words.alt_text,
         "answer": words.answer_text,
+        "question": words.question_text,
         "attribute": attribute,
     }
     return _render("page.html.j2", collected, filters, escaped=True, css=Markup(css))
