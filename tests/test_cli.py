@@ -25,7 +25,7 @@ from resnet_study.records import (
     write_json,
 )
 from resnet_study.spec import RunSpec, from_flat
-from tests.test_spec import OTHER
+from tests.test_spec import BESIDE, OTHER
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -153,8 +153,7 @@ def test_every_field_is_a_flag(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     """As wandb agent writes it, with false in lower case."""
     value = OTHER[name]
     text = value if isinstance(value, str) else json.dumps(value)
-    data = "cifar10" if name == "data.subset" else "synthetic"
-    base = {"data.name": data, "schedule.iterations": 1000}
+    base = {"data.name": "synthetic", "schedule.iterations": 1000, **BESIDE.get(name, {})}
     expected = from_flat({**base, name: value})
     assert expected != from_flat(base)
     words = [f"--{key}={value}" for key, value in base.items() if key != name]

@@ -171,12 +171,16 @@ COMPATIBLE = {
 """With these, the values of `OTHER` describe one network."""
 
 
+BESIDE = {
+    "data.subset": {"data.name": "cifar10"},
+    "model.gate_bias": {"model.shortcut_scaling": "exclusive-gating"},
+}
+"""What some values of `OTHER` mean nothing without."""
+
+
 def test_every_field_changes_the_run_id() -> None:
     assert set(OTHER) == set(RunSpec().flat())
-    bases = {
-        "data.subset": {**BASE, "data.name": "cifar10"},
-        "model.gate_bias": {**BASE, "model.shortcut_scaling": "exclusive-gating"},
-    }
+    bases = {name: {**BASE, **beside} for name, beside in BESIDE.items()}
     ids = [from_flat(base).run_id for base in (BASE, *bases.values())]
     ids += [from_flat({**bases.get(k, BASE), k: v}).run_id for k, v in OTHER.items()]
     assert len(set(ids)) == len(ids)
