@@ -15,7 +15,8 @@ Fixed before the first of these runs ended, primary claims first:
    the deeper network may simply need longer, so *not reproduced* is a likely verdict.
 3. Of three gradients at layer 2 over the last 3x3 layer in plain-56 (first measured in
    `docs/results.md`): the signal ‖w‖·‖∂L/∂w‖ stays within a factor of 30 after 10, 100 and 1,000
-   iterations and at the end; the turn (`angular_step`) is below 1/10 after 100 and 1,000.
+   iterations and at the end; the turn (`angular_step`) is below 1/10 after 100 and 1,000. (Since
+   then the claims `signal_healthy_…` and `turn_vanished_…`; exploratory.)
 
 Known when this was written: one pilot of seed 0 with 1,000 iterations (training error plain-20
 42.8 %, residual-20 34.1, plain-56 72.1, residual-56 52.7), and the runs of seed 0 at full length in
