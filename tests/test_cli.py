@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from resnet_study import cli
@@ -382,6 +383,30 @@ def test_compare_prints_and_draws(study: Path, capsys: pytest.CaptureFixture[str
     assert f"{90 / 41 + 0.5:.5g}" in output
     assert str(plot) in output
     assert plot.read_text().rstrip().endswith("</svg>")
+
+
+def test_folders_with_the_same_runs_are_told_apart(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    csv = tmp_path / "new" / "table.csv"
+    assert call("compare", "error", study, copy, "--by=folder", "--json", f"--csv={csv}") == 0
+    output = capsys.readouterr()
+    rows, table = pd.DataFrame(json.loads(output.out)), pd.read_csv(csv)
+    pd.testing.assert_frame_equal(rows, table)
+    assert list(rows["folder"].unique()) == [str(study), str(copy)]
+    one, other = (part.drop(columns="folder") for _, part in rows.groupby("folder"))
+    pd.testing.assert_frame_equal(one, other.set_axis(one.index))
+    # Taken together each run counts once, and it is said which.
+    assert call("compare", "error", study, copy, "--json") == 0
+    output = capsys.readouterr()
+    together = pd.DataFrame(json.loads(output.out))
+    pd.testing.assert_frame_equal(together, one.reset_index(drop=True))
+    assert "runs lie in several folders and count once" in output.err
+    assert str(copy) in output.err
+    assert call("compare", "error", study, study, "--by=folder") == 2
+    assert "is named twice" in capsys.readouterr().err
 
 
 def test_claims_are_printed_for_people_and_machines(

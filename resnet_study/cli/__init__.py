@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from resnet_study.cli import commands, networks, studies, sweeps
+from resnet_study.cli import commands, comparing, networks, studies, sweeps
 from resnet_study.errors import UserError
 
 PROGRAM = "resnet-study"
@@ -34,7 +34,7 @@ SUBCOMMANDS: dict[str, Any] = {
     "explore": studies.explore,
     "figures": commands.figures,
     "claims": commands.claims,
-    "compare": commands.compare,
+    "compare": comparing.compare,
     "evaluate": networks.evaluate,
     "features": networks.features,
     "measure": networks.measure,

@@ -20,7 +20,6 @@ from resnet_study import kernels as native_kernels
 from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
 from resnet_study.launch.options import Pool
-from resnet_study.names import pairs
 from resnet_study.spec import RunSpec
 from resnet_study.tracking.tracker import make_tracker, under_agent
 from resnet_study.training.options import Host, Options, StopFlag
@@ -142,7 +141,7 @@ def figures(
     from resnet_study import phenomena
     from resnet_study.drawing.render import render
 
-    frames = _frames(runs)
+    frames = frames_in(runs)
     folder = output or runs[0] / "figures"
     chosen = phenomena.chosen("figure", phenomena.figures(), only)
     drawn = render(chosen, frames, folder, strict=only is not None)
@@ -176,7 +175,7 @@ def claims(
 
     if not 0.5 <= confidence < 1:
         raise UserError(f"--confidence={confidence}: valid are 0.5 to below 1")
-    frames = _frames(runs)
+    frames = frames_in(runs)
     findings = judge_records(frames, study or runs[0].resolve().name, only, confidence)
     if json:
         print(findings_json(findings), end="")
@@ -184,58 +183,6 @@ def claims(
         from resnet_study.studies.run import print_findings
 
         print_findings(findings, details)
-    return 0
-
-
-def compare(
-    quantity: Annotated[str, Positional],
-    runs: Annotated[list[Path], Positional],
-    against: Literal["depth", "layer", "step"] = "depth",
-    where: list[str] | None = None,
-    at_step: int | None = None,
-    split: Literal["train", "train_clean", "val", "test"] = "test",
-    plot: Path | None = None,
-) -> int:
-    """Compare any recorded quantity against depth, layer or step, over any runs.
-
-    Prints mean, standard deviation and n over seeds, as a table, and draws it if asked.
-
-    Examples: resnet-study compare error results/quick --split=train;
-    resnet-study compare response_std results/quick --against=layer --where depth=56
-    --plot=response.png.
-
-    Args:
-        quantity: error, loss; a per-layer probe such as activation_gradient_norm or
-            response_std; signal, relative_update; signal_ratio, turn_ratio, gradient_ratio (layer
-            2 over the last 3x3 layer), growth_per_layer; or any number of the summaries, such as
-            test_error_selected or images_per_second.
-        runs: Study folders (results/quick) or run folders.
-        against: The axis.
-        where: Selections such as family=plain or model.depth=20,56.
-        at_step: The recorded step nearest to this one; by default the end of each run.
-        split: Of error and loss.
-        plot: File for the figure, .png or .svg.
-    """
-    from rich.table import Table
-
-    from resnet_study.judging.compare import compare as make_table
-
-    selections = pairs("--where", where or [], "model.depth=20,56")
-    if plot is not None and plot.suffix not in (".png", ".svg"):
-        raise UserError(f"--plot={plot}: the file ends in .png or .svg")
-    table = make_table(_frames(runs), quantity, against, selections, at_step, split)
-    shown = Table()
-    for column in table.columns:
-        shown.add_column(str(column), justify="right")
-    for row in table.itertuples(index=False):
-        shown.add_row(*(f"{v:.5g}" if isinstance(v, float) else str(v) for v in row))
-    console_for_tables().print(shown)
-    if plot is not None:
-        from resnet_study.drawing.comparison import comparison_figure
-
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        comparison_figure(table, quantity, against).savefig(plot, dpi=200)
-        print(plot)
     return 0
 
 
@@ -332,7 +279,8 @@ def _load(spec: RunSpec, source: DataSource) -> Dataset:
         return load_dataset(spec.data, spec.seed, source, progress)
 
 
-def _frames(runs: list[Path]) -> Frames:
+def frames_in(runs: list[Path]) -> Frames:
+    """The records in study or run folders, of which at least one is named."""
     from resnet_study.records import read_frames
 
     if not runs:
