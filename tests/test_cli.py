@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resnet_study import cli
+from resnet_study import __version__, cli
 from resnet_study.cli import SUBCOMMANDS, commands, main
 from resnet_study.launch.slurm import _parameters
 from resnet_study.records import (
@@ -383,6 +383,28 @@ def test_compare_prints_and_draws(study: Path, capsys: pytest.CaptureFixture[str
     assert f"{90 / 41 + 0.5:.5g}" in output
     assert str(plot) in output
     assert plot.read_text().rstrip().endswith("</svg>")
+
+
+def test_values_of_repeated_list_flags_add_up_and_others_are_refused(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    together = ("--where", "family=plain", "seed=1")
+    apart = ("--where=family=plain", "--json", "--where", "seed=1")
+    tables = []
+    for words in ((*together, "--json"), apart):
+        assert call("compare", "error", study, *words) == 0
+        tables.append(json.loads(capsys.readouterr().out))
+    assert tables[0] == tables[1]
+    assert {row["family"] for row in tables[0]} == {"plain"}
+    assert {row["n"] for row in tables[0]} == {1}
+    for words in (("--split=train", "--split=test"), ("--at-step", "1", "--at_step=2")):
+        assert call("compare", "error", study, *words) == 2
+        assert "is given twice" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"resnet-study {__version__}\n"
 
 
 def test_folders_with_the_same_runs_are_told_apart(

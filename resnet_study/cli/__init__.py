@@ -18,6 +18,7 @@ from typing import Any
 
 import tyro
 
+from resnet_study import __version__
 from resnet_study.cli import commands, comparing, networks, studies, sweeps
 from resnet_study.errors import UserError
 
@@ -41,6 +42,10 @@ SUBCOMMANDS: dict[str, Any] = {
     "data": commands.data,
     "doctor": commands.doctor,
 }
+
+
+LISTS = ("--where", "--only", "--sbatch")
+"""Flags that take several values, after one of them or each after its own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,6 +77,9 @@ def _dispatch(words: list[str]) -> int:
         near = difflib.get_close_matches(words[0], SUBCOMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(SUBCOMMANDS)}"
         raise UserError(f"no subcommand {words[0]}; {hint}")
+    if words == ["--version"]:
+        print(PROGRAM, __version__)
+        return 0
     stderr = io.StringIO()
     # A parser of all flags of all subcommands takes long to build.
     described = {
@@ -122,11 +130,38 @@ def _deferred(function: Any) -> Any:
     return later
 
 
+def _collected(words: Sequence[str]) -> list[str]:
+    """The same words with every flag once: those of `LISTS` add up, and stand last.
+
+    Raises:
+        UserError: for any other flag that is given twice, of which one would be ignored.
+    """
+    single: list[str] = []
+    lists: dict[str, list[str]] = {}
+    seen: set[str] = set()
+    into = single
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if not flag.startswith("--"):
+            into.append(word)
+            continue
+        flag = flag.replace("-", "_").replace("__", "--", 1)
+        into = lists.setdefault(flag, []) if flag in LISTS else single
+        if flag in LISTS:
+            into += [value] if equals else []
+            continue
+        if flag in seen:
+            raise UserError(f"{flag} is given twice; give it once")
+        seen.add(flag)
+        single.append(word)
+    return [*single, *(word for flag, values in lists.items() for word in (flag, *values))]
+
+
 def _normalized(words: Sequence[str]) -> list[str]:
     """Accept true and false as JSON, YAML and wandb write them."""
     spelled = {"true": "True", "false": "False"}
     result = []
-    for word in words:
+    for word in _collected(words):
         flag, equals, value = word.partition("=")
         if equals and flag.startswith("--"):
             result.append(f"{flag}={spelled.get(value, value)}")
