@@ -247,7 +247,7 @@ def test_an_interrupted_sweep_continues(tmp_path: Path) -> None:
     stopped = read_summary(first)
     assert stopped["status"] == "stopped"
     assert 0 < stopped["step"] < LONG["schedule.iterations"]
-    assert checkpoint_steps(first) == [stopped["step"]]
+    assert max(checkpoint_steps(first)) == stopped["step"]
     assert not (first / lease.FILE_NAME).exists()
     assert not second.exists()
     done = sweep(file, results, "--workers=2")

@@ -122,18 +122,21 @@ def _initial(spec: RunSpec) -> TrainState:
 def _checkpoint(run: Run, step: int | None) -> Inspected:
     folder = run.folder / "checkpoints"
     found = checkpoints.steps(folder)
-    if step is None and not found:
-        raise UserError(
-            f"{run.folder}: has no checkpoint; give --step=0 for the network as initialised, or "
-            "--weights=FILE.safetensors"
-        )
-    chosen = found[-1] if step is None else step
     state = _initial(run.spec)
-    if chosen in found:
-        state = checkpoints.restore(folder, chosen, like=state)[0]
-    elif chosen != 0:
+    if step is None:
+        newest = checkpoints.restore_newest(folder, like=state)
+        if newest is None:
+            raise UserError(
+                f"{run.folder}: has no checkpoint; give --step=0 for the network as initialised, "
+                "or --weights=FILE.safetensors"
+            )
+        state = newest[0]
+    elif step in found:
+        state = checkpoints.restore(folder, step, like=state)[0]
+    elif step != 0:
         there = ", ".join(map(str, [0, *found])) + " (0: as initialised)"
-        raise UserError(f"--step={chosen}: {run.folder} has no such checkpoint; there are {there}")
+        raise UserError(f"--step={step}: {run.folder} has no such checkpoint; there are {there}")
+    chosen = int(state.step)
     source = f"{run.folder}, step {chosen}"
     spec = run.spec
     return Inspected(spec, spec.model, state.parameters, state.statistics, chosen, source, run)

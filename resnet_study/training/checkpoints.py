@@ -1,10 +1,16 @@
-"""Checkpoints for exact resumption, through Orbax; the older ones are removed."""
+"""Checkpoints for exact resumption, through Orbax; all but the newest are removed.
+
+Each holds a checksum of its leaves: what is restored is what was saved, or the one before it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +22,12 @@ from resnet_study.errors import UserError
 from resnet_study.training.step import TrainState
 
 logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+KEPT = 2
+"""Of the newest, should the last one be damaged."""
+
+CHECKSUM = "checksum"
 
 
 class Progress(NamedTuple):
@@ -30,10 +42,10 @@ class Progress(NamedTuple):
 
 
 def save(folder: Path, state: TrainState, progress: Progress) -> None:
-    """Write the checkpoint of ``state.step`` and remove the others.
+    """Write the checkpoint of ``state.step`` and then remove all but the `KEPT` newest.
 
-    A kill at any moment leaves at least one complete checkpoint: Orbax writes beside the
-    final name and renames.
+    A kill at any moment leaves every whole checkpoint whole or gone, never the last one: Orbax
+    writes beside the final name and renames, and what is removed loses its name first.
 
     Args:
         folder: the run's ``checkpoints``.
@@ -44,13 +56,16 @@ def save(folder: Path, state: TrainState, progress: Progress) -> None:
     step = int(jax.device_get(state.step))
     target = folder.resolve() / str(step)
     if target.exists():
-        shutil.rmtree(target)
+        if _is_whole(target):
+            return
+        _remove(target)
     leaves["loop"] = np.frombuffer(json.dumps(progress).encode(), np.uint8)
+    leaves[CHECKSUM] = _checksum(leaves)
     with _checkpointer() as checkpointer:
         checkpointer.save(target, leaves)
-    for other in folder.iterdir():
-        if other.name != str(step):
-            shutil.rmtree(other, ignore_errors=True)
+    kept = {str(step) for step in steps(folder)[-KEPT:]}
+    for other in [path for path in folder.iterdir() if path.name not in kept]:
+        _remove(other)
 
 
 def steps(folder: Path) -> list[int]:
@@ -65,27 +80,89 @@ def latest_step(folder: Path) -> int | None:
     return max(steps(folder), default=None)
 
 
+def restore_newest(folder: Path, like: TrainState) -> tuple[TrainState, Progress] | None:
+    """Read the newest checkpoint that is as it was saved; None if there is no checkpoint.
+
+    Damaged ones are named on standard error, and passed over.
+
+    Raises:
+        UserError: if all are damaged, or of another network.
+    """
+    problems = []
+    for step in reversed(steps(folder)):
+        try:
+            found = restore(folder, step, like)
+        except UserError as error:
+            problems.append(f"{folder.parent}: {error}")
+            continue
+        for problem in problems:
+            print(f"{problem}; going on from checkpoints/{step}", file=sys.stderr)
+        return found
+    if problems:
+        raise UserError(problems[0])
+    return None
+
+
 def restore(folder: Path, step: int, like: TrainState) -> tuple[TrainState, Progress]:
     """Read a checkpoint into the structure of `like`.
 
     Raises:
         UserError: if the checkpoint is damaged or belongs to another network.
     """
-    path = folder.resolve() / str(step)
-    mend = "remove that folder to start this run afresh"
+    mend = "remove that folder to go on without it"
     try:
-        with _checkpointer() as checkpointer:
-            leaves: dict[str, Any] = checkpointer.restore(path)
-        progress = Progress(*json.loads(bytes(np.asarray(leaves.pop("loop")))))
+        leaves = _read(folder.resolve() / str(step))
+        progress = Progress(*json.loads(bytes(leaves.pop("loop"))))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"checkpoints/{step}: cannot be read ({reason}); {mend}") from None
     expected = _named(like)
-    if {k: np.shape(v) for k, v in leaves.items()} != {k: v.shape for k, v in expected.items()}:
+    if {k: v.shape for k, v in leaves.items()} != {k: v.shape for k, v in expected.items()}:
         raise UserError(f"checkpoints/{step}: is of another network; {mend}")
     tree = jax.tree.structure(like)
     # Device arrays, so that the jitted step sees what it saw before and may donate them.
     return jax.tree.unflatten(tree, [jax.numpy.asarray(leaves[k]) for k in expected]), progress
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The leaves of a checkpoint.
+
+    Raises:
+        ValueError: if they are not those that were saved; earlier versions saved no checksum.
+    """
+    with _checkpointer() as checkpointer:
+        restored: dict[str, Any] = checkpointer.restore(path)
+    leaves = {name: np.asarray(leaf) for name, leaf in restored.items()}
+    saved = leaves.pop(CHECKSUM, None)
+    if saved is not None and not np.array_equal(saved, _checksum(leaves)):
+        raise ValueError("its numbers are not those that were saved")
+    return leaves
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return bool(_read(path))
+    except Exception:
+        return False
+
+
+def _remove(path: Path) -> None:
+    """Under another name first, so that a half-removed checkpoint is none."""
+    if path.name.isdigit():
+        gone = path.with_name(f"removed-{path.name}")
+        shutil.rmtree(gone, ignore_errors=True)  # left by a kill
+        path = path.rename(gone)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _checksum(leaves: Mapping[str, Any]) -> np.ndarray:
+    """SHA-256 of names, types, shapes and bytes, (32,)."""
+    digest = hashlib.sha256()
+    for name in sorted(leaves):
+        leaf = np.ascontiguousarray(leaves[name])
+        digest.update(f"{name} {leaf.dtype} {np.shape(leaves[name])}\n".encode())
+        digest.update(leaf.tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _checkpointer() -> Any:

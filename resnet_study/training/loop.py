@@ -132,19 +132,18 @@ class _Start(NamedTuple):
 
 def _start(spec: RunSpec, dataset: Dataset, folder: Path | None, execution: Execution) -> _Start:
     """From the last checkpoint in the folder, or from the seed."""
-    resume = checkpoints.latest_step(folder / "checkpoints") if folder else None
     begun = None
-    if folder and resume is not None:
+    if folder and checkpoints.steps(folder / "checkpoints"):
         begun = devices.begun_with(records.read_environment(folder))
     try:
         chosen = devices.choose(execution, spec, begun)
     except UserError as error:
         raise UserError(f"{folder}: {error}" if folder else str(error)) from None
     state = initial_state(spec, shape_of(dataset), keys_of(spec.seed).initialization)
-    progress = checkpoints.Progress([], [], 0.0)
-    if folder and resume is not None:
-        state, progress = checkpoints.restore(folder / "checkpoints", resume, like=state)
-    return _Start(chosen, folder, state, progress, resume)
+    found = checkpoints.restore_newest(folder / "checkpoints", like=state) if folder else None
+    if found is None:
+        return _Start(chosen, folder, state, checkpoints.Progress([], [], 0.0), None)
+    return _Start(chosen, folder, *found, resume=int(found[0].step))
 
 
 class _Flight(NamedTuple):
