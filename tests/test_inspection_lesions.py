@@ -7,16 +7,18 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_study.data import Dataset, Split
 from resnet_study.data.augment import normalize
-from resnet_study.inspection import lesions
+from resnet_study.inspection import lesion_figure, lesions
 from resnet_study.inspection.network import Inspected, logits_of
 from resnet_study.models import Recorder
 from resnet_study.phenomena.initialization.chain import take_apart
+from resnet_study.studies.find import home
 from tests.inspected import CPU, data_of, network_of, spec_of
 
 BLOCKS = st.sampled_from([3, 6, 9, 27])
@@ -175,3 +177,13 @@ def test_all_is_measured_in_its_place() -> None:
     assert [blocks[2]] == without_third
     assert np.isnan(values["swap_sd", 5][1]).all()
     assert {first for name, first in values if name == "swap_kendall_tau"} == {1, 2, 3, 5}
+
+
+def test_the_figure_says_what_its_axes_are() -> None:
+    file = home() / "results/reference/cifar10/trained/residual-56_step64000.csv"
+    figure = lesion_figure.lesions.draw(lesion_figure.frames_of(pd.read_csv(file)))
+    assert [panel.get_xlabel() for panel in figure.axes] == ["layer", "k (log scale)"]
+    assert figure.axes[0].get_ylabel() == "test error, %"
+    single = next(line for line in figure.axes[0].lines if line.get_gid() == "block_deletion_error")
+    # A block of two layers lies between them: the first of 27 is of layers 2 and 3.
+    assert np.asarray(single.get_xdata())[[0, -1]].tolist() == [2.5, 54.5]

@@ -49,7 +49,7 @@ def lesions(frames: Frames) -> Figure:
     handles = [style.key("whole network", **style.THEORY)]
     handles += _single(axes[0, 0], rows, int(depth))
     handles += _several(axes[0, 1], rows)
-    style.label(axes, "", "test error, %")
+    axes[0, 0].set_ylabel("test error, %")
     sentences = [
         f"{family}-{depth}, n = 1 network; nothing was trained again.",
         "Bars: standard deviation over samples of random lesions. In place of what is deleted is "
