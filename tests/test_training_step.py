@@ -21,6 +21,7 @@ from resnet_study.training.step import (
     initial_state,
     make_evaluation_step,
     make_train_step,
+    optimizer_of,
 )
 
 SHAPE = DATASETS["synthetic"]
@@ -81,6 +82,29 @@ def test_update_is_that_of_sgd_with_momentum_and_decay() -> None:
         )
         state = following
     assert int(state.step) == 2
+
+
+def test_fixup_moves_biases_and_multipliers_at_a_tenth_of_the_rate() -> None:
+    """Against the gradient that the same step records, without momentum and decay."""
+    spec = spec_of(
+        **{"model.normalization": "none", "model.branch_scaling": "fixup"},
+        **{"optimizer.momentum": 0.0, "optimizer.weight_decay": 0.0},
+    )
+    other = replace(spec, model=replace(spec.model, branch_scaling="none"))
+    slow, usual = optimizer_of(spec), optimizer_of(other)
+    state = start(spec)
+    gradients = jax.tree.map(jnp.ones_like, state.parameters)
+    moved, _ = slow.update(gradients, slow.init(state.parameters), state.parameters)
+    whole, _ = usual.update(gradients, usual.init(state.parameters), state.parameters)
+    leaves = jax.tree_util.tree_leaves_with_path(moved)
+    kinds = {path[-1].key for path, _ in leaves}
+    assert {"kernel", "bias", "shift", "scale"} <= kinds
+    for (path, value), expected in zip(leaves, jax.tree.leaves(whole), strict=True):
+        factor = 1.0 if path[-1].key == "kernel" else 0.1
+        np.testing.assert_allclose(value, factor * np.asarray(expected), rtol=1e-6)
+    # It adds no number to a checkpoint.
+    trees = [jax.tree.leaves(optimizer.init(state.parameters)) for optimizer in (slow, usual)]
+    assert len(trees[0]) == len(trees[1])
 
 
 def test_recorded_gradient_is_that_of_the_loss_alone() -> None:

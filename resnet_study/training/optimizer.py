@@ -15,24 +15,39 @@ WARMUP_BATCHES = 50
 """Mini-batches whose mean error decides on the end of a warm-up."""
 
 
-def sgd(spec: OptimizerSpec) -> optax.GradientTransformation:
+FIXUP_RATE = 0.1
+"""Of the rate, for all parameters but kernels in a Fixup network: biases and multipliers, as in the
+CIFAR-10 training of its authors (hongyi-zhang/Fixup, of Zhang et al. 2019, arXiv 1901.09321)."""
+
+
+def sgd(spec: OptimizerSpec, *, fixup: bool = False) -> optax.GradientTransformation:
     """Direction of descent: v ← μ v + (g + λ w); the step is then −η v.
 
     With Nesterov's momentum the step is −η (g + λ w + μ v). Weight decay joins here, behind the
     recorded gradient of the loss. The learning rate is applied by the caller because it changes
     during a run without a new compilation; it multiplies the velocity as in Torch (Caffe, which
     the paper used, stores η v, which differs for some iterations after each drop).
+
+    Args:
+        spec: momentum and weight decay.
+        fixup: `FIXUP_RATE` applies.
     """
     mask = _weights if spec.weight_decay_on == "weights" else None
+    slower = (optax.masked(optax.scale(FIXUP_RATE), _others),) if fixup else ()
     return optax.chain(
         optax.add_decayed_weights(spec.weight_decay, mask),
         optax.trace(decay=spec.momentum, nesterov=spec.nesterov),
+        *slower,
     )
 
 
 def _weights(parameters: Any) -> Any:
     """True for the kernels of convolutions and classifier, false for the rest."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", parameters)
+
+
+def _others(parameters: Any) -> Any:
+    return jax.tree.map(lambda weight: not weight, _weights(parameters))
 
 
 def learning_rate(optimizer: OptimizerSpec, schedule: ScheduleSpec, step: int) -> float:

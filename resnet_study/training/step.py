@@ -81,11 +81,16 @@ EvaluationStep = Callable[
 ]
 
 
+def optimizer_of(spec: RunSpec) -> optax.GradientTransformation:
+    """That of the spec and its network."""
+    return sgd(spec.optimizer, fixup=spec.model.branch_scaling == "fixup")
+
+
 def initial_state(spec: RunSpec, shape: DatasetShape, key: Array) -> TrainState:
     """Parameters drawn with `key`, zero velocity, statistics of mean 0 and variance 1."""
     model = Network(spec.model, shape, key)
     _, parameters, statistics = _split(model)
-    velocity = sgd(spec.optimizer).init(parameters)
+    velocity = optimizer_of(spec).init(parameters)
     warmup = start_warmup(spec.schedule)
     return TrainState(jnp.zeros((), jnp.int32), parameters, statistics, velocity, warmup)
 
@@ -123,7 +128,7 @@ def make_train_step(
     """
     graph, optimizer, augment = (
         graph_of(spec.model, shape),
-        sgd(spec.optimizer),
+        optimizer_of(spec),
         augmenter(spec.data),
     )
     taps = jnp.zeros((spec.model.depth, 2)) if probes else None
