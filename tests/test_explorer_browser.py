@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from resnet_study import probes
 from resnet_study.drawing import panels
 from resnet_study.drawing.style import FAMILIES, ON_DARK
 from resnet_study.phenomena.gradients import theory
@@ -26,6 +27,10 @@ from tests.test_report import FINDING, STUDY
 QUICK = Path(__file__).resolve().parent.parent / "results" / "reference" / "quick"
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+
+
+FIVE_DIGITS = 2**-16
+"""The page of the whole quick study rounds to this."""
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +128,9 @@ def test_it_opens_with_the_medians_of_the_records_and_the_theory(
         rows = recorded(frames, network, 0)
         middle = panels.medians(rows, ["layer"], "activation_gradient_norm", geometric=True)
         np.testing.assert_allclose(
-            table[network].astype(float), middle["activation_gradient_norm"], rtol=1e-12
+            table[network].astype(float), middle["activation_gradient_norm"], rtol=FIVE_DIGITS
         )
-    names = recorded(frames, "plain-56", 0, 0).sort_values("layer")["name"]
+    names = recorded(frames, "plain-56", 0, 7).sort_values("layer")["name"]
     assert table["name"].tolist() == names.tolist()
     legend = page.run("document.getElementById('legend').textContent")
     assert f"theory, ×{theory.BN_RELU_GROWTH:.3f} per layer" in legend
@@ -143,24 +148,25 @@ def test_moving_the_slider_by_keys_moves_both_pictures(page: Page, frames: Frame
     assert lines(page) != before
     assert page.run(rule) != cursor
     assert "theory" not in page.run("document.getElementById('legend').textContent")
-    choose(page, "seed", "3")
+    choose(page, "seed", "7")
     choose(page, "quantity", "signal")
     table = shown(page)
     for network in ("plain-56", "residual-56"):
-        rows = recorded(frames, network, 8, 3).sort_values("layer")
+        rows = recorded(frames, network, 8, 7).sort_values("layer")
         signal = rows["weight_norm"] * rows["weight_gradient_norm"]
-        np.testing.assert_array_equal(table[network].astype(float), signal)
+        np.testing.assert_allclose(table[network].astype(float), signal, rtol=2 * FIVE_DIGITS)
     choose(page, "scaling", "relative")
     relative = shown(page)["plain-56"].astype(float)
-    rows = recorded(frames, "plain-56", 8, 3).sort_values("layer")
+    rows = recorded(frames, "plain-56", 8, 7).sort_values("layer")
     signal = rows["weight_norm"] * rows["weight_gradient_norm"]
-    np.testing.assert_array_equal(relative, signal / signal.iloc[-1])
+    np.testing.assert_allclose(relative, signal / signal.iloc[-1], rtol=4 * FIVE_DIGITS)
     assert "iteration=8" in page.run("location.hash")
 
 
-def test_every_quantity_and_depth_can_be_chosen(page: Page) -> None:
+def test_every_quantity_and_depth_can_be_chosen(page: Page, frames: Frames) -> None:
     quantities = page.run("[...document.getElementById('quantity').options].map(o => o.value)")
-    assert len(quantities) == 9
+    columns = set(probes.known()) & {c for c in frames.layers if frames.layers[c].notna().any()}
+    assert set(quantities) == columns | {"signal"}
     for depth in (8, 20, 32, 110):
         tick(page, depth)
     assert len(shown(page)) == 109
@@ -178,7 +184,7 @@ def test_playing_goes_to_the_end_and_stops(page: Page) -> None:
     drawn(page, "document.getElementById('play').click()")
     assert page.run("document.getElementById('play').getAttribute('aria-pressed')") == "true"
     page.wait("document.getElementById('play').getAttribute('aria-pressed') === 'false'")
-    page.wait("document.getElementById('now').textContent === '300'")
+    page.wait("document.getElementById('now').textContent === '400'")
     assert page.run("document.getElementById('play').textContent.trim()") == "Play"
 
 
@@ -232,7 +238,7 @@ def test_the_report_of_the_quick_study_prints_on_few_pages(tmp_path: Path) -> No
 def test_zeros_and_what_is_not_finite_are_left_out_and_counted(
     tmp_path: Path, frames: Frames
 ) -> None:
-    runs = frames.runs[(frames.runs.depth == 8) & (frames.runs.seed == 0)]
+    runs = frames.runs[(frames.runs.depth == 8) & (frames.runs.seed == 5)]
     layers = frames.layers[frames.layers.run_id.isin(runs.index)].copy()
     place = (layers.family == "plain") & (layers.step == 0)
     for layer, value in ((2, 0.0), (3, np.nan), (4, np.inf)):
