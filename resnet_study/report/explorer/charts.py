@@ -75,14 +75,7 @@ def _layers(palette: dict[str, str], scale: Literal["log", "linear"]) -> Any:
     colour = _family_colour(palette)
     look = {"x": x, "y": y, "color": colour, "detail": "line:N"}
     dash = alt.StrokeDash("dash:N", scale=None)
-    nearest = alt.selection_point(
-        name="pointed",
-        on="pointerover",
-        clear="pointerout",
-        nearest=True,
-        empty=False,
-        fields=["line", "layer"],
-    )
+    nearest = _pointed("layer")
     size = alt.when(nearest).then(alt.value(110)).otherwise(alt.value(18))
     tooltip = _tooltip("network", "layer", "name", "stage", "shown=value", "of")
     medians = alt.Chart(alt.NamedData("medians"))
@@ -103,6 +96,20 @@ def _layers(palette: dict[str, str], scale: Literal["log", "linear"]) -> Any:
             alt.param(name=n, value=v)
             for n, v in (("low", 0.1), ("high", 1), ("last", 2), ("ticks", []))
         )
+    )
+
+
+def _pointed(along: str) -> Any:
+    """The point of a line that the pointer is nearest to."""
+    import altair as alt
+
+    return alt.selection_point(
+        name="pointed",
+        on="pointerover",
+        clear="pointerout",
+        nearest=True,
+        empty=False,
+        fields=["line", along],
     )
 
 
@@ -159,14 +166,7 @@ def _errors(palette: dict[str, str]) -> Any:
     medians = alt.Chart(alt.NamedData("errors"))
     cursor = alt.Chart(alt.NamedData("cursor"))
     tooltip = _tooltip("network", "step=iteration", "shown=error", "of")
-    nearest = alt.selection_point(
-        name="pointed",
-        on="pointerover",
-        clear="pointerout",
-        nearest=True,
-        empty=False,
-        fields=["line", "step"],
-    )
+    nearest = _pointed("step")
     size = alt.when(nearest).then(alt.value(80)).otherwise(alt.value(0))
     return alt.layer(
         cursor.mark_rule(color=palette["quiet"], strokeWidth=1.4).encode(x=x),
