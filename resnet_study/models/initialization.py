@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,18 +34,62 @@ def initializer(spec: ModelSpec) -> Initializer:
 
     The orthogonal ones are multiplied by √2 before ReLU, which passes half of the signal.
     """
-    drawn = jax.nn.initializers
     if spec.initialization in ("orthogonal", "delta-orthogonal"):
         gain = math.sqrt(2) if spec.activation == "relu" else 1.0
         flat = scaled(_orthogonal, gain)
         return _centered(flat) if spec.initialization == "delta-orthogonal" else flat
-    scale, mode, distribution = {
-        "he": (2.0, "fan_in", "normal"),
-        "lecun": (1.0, "fan_in", "normal"),
-        "glorot": (1.0, "fan_avg", "uniform"),
-        "uniform": (1 / 3, "fan_in", "uniform"),
+    return {
+        "he": _normal(lambda fan_in, fan_out: 2 / fan_in),
+        "lecun": _normal(lambda fan_in, fan_out: 1 / fan_in),
+        "glorot": _uniform(lambda fan_in, fan_out: 2 / (fan_in + fan_out)),
+        "uniform": _uniform(lambda fan_in, fan_out: 1 / 3 / fan_in),
     }[spec.initialization]
-    return drawn.variance_scaling(scale, mode, distribution)  # type: ignore[arg-type]
+
+
+Variance = Callable[[int, int], float]
+"""From fan_in and fan_out to the variance of a weight."""
+
+
+def _normal(variance: Variance) -> Initializer:
+    def draw(key: Array, shape: Sequence[int], dtype: Any) -> Array:
+        normal = _drawn(jax.random.normal, key, shape, dtype)
+        return normal * np.sqrt(np.asarray(variance(*_fans(shape)), dtype))
+
+    return draw
+
+
+def _uniform(variance: Variance) -> Initializer:
+    def draw(key: Array, shape: Sequence[int], dtype: Any) -> Array:
+        uniform = _drawn(_within_one, key, shape, dtype)
+        return uniform * np.sqrt(3 * np.asarray(variance(*_fans(shape)), dtype))
+
+    return draw
+
+
+def _within_one(key: Array, shape: Sequence[int], dtype: Any) -> Array:
+    return jax.random.uniform(key, shape, dtype, -1)
+
+
+def _fans(shape: Sequence[int]) -> tuple[int, int]:
+    pixels = math.prod(shape[:-2])
+    return pixels * shape[-2], pixels * shape[-1]
+
+
+def _drawn(distribution: Initializer, key: Array, shape: Sequence[int], dtype: Any) -> Array:
+    """Numbers from a distribution.
+
+    LLVM takes up to ten seconds to optimise the draw of one shape, which then runs once. With less
+    optimisation it takes half of one, and the numbers are the same bits.
+    """
+    if isinstance(key, jax.core.Tracer):
+        return distribution(key, shape, dtype)  # jax takes no options within another program
+    return _quickly_compiled(distribution)(key, tuple(shape), dtype)
+
+
+@functools.cache
+def _quickly_compiled(distribution: Initializer) -> Callable[..., Array]:
+    options = {"xla_backend_optimization_level": 1}
+    return jax.jit(distribution, static_argnums=(1, 2), compiler_options=options)
 
 
 def _orthogonal(key: Array, shape: Sequence[int], dtype: Any) -> Array:
@@ -55,7 +100,9 @@ def _orthogonal(key: Array, shape: Sequence[int], dtype: Any) -> Array:
     """
     columns = shape[-1]
     rows = math.prod(shape[:-1])
-    tall = jax.random.normal(key, (max(rows, columns), min(rows, columns)), jax.numpy.float32)
+    tall = _drawn(
+        jax.random.normal, key, (max(rows, columns), min(rows, columns)), jax.numpy.float32
+    )
     q = jax.pure_callback(_q_factor, tall, tall)
     return (q if rows >= columns else q.T).reshape(shape).astype(dtype)
 
