@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, Recorder
 from resnet_study.models.blocks import ACTIVATIONS, Block, Shortcut
+from tests.numbers import normal
 
 SHAPE = DATASETS["synthetic"]
 ORDERS = (
@@ -24,14 +27,14 @@ ORDERS = (
 
 
 def network(**model) -> tuple[Network, jax.Array]:
-    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+    images = normal(1, (4, 8, 8, 3))
     return Network(ModelSpec(**{"depth": 8, **model}), SHAPE, jax.random.key(0)), images
 
 
 def block(order: str, first: bool = False) -> tuple[Block, jax.Array]:
     """A block of two 8-channel layers, and an input of mixed signs."""
     made = Block(ModelSpec(block_order=order), 8, 8, 1, jax.random.key(0), first)  # type: ignore[arg-type]
-    return made, jax.random.normal(jax.random.key(1), (4, 4, 4, 8))
+    return made, normal(1, (4, 4, 4, 8))
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -143,7 +146,7 @@ def test_fixup_starts_at_the_identity_with_a_silent_classifier() -> None:
 
 def test_average_subsampling_keeps_the_mean() -> None:
     spec = ModelSpec(subsampling="average")
-    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+    x = normal(0, (2, 6, 6, 4))
     y = Shortcut(spec, 4, 8, 2, jax.random.key(0))(x, train=True)
     np.testing.assert_allclose(y[..., 2:6].mean((1, 2)), x.mean((1, 2)), atol=1e-6)
     np.testing.assert_allclose(y[0, 0, 0, 2:6], x[0, :2, :2].mean((0, 1)), atol=1e-6)
@@ -153,7 +156,7 @@ def test_average_subsampling_keeps_the_mean() -> None:
 
 def test_max_subsampling_keeps_the_largest_pixel_and_shares_its_gradient() -> None:
     made = Shortcut(ModelSpec(subsampling="max"), 4, 8, 2, jax.random.key(0))
-    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+    x = normal(0, (2, 6, 6, 4))
     y = made(x, train=True)
     assert y.shape == (2, 3, 3, 8)
     np.testing.assert_array_equal(y[:, 1, 2, 2:6], x[:, 2:4, 4:6].max((1, 2)))
@@ -201,7 +204,7 @@ def test_a_scaled_block_adds_its_two_paths_with_their_factors(
 ) -> None:
     """He et al. 2016, Figure 2 a to d, from the weights of the block without factors."""
     arms = (ModelSpec(), ModelSpec(shortcut_scaling=scaling, gate_bias=-1.0))  # type: ignore[arg-type]
-    key, x = jax.random.key(0), jax.random.normal(jax.random.key(1), (4, 4, 4, 8))
+    key, x = jax.random.key(0), normal(1, (4, 4, 4, 8))
     bare, made = (Block(arm, 8, outputs, stride, key, False) for arm in arms)
     gate = jnp.zeros(())
     if made.gate is not None:
@@ -251,10 +254,10 @@ def test_gradients_are_those_of_finite_differences(arm: dict) -> None:
         model, images = network(**arm)
         graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
         parameters, statistics = (nnx.to_pure_dict(state) for state in states)
-        keys = iter(jax.random.split(jax.random.key(2), 200))
+        seeds = itertools.count()
 
         def noise(leaf: jax.Array) -> jax.Array:
-            return jax.random.normal(next(keys), leaf.shape, jnp.float64)
+            return normal(next(seeds), leaf.shape, jnp.float64)
 
         # Away from zeros and ones, where factors and shifts hide mistakes.
         parameters = jax.tree.map(lambda p: p.astype(jnp.float64) + 0.1 * noise(p), parameters)

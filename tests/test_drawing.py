@@ -279,6 +279,8 @@ def test_a_warm_up_of_some_depths_parts_no_figure_and_is_said() -> None:
     groups = labelled_groups(join(cold, warm, slow))
     assert [label for label, _ in groups] == ["learning_rate=0.1", "learning_rate=0.01"]
     assert "Warmed up" not in words(draw("error_against_depth", cold))
+    # Of depth 56 alone.
+    assert "Warmed up" not in words(draw("gradient_heatmap", together))
 
 
 @pytest.mark.parametrize("name", RUN_FIGURES)

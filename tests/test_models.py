@@ -17,6 +17,7 @@ from resnet_study.models.initialization import initializer
 from resnet_study.models.layers import Convolution, convolve
 from resnet_study.models.normalization import BatchNorm, batch_normalize
 from resnet_study.tensors import per_channel
+from tests.numbers import normal
 
 CIFAR, DIGITS = DATASETS["cifar10"], DATASETS["digits"]
 PARAMETERS = {
@@ -37,7 +38,7 @@ def parameters_of(spec: ModelSpec, shape=CIFAR) -> dict:
 
 
 def network(**model) -> tuple[Network, Array]:
-    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+    images = normal(1, (4, 8, 8, 3))
     shape = DATASETS["synthetic"]
     return Network(ModelSpec(**model), shape, jax.random.key(0)), images
 
@@ -156,7 +157,7 @@ def test_batch_norm_equals_numpy_in_float64_and_its_gradient_finite_differences(
 
 def test_batch_norm_keeps_running_statistics_and_uses_them_in_evaluation() -> None:
     norm = BatchNorm(2)
-    z = 5 + 3 * jax.random.normal(jax.random.key(0), (64, 4, 4, 2))
+    z = 5 + 3 * normal(0, (64, 4, 4, 2))
     for _ in range(200):
         norm(z, train=True)
     np.testing.assert_allclose(norm.mean[...], z.mean((0, 1, 2)), rtol=1e-5)
@@ -172,7 +173,7 @@ def test_moments_of_a_response_follow_from_the_statistics_of_the_batch() -> None
     norm.bias[...] = jnp.array([0.0, 3.0, -1.0])
     # The second channel hardly varies, so that ε counts.
     sizes = per_channel(jnp.array([1.0, 0.003, 10.0]))
-    z = sizes * jax.random.normal(jax.random.key(0), (32, 4, 4, 3))
+    z = sizes * normal(0, (32, 4, 4, 3))
     for images in (0, 8):
         norm.images = images
         response, moments = norm(z, train=True)
@@ -182,7 +183,7 @@ def test_moments_of_a_response_follow_from_the_statistics_of_the_batch() -> None
 
 def test_identity_shortcut_keeps_every_value_that_it_samples() -> None:
     shortcut = Shortcut(ModelSpec(), 4, 8, 2, jax.random.key(0))
-    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+    x = normal(0, (2, 6, 6, 4))
     y = shortcut(x, train=True)
     assert y.shape == (2, 3, 3, 8)
     np.testing.assert_array_equal(y[..., 2:6], x[:, ::2, ::2])
@@ -235,9 +236,8 @@ def test_loss_does_not_depend_on_the_scale_of_a_normalised_convolution() -> None
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
 def test_every_formulation_of_the_convolution_is_the_same_function(size: int, stride: int) -> None:
-    keys = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(keys[0], (3, size, size, 4))
-    kernel = jax.random.normal(keys[1], (3, 3, 4, 5))
+    x = normal(0, (3, size, size, 4))
+    kernel = normal(1, (3, 3, 4, 5))
 
     def reference(x: Array, kernel: Array) -> Array:
         return jax.lax.conv_general_dilated(
@@ -247,6 +247,6 @@ def test_every_formulation_of_the_convolution_is_the_same_function(size: int, st
     expected, pull_back = jax.vjp(reference, x, kernel)
     found, found_pull_back = jax.vjp(lambda x, kernel: convolve(x, kernel, stride), x, kernel)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    direction = jax.random.normal(keys[2], expected.shape)
+    direction = normal(2, expected.shape)
     for a, b in zip(found_pull_back(direction), pull_back(direction), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)

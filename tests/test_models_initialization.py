@@ -12,6 +12,7 @@ from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, weights_of
 from resnet_study.models.initialization import initializer, scaled
+from tests.numbers import normal
 
 
 def weights(**model) -> list[jax.Array]:
@@ -52,7 +53,7 @@ def test_a_delta_orthogonal_convolution_keeps_every_norm() -> None:
     draw = initializer(ModelSpec(initialization="delta-orthogonal", activation="tanh"))
     kernel = draw(jax.random.key(0), (3, 3, 8, 16), jnp.float32)
     assert np.flatnonzero(np.abs(kernel).sum(axis=(2, 3))).tolist() == [4]
-    x = jax.random.normal(jax.random.key(1), (2, 5, 5, 8))
+    x = normal(1, (2, 5, 5, 8))
     y = jax.lax.conv_general_dilated(
         x, kernel, (1, 1), ((1, 1),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

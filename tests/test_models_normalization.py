@@ -9,12 +9,13 @@ import pytest
 
 from resnet_study.architecture import ModelSpec
 from resnet_study.models.normalization import BatchNorm, GroupNorm, normalization
+from tests.numbers import normal
 
 KEY = jax.random.key(0)
 
 
 def images(count: int = 8, channels: int = 16) -> jax.Array:
-    return 3.0 + 2.0 * jax.random.normal(KEY, (count, 4, 4, channels))
+    return 3.0 + 2.0 * normal(0, (count, 4, 4, channels))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_layer_and_group_normalisation_see_one_image_at_a_time() -> None:
 def test_batch_normalisation_in_groups_is_that_of_each_device() -> None:
     """Two groups of 4 images equal two networks with 4 images each, gradients included."""
     z = images()
-    target = jax.random.normal(jax.random.key(1), z.shape)
+    target = normal(1, z.shape)
 
     def loss(z: jax.Array, target: jax.Array, count: int) -> jax.Array:
         return jnp.sum(target * BatchNorm(16, count)(z, train=True)[0])

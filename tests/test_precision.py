@@ -19,6 +19,7 @@ from resnet_study.spec import RunSpec, from_flat
 from resnet_study.training.loop import train
 from resnet_study.training.programs import keys_of
 from resnet_study.training.step import Batch, TrainState, initial_state, make_train_step
+from tests.numbers import normal
 
 SHAPE = DATASETS["synthetic"]
 UNDEFINED_IN_HEAD = ("inactive_fraction", "scale_rms", "shift_rms")
@@ -98,15 +99,14 @@ def test_a_bfloat16_convolution_rounds_its_ends_and_not_its_sum(side: int, strid
     """What is left on rounded inputs is one rounding of the output and of both gradients, or of
     the parts of which a kernel's is made on a map of 2x2. With sums in bfloat16 the error would
     grow with their 288 terms and more."""
-    keys = jax.random.split(jax.random.key(0), 3)
     x, kernel = (
-        np.asarray(jax.random.normal(k, s).astype(jnp.bfloat16), np.float32)
-        for k, s in zip(keys, ((16, side, side, 32), (3, 3, 32, 32)), strict=False)
+        np.asarray(normal(seed, shape, jnp.bfloat16), np.float32)
+        for seed, shape in enumerate(((16, side, side, 32), (3, 3, 32, 32)))
     )
 
     def product(precision: str) -> tuple[Any, ...]:
         y, pull_back = jax.vjp(lambda a, b: convolve(a, b, stride, precision), x, kernel)
-        g = jax.random.normal(keys[2], y.shape).astype(jnp.bfloat16).astype(jnp.float32)
+        g = normal(2, y.shape, jnp.bfloat16).astype(jnp.float32)
         return (y, *pull_back(g))
 
     for low, full in zip(product("bfloat16"), product("float32"), strict=True):

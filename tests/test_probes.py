@@ -25,11 +25,12 @@ from resnet_study.tensors import (
     tangent_cosine,
     tap,
 )
+from tests.numbers import normal
 
 
 def test_tap_is_the_identity_and_reports_the_gradient_norm() -> None:
-    x = jax.random.normal(jax.random.key(0), (3, 5))
-    weights = jax.random.normal(jax.random.key(1), (3, 5))
+    x = normal(0, (3, 5))
+    weights = normal(1, (3, 5))
 
     def loss(x: jax.Array, probe: jax.Array) -> jax.Array:
         return jnp.sum(jnp.sin(tap(x, probe)) * weights)
@@ -75,10 +76,10 @@ def test_every_layer_reports_the_gradient_that_a_perturbation_of_it_has(residual
     """Adding a zero array to a layer's output has that output's gradient as its own."""
     spec, shape = ModelSpec(depth=8, residual=residual), DATASETS["synthetic"]
     model = Network(spec, shape, jax.random.key(0))
-    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+    images = normal(1, (4, 8, 8, 3))
     graph, variables = nnx.split(model)
     state = nnx.to_pure_dict(variables)
-    weights = jax.random.normal(jax.random.key(2), (4, shape.classes))
+    weights = normal(2, (4, shape.classes))
 
     def loss(taps: jax.Array, perturbed: int | None, perturbation: jax.Array | None) -> jax.Array:
         merged = nnx.merge(graph, state)
@@ -110,7 +111,7 @@ def test_responses_follow_scale_and_shift_of_the_normalisation() -> None:
     model = Network(spec, DATASETS["synthetic"], jax.random.key(0))
     model.blocks[1].layer1.norm.scale[...] = jnp.full(32, 3.0)
     model.blocks[1].layer1.norm.bias[...] = jnp.full(32, -2.0)
-    images = jax.random.normal(jax.random.key(1), (16, 8, 8, 3))
+    images = normal(1, (16, 8, 8, 3))
     _, responses = model(images, jnp.zeros((8, 2)), train=True)
     assert responses.mean.shape == responses.std.shape == responses.inactive.shape == (8,)
     index = [layer.name for layer in layers_of(8)].index("stage2.block1.conv1")
@@ -154,9 +155,7 @@ def test_angular_step_agrees_with_float64_where_it_is_tiny(
 
 
 def test_weight_decay_alone_turns_nothing_and_the_cosine_does_not_see_it() -> None:
-    weights, gradient, velocity = (
-        jax.random.normal(jax.random.key(number), (3, 3, 4)) for number in range(3)
-    )
+    weights, gradient, velocity = (normal(number, (3, 3, 4)) for number in range(3))
     assert angular_step(weights, -1e-3 * weights) < 1e-9
     cosine = tangent_cosine(gradient, velocity, weights)
     np.testing.assert_allclose(

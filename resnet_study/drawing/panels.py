@@ -212,8 +212,17 @@ def unfinished(frames: Frames) -> str:
     return f"Did not finish: {'; '.join(parts)}."
 
 
-def of_runs(frames: Frames) -> str:
-    """Sentences on what sets runs of one figure apart: those that warmed up or did not finish."""
+def of_runs(frames: Frames, rows: pd.DataFrame | None = None) -> str:
+    """Sentences on what sets runs of one figure apart: those that warmed up or did not finish.
+
+    Args:
+        frames: the records.
+        rows: what is drawn, where that is not of every network.
+    """
+    if rows is not None:
+        shown = pd.MultiIndex.from_frame(rows[["family", "depth"]])
+        own = pd.MultiIndex.from_frame(frames.runs[["family", "depth"]])
+        frames = frames._replace(runs=frames.runs[own.isin(shown)])
     warmed = warm_up(frames.runs)
     told = f"Warmed up: {networks(frames.runs[warmed])}." if warmed.nunique() > 1 else ""
     return " ".join(filter(None, (told, unfinished(frames))))

@@ -109,7 +109,7 @@ def gradient_profile(frames: Frames) -> Figure:
         "Vertical lines: stages.",
         "Dotted: theory at initialisation, anchored at the last layer." if predicted else "",
         left_out,
-        panels.of_runs(frames),
+        panels.of_runs(frames, rows[rows["depth"].isin(depths)]),
     ]
     return style.finish(drawn, handles, sentences, columns=3)
 
@@ -152,7 +152,7 @@ def gradient_ratio(frames: Frames) -> Figure:
         panels.over_seeds(ratios, ["family", "depth", "quantity", "step"]),
         "Iterations at log(1 + k). Above 1 layer 2 has more than the last 3×3 layer.",
         left_out,
-        panels.of_runs(frames),
+        panels.of_runs(frames, ratios),
     ]
     return style.finish(drawn, handles, sentences, columns=5)
 
@@ -197,7 +197,7 @@ def signal_and_turn(frames: Frames) -> Figure:
         panels.over_seeds(drawn_rows, ["family", "quantity", "step", "layer"]),
         "Vertical lines: stages.",
         left_out,
-        panels.of_runs(frames),
+        panels.of_runs(frames, drawn_rows),
     ]
     handles = [style.key(f"{f}-{depths[f]}", color=colours[f]) for f in families]
     style.finish(drawn, handles, sentences)
@@ -285,7 +285,7 @@ def _heatmaps(
         f"Colours end at percentiles {low} and {high}. Horizontal lines: stages.",
         note,
         left_out,
-        panels.of_runs(frames),
+        panels.of_runs(frames, kept),
     ]
     return style.finish(drawn, [], sentences)
 
