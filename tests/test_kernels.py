@@ -282,6 +282,7 @@ ARMS: list[dict[str, Any]] = [
     {"model.normalization": "none", "model.branch_scaling": "fixup"},
     {"model.block_order": "full-preactivation"},
     {"model.activation": "tanh"},
+    {"model.block": "bottleneck", "model.depth": 11, "model.shortcut": "B"},
 ]
 
 
@@ -319,6 +320,7 @@ def test_evaluation_agrees_with_xla(residual: bool) -> None:
 def test_the_paper_s_networks_take_the_fused_way_and_arms_do_not() -> None:
     assert fusable(ModelSpec())
     assert fusable(ModelSpec(residual=False))
+    assert fusable(ModelSpec(block="bottleneck"))
     assert not fusable(ModelSpec(normalization="none"))
     assert not fusable(ModelSpec(batch_norm_images=64))
     assert not fusable(ModelSpec(pooling="max"))

@@ -118,8 +118,9 @@ def test_specs_share_a_run_id_only_if_they_are_equal(one: RunSpec, other: RunSpe
 BASE = {"data.name": "synthetic", "data.augmentation": "crop", "schedule.iterations": 1000}
 
 OTHER = {
-    "model.depth": 26,
+    "model.depth": 56,
     "model.residual": False,
+    "model.block": "bottleneck",
     "model.shortcut": "C",
     "model.width": 17,
     "model.subsampling": "average",

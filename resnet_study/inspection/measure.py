@@ -84,10 +84,10 @@ def measure(
 
 def _responses(network: Inspected, batch: Images) -> Iterator[Values]:
     """Statistics of the responses of every layer, of one forward pass."""
-    depth = network.model.depth
-    _, responses = network.module()(batch.images, jnp.zeros((depth, 2)), train=True)
+    layers = layers_of(network.model)
+    _, responses = network.module()(batch.images, jnp.zeros((len(layers), 2)), train=True)
     assert responses is not None
-    stages = np.array([layer.stage for layer in layers_of(depth)])
+    stages = np.array([layer.stage for layer in layers])
     yield "response_mean", 1, stages, np.asarray(responses.mean)
     yield "response_std", 1, stages, np.asarray(responses.std)
     yield "inactive_fraction", 1, stages[:-1], np.asarray(responses.inactive)[:-1]

@@ -19,6 +19,7 @@ from resnet_study.judging.measurement import (
 from resnet_study.judging.selections import (
     ended,
     growth_per_layer,
+    models_of,
     over_last,
     rows_at,
     select,
@@ -50,7 +51,9 @@ def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
         "factor_within_stages": float(within.mean()),
         "factors_elsewhere": factors,
     }
-    predicted = ("mean-field theory √(π/(π−1)), wide layers", theory.BN_RELU_GROWTH)
+    plain = group.runs[group.runs["family"] == "plain"]
+    growth = theory.growth_of(models_of(plain.iloc[:1])[0])
+    predicted = ("mean-field theory √(π/(π−1)), wide layers", growth) if growth else None
     return Measurement((arms[depth],), 1.0, "above", "factor per layer", numbers, predicted)
 
 
