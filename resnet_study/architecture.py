@@ -78,13 +78,16 @@ class ModelSpec:
     branch_scaling: Literal["none", "skipinit", "rezero", "fixup"] = "none"
     """What replaces or helps normalisation in a residual branch: a factor that starts at 0
     (SkipInit without normalisation, ReZero beside it), or Fixup."""
-    shortcut_scaling: Literal["none", "constant", "exclusive-gating", "shortcut-only-gating"] = (
-        "none"
-    )
-    """What multiplies shortcut and branch (He et al. 2016, section 3.1): nothing; 0.5 both; or
-    1 - g and g, or 1 - g and nothing, g the sigmoid of a 1x1 convolution of the block's input."""
+    shortcut_scaling: Literal[
+        "none", "constant", "exclusive-gating", "shortcut-only-gating", "dropout"
+    ] = "none"
+    """What multiplies shortcut and branch (He et al. 2016, section 3.1): nothing; 0.5 both;
+    1 - g and g, or 1 - g and nothing, g the sigmoid of a 1x1 convolution of the block's input; or
+    dropout and nothing."""
     gate_bias: float = -6.0
     """Start of the bias of that convolution; the lower, the more of the shortcut is open."""
+    dropout_ratio: float = 0.5
+    """Part of a shortcut's values that dropout sets to 0 in each step of training."""
     precision: Precision = "float32"
     """Of the convolutions: float32 everywhere; tf32, the matrix units of an NVIDIA GPU (10 bits
     of the fraction); bfloat16 inputs, weights and outputs. Sums, normalisation, classifier,
@@ -227,6 +230,11 @@ def _check_shortcut_scaling(model: ModelSpec) -> None:
     scaling = model.shortcut_scaling
     if scaling not in GATED:
         _only_default(model, "gate_bias", f"there is no gate with shortcut_scaling={scaling}")
+    if scaling != "dropout":
+        reason = f"there is no dropout with shortcut_scaling={scaling}"
+        _only_default(model, "dropout_ratio", reason)
+    ratio = model.dropout_ratio
+    require(0 < ratio < 1, "model.dropout_ratio", ratio, "valid are above 0 to below 1")
     if scaling == "none":
         return
     for applies, reason in (

@@ -54,6 +54,7 @@ ARMS: list[dict] = [
     {"shortcut_scaling": "constant"},
     {"shortcut_scaling": "exclusive-gating", "gate_bias": -7.0},
     {"shortcut_scaling": "shortcut-only-gating", "shortcut": "B"},
+    {"shortcut_scaling": "dropout", "dropout_ratio": 0.1},
     {"block": "bottleneck"},
 ]
 

@@ -243,6 +243,7 @@ ARMS: list[dict] = [
     {"normalization": "none", "branch_scaling": "skipinit"},
     {"branch_scaling": "rezero", "block_order": "full-preactivation"},
     {"normalization": "none", "branch_scaling": "fixup"},
+    {"shortcut_scaling": "dropout"},
     {"block": "bottleneck", "residual": False},
     {"block": "bottleneck", "shortcut_scaling": "exclusive-gating"},
     {"block": "bottleneck", "shortcut": "B", "block_order": "full-preactivation"},
@@ -273,7 +274,7 @@ def test_gradients_are_those_of_finite_differences(arm: dict) -> None:
         def loss(parameters: dict) -> jax.Array:
             fresh = jax.tree.map(jnp.copy, statistics)
             merged = nnx.merge(graph, parameters, fresh)
-            logits, _ = merged(images, train=True)
+            logits, _ = merged(images, train=True, dropout_key=jax.random.key(7))
             return jnp.mean(jax.nn.log_softmax(logits) @ target)
 
         def moved(h: float) -> float:

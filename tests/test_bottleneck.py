@@ -91,7 +91,7 @@ def test_every_convolution_is_a_layer() -> None:
 
 
 def test_basic_blocks_are_the_default_that_run_ids_leave_out() -> None:
-    basic = from_flat({"model.block": "basic"})
+    basic = from_flat({"model.block": "basic", "model.dropout_ratio": 0.5})
     assert basic.run_id == RunSpec().run_id
     assert from_flat({"model.block": "bottleneck"}).run_id != RunSpec().run_id
 

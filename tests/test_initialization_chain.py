@@ -94,12 +94,14 @@ def test_which_networks_are_positively_homogeneous(normalization: str, activatio
         {"shortcut_scaling": "constant"},
         {"shortcut_scaling": "exclusive-gating", "gate_bias": 0.0},
         {"shortcut_scaling": "shortcut-only-gating", "normalization": "none", "gate_bias": 0.0},
+        {"shortcut_scaling": "dropout"},
         {"block": "bottleneck", "depth": 11},
     ],
     ids=str,
 )
 def test_the_chain_rule_gives_the_gradient_of_the_whole_network(switches: dict) -> None:
-    """At every layer, as the taps have it, and at the images but for a power of two."""
+    """At every layer, as the taps have it, and at the images but for a power of two. Of dropout
+    there is the expectation."""
     model = ModelSpec(**{"depth": 8, "width": 4, **switches})
     network, chain = Network(model, DIGITS, KEY), make_chain(model, DIGITS, KEY)
     found = backpropagate(chain, propagate(chain, images()), labels())

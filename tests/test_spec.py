@@ -133,6 +133,7 @@ OTHER = {
     "model.branch_scaling": "rezero",
     "model.shortcut_scaling": "constant",
     "model.gate_bias": 0.0,
+    "model.dropout_ratio": 0.1,
     "model.precision": "bfloat16",
     "data.name": "digits",
     "data.validation": 0.2,
@@ -166,6 +167,7 @@ COMPATIBLE = {
     "model.normalization": "batch",
     "model.shortcut_scaling": "none",
     "model.gate_bias": -6.0,
+    "model.dropout_ratio": 0.5,
     "schedule.warmup_error": 0.0,
     "data.name": "cifar10",
 }
@@ -175,6 +177,7 @@ COMPATIBLE = {
 BESIDE = {
     "data.subset": {"data.name": "cifar10"},
     "model.gate_bias": {"model.shortcut_scaling": "exclusive-gating"},
+    "model.dropout_ratio": {"model.shortcut_scaling": "dropout"},
 }
 """What some values of `OTHER` mean nothing without."""
 

@@ -2,7 +2,8 @@
 of trained networks too.
 
 The quantities of `resnet_study.phenomena.initialization.arms`, on the first mini-batch of the
-network's own data, not augmented, normalising with the statistics of the batch; with them
+network's own data, not augmented, normalising with the statistics of the batch, and with the
+expectation of dropout in place of its masks; with them
 
 ====================== =====================================================================
 response_mean,         over all entries of the response y_l of layer l = 1..depth, see

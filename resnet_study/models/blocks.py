@@ -15,7 +15,7 @@ from resnet_study.kernels import Kernels
 from resnet_study.models.initialization import Initializer, initializer, scaled
 from resnet_study.models.layers import Convolution
 from resnet_study.models.normalization import Moments, normalization
-from resnet_study.models.shortcuts import CONSTANT, Gate, Shortcut
+from resnet_study.models.shortcuts import CONSTANT, Gate, Shortcut, dropout
 from resnet_study.tensors import inactive_fraction, response_moments, tap, unstack
 
 
@@ -254,7 +254,7 @@ class Block(nnx.Module):
         )
         projects = self.shortcut is not None and self.shortcut.projection is not None
         self.shares = bottleneck and self.preactivated and projects
-        self.scaling = spec.shortcut_scaling
+        self.scaling, self.dropout_ratio = spec.shortcut_scaling, spec.dropout_ratio
         gated = self.scaling in GATED
         self.gate = Gate(spec, inputs, outputs, stride, keys[3]) if gated else None
 
@@ -263,9 +263,11 @@ class Block(nnx.Module):
         """The weighted layers in forward order."""
         return [x for x in (self.layer1, self.layer2, self.layer3) if x is not None]
 
-    def __call__(self, x: Array, recorder: Recorder, *, train: bool) -> Array:
+    def __call__(
+        self, x: Array, recorder: Recorder, *, train: bool, dropout_key: Array | None = None
+    ) -> Array:
         branch = self.branch(x, recorder, train=train)
-        skip = self.skip(x, train=train)
+        skip = self.skip(x, train=train, dropout_key=dropout_key)
         return self.join(branch, skip, recorder, train=train)
 
     def branch(self, x: Array, recorder: Recorder, *, train: bool) -> Array:
@@ -286,12 +288,13 @@ class Block(nnx.Module):
             return self.gate(entered) * response
         return response
 
-    def skip(self, x: Array, *, train: bool) -> Array | None:
+    def skip(self, x: Array, *, train: bool, dropout_key: Array | None = None) -> Array | None:
         """The shortcut, up to the addition; None in a plain network.
 
         Args:
             x: the block's input.
             train: normalise with batch statistics.
+            dropout_key: as of `resnet_study.models.shortcuts.dropout`.
         """
         if self.shortcut is None:
             return None
@@ -300,6 +303,8 @@ class Block(nnx.Module):
             seen = x if self.before is None else self.before(x, train=train, track=False)[0]
             return self.shortcut(ACTIVATIONS[self.activation](seen), train=train)
         shortcut = self.shortcut(x, train=train)
+        if self.scaling == "dropout":
+            return dropout(shortcut, self.dropout_ratio, dropout_key)
         if self.gate is not None:
             return (1 - self.gate(x)) * shortcut
         return CONSTANT * shortcut if self.scaling == "constant" else shortcut

@@ -99,6 +99,7 @@ class Network(nnx.Module):
         train: bool,
         kernels: Kernels = "xla",
         of_response: Mapping[str, Callable[[Array], Array]] | None = None,
+        dropout_key: Array | None = None,
     ) -> tuple[Array, Responses | None]:
         """Logits, and with `taps` the statistics of every layer's response.
 
@@ -110,6 +111,8 @@ class Network(nnx.Module):
             train: normalise with batch statistics and update the running ones.
             kernels: what computes it; native kernels agree with XLA to float32 rounding.
             of_response: further statistics of each response, by name; needs the kernels of XLA.
+            dropout_key: draws what a step of training drops of the shortcuts, where the spec says
+                so; None: each is multiplied by its expectation, see `shortcuts.dropout`.
 
         Returns:
             Logits (N, classes), and `Responses` or None.
@@ -119,8 +122,9 @@ class Network(nnx.Module):
             pooled = fused.forward(self, images, recorder, train=train)
             return self.classify(pooled, recorder), recorder.result()
         x = self.begin(images, recorder, train=train)
-        for block in self.blocks:
-            x = block(x, recorder, train=train)
+        for number, block in enumerate(self.blocks):
+            key = None if dropout_key is None else jax.random.fold_in(dropout_key, number)
+            x = block(x, recorder, train=train, dropout_key=key)
         return self.end(x, recorder, train=train), recorder.result()
 
     def begin(self, images: Array, recorder: Recorder, *, train: bool) -> Array:

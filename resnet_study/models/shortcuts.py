@@ -94,6 +94,23 @@ def identity(x: Array, stride: int, padding: int) -> Array:
     return jax.lax.pad(x[:, ::stride, ::stride], nothing, (*[(0, 0, 0)] * 3, channels))
 
 
+def dropout(x: Array, ratio: float, key: Array | None) -> Array:
+    """x with random values set to 0, or the expectation of that.
+
+    He et al. 2016 (arXiv 1603.05027), section 3.1, after Hinton et al. 2012 (arXiv 1207.0580): what
+    is left is not divided by 1 - ratio, so that training multiplies a shortcut by 1 - ratio on
+    average, as `constant` always does, and evaluation by just that.
+
+    Args:
+        x: of any shape.
+        ratio: probability of 0, of every value by itself.
+        key: draws them, in a step of training; None: (1 - ratio) x.
+    """
+    if key is None:
+        return (1 - ratio) * x
+    return jnp.where(jax.random.bernoulli(key, 1 - ratio, x.shape), x, 0)
+
+
 class Gate(nnx.Module):
     """g(x), between 0 and 1: the sigmoid of a 1x1 convolution with bias, per pixel and channel.
 
