@@ -125,5 +125,5 @@ def test_the_summary_is_of_the_table(plain: pd.DataFrame) -> None:
     found = findings["error without one layer (Veit 2016), median"]
     assert (found.value, found.unit) == (layers.median(), "%")
     norms = plain[plain["quantity"] == "activation_gradient_norm"].set_index("index")["value"]
-    ratio = findings["gradient at layer 2 over that at the last 3x3 layer"].value
+    ratio = findings["gradient at layer 2 over that at the last convolution"].value
     assert ratio == pytest.approx(norms[2] / norms[13])

@@ -137,7 +137,7 @@ def _findings(table: pd.DataFrame) -> Iterator[Finding]:
 
     if len(rows := of("activation_gradient_norm")):
         ratio = _ratio(rows["value"].iloc[1], rows["value"].iloc[-1])
-        yield Finding("gradient at layer 2 over that at the last 3x3 layer", ratio, "")
+        yield Finding("gradient at layer 2 over that at the last convolution", ratio, "")
     if len(rows := of("block_gradient_norm")):
         deviation = fits.mean_deviation(rows) if (rows["value"] > 0).all() else float("nan")
         yield Finding("mean |ln| of norm ratios of blocks (Zaeemzadeh 2018)", deviation, "")
