@@ -131,6 +131,7 @@ class Training:
             pixel_mean=jnp.asarray(content["mean"], FLOAT),
             learning_rate=jnp.asarray(self.spec.optimizer.learning_rate, FLOAT),
             augmentation_key=self.keys.augmentation,
+            dropout_key=self.keys.dropout,
         )
         self.advance = stepper(train_step_of(self.spec, self.shape, kernels, probes))
         self.state = self.initial()

@@ -101,7 +101,7 @@ def signal_propagation_counts() -> str:
 
 
 def cifar10_gradients() -> str:
-    """log10 of three gradients at layer 2 over the same at the last 3x3 layer."""
+    """log10 of three gradients at layer 2 over the same at the last convolution."""
     columns = {name: _three_gradients(name) for name in GRADIENT_NETWORKS}
     rows = [
         [f"{step:,}", *(columns[name].get(step, "") for name in GRADIENT_NETWORKS)]
@@ -126,7 +126,7 @@ TABLES = {
 
 
 def raw(layers: pd.DataFrame, step: int) -> str:
-    """‖∂L/∂z‖ at layer 2 over the same at the last 3x3 layer."""
+    """‖∂L/∂z‖ at layer 2 over the same at the last convolution."""
     return _factor(_over_last(layers, "raw").loc[step])
 
 
@@ -151,7 +151,7 @@ def turn_apart(layers: pd.DataFrame, step: int) -> str:
 
 
 def signal_lowest(layers: pd.DataFrame, step: int) -> str:
-    """The signal over that at the last 3x3 layer, at the layer from 2 on where it is least."""
+    """The signal over that at the last convolution, at the layer from 2 on where it is least."""
     rows = conv_layers(layers)
     rows = rows[(rows["step"] == step) & (rows["layer"] >= FIRST)]
     signals = rows.assign(signal=layer_quantity(rows, "signal")).pivot(
@@ -206,7 +206,7 @@ def _layers(study: str, family: str, depth: int) -> pd.DataFrame:
 
 
 def _over_last(layers: pd.DataFrame, name: str) -> pd.Series:
-    """One of the three gradients at layer 2 over the same at the last 3x3 layer, by iteration."""
+    """One of the three gradients at layer 2 over the same at the last convolution, by iteration."""
     frames = Frames(pd.DataFrame(), pd.DataFrame(), layers)
     return over_last(frames, COLUMNS[name]).groupby("step")["ratio"].median()
 

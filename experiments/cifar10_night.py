@@ -13,7 +13,7 @@ Fixed before the first of these runs ended, primary claims first:
 1. `deeper_plain_higher_training_error`: plain-56 ends with a higher training error than plain-20.
 2. `residual_no_degradation`: residual-56 ends at most 1 point above residual-20. In so short a run
    the deeper network may simply need longer, so *not reproduced* is a likely verdict.
-3. Of three gradients at layer 2 over the last 3x3 layer in plain-56 (first measured in
+3. Of three gradients at layer 2 over the last convolution in plain-56 (first measured in
    `docs/results.md`): the signal ‖w‖·‖∂L/∂w‖ stays within a factor of 30 after 10, 100 and 1,000
    iterations and at the end; the turn (`angular_step`) is below 1/10 after 100 and 1,000. (Since
    then the claims `signal_healthy_…` and `turn_vanished_…`; exploratory.)

@@ -20,20 +20,36 @@ GROUPS = 8
 GATED = ("exclusive-gating", "shortcut-only-gating")
 """Shortcut scalings that have a gate."""
 
+LAYERS_PER_BLOCK = {"basic": 2, "bottleneck": 3}
+
+EXPANSION = {"basic": 1, "bottleneck": 4}
+"""Filters that a block puts out, over those of its 3x3 layers."""
+
+DEPTHS = {
+    "basic": "8, 14, 20, 26, 32, 44, 56, 110, 1202",
+    "bottleneck": "11, 20, 29, 38, 47, 56, 110, 164, 1001",
+}
+"""Some valid depths, for messages."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:
     """A network of He et al. 2015, section 4.2."""
 
     depth: int = 20
-    """Weighted layers, 6n+2: 8, 14, 20, ..., 56, 110, 1202."""
+    """Weighted layers, 6n+2: 8, 14, 20, ..., 56, 110, 1202; with bottleneck blocks 9n+2: 11, 20,
+    29, ..., 164, 1001."""
     residual: bool = True
-    """Shortcuts around every pair of 3x3 layers (true), or a plain network (false)."""
+    """Shortcuts around every block (true), or a plain network of the same layers (false)."""
+    block: Literal["basic", "bottleneck"] = "basic"
+    """Two 3x3 layers; or 1x1, 3x3, and 1x1 to four times the filters (He et al. 2015, section
+    4.1; on CIFAR-10 He et al. 2016)."""
     shortcut: Literal["A", "B", "C"] = "A"
     """A: identity, zero-padded where the width grows (the paper's choice on CIFAR-10);
     B: projection where the shape changes; C: projection everywhere."""
     width: int = 16
-    """Filters of the first stage; the second and third have two and four times as many."""
+    """Filters of the stem and the 3x3 layers of the first stage; those of the second and third
+    have two and four times as many."""
     subsampling: Literal["stride", "average", "max"] = "stride"
     """How shortcut A halves a map: every second pixel, or the mean or maximum of 2x2 pixels."""
     pooling: Literal["average", "max"] = "average"
@@ -62,17 +78,35 @@ class ModelSpec:
     branch_scaling: Literal["none", "skipinit", "rezero", "fixup"] = "none"
     """What replaces or helps normalisation in a residual branch: a factor that starts at 0
     (SkipInit without normalisation, ReZero beside it), or Fixup."""
-    shortcut_scaling: Literal["none", "constant", "exclusive-gating", "shortcut-only-gating"] = (
-        "none"
-    )
-    """What multiplies shortcut and branch (He et al. 2016, section 3.1): nothing; 0.5 both; or
-    1 - g and g, or 1 - g and nothing, g the sigmoid of a 1x1 convolution of the block's input."""
+    shortcut_scaling: Literal[
+        "none", "constant", "exclusive-gating", "shortcut-only-gating", "dropout"
+    ] = "none"
+    """What multiplies shortcut and branch (He et al. 2016, section 3.1): nothing; 0.5 both;
+    1 - g and g, or 1 - g and nothing, g the sigmoid of a 1x1 convolution of the block's input; or
+    dropout and nothing."""
     gate_bias: float = -6.0
     """Start of the bias of that convolution; the lower, the more of the shortcut is open."""
+    dropout_ratio: float = 0.5
+    """Part of a shortcut's values that dropout sets to 0 in each step of training."""
     precision: Precision = "float32"
     """Of the convolutions: float32 everywhere; tf32, the matrix units of an NVIDIA GPU (10 bits
     of the fraction); bfloat16 inputs, weights and outputs. Sums, normalisation, classifier,
     state and probes are float32."""
+
+    @property
+    def layers_per_block(self) -> int:
+        """Weighted layers of a block."""
+        return LAYERS_PER_BLOCK[self.block]
+
+    @property
+    def blocks_per_stage(self) -> int:
+        """The n of a depth of 6n+2 or 9n+2."""
+        return (self.depth - 2) // (3 * self.layers_per_block)
+
+    @property
+    def expansion(self) -> int:
+        """Filters that a block puts out, over those of its 3x3 layers."""
+        return EXPANSION[self.block]
 
 
 CHOSEN_OR_OPEN = ("depth", "residual", "subsampling", "batch_norm_images", "precision")
@@ -100,12 +134,12 @@ def check_model(model: ModelSpec) -> None:
     Raises:
         UserError: naming the field, its value, and what is valid or why it makes no sense.
     """
-    depth = model.depth
-    if depth < 8 or (depth - 2) % 6:
-        nearest = max(8, 6 * round((depth - 2) / 6) + 2)
+    depth, step = model.depth, 3 * model.layers_per_block
+    if depth < step + 2 or (depth - 2) % step:
+        nearest = max(step + 2, step * round((depth - 2) / step) + 2)
         raise UserError(
-            f"model.depth={depth}: depth is 6n+2 weighted layers "
-            f"(8, 14, 20, 26, 32, 44, 56, 110, 1202, ...); the nearest is {nearest}"
+            f"model.depth={depth}: depth is {step}n+2 weighted layers with block={model.block} "
+            f"({DEPTHS[model.block]}, ...); the nearest is {nearest}"
         )
     require(model.width >= 1, "model.width", model.width, "at least one filter is needed")
     if not model.residual:
@@ -196,6 +230,11 @@ def _check_shortcut_scaling(model: ModelSpec) -> None:
     scaling = model.shortcut_scaling
     if scaling not in GATED:
         _only_default(model, "gate_bias", f"there is no gate with shortcut_scaling={scaling}")
+    if scaling != "dropout":
+        reason = f"there is no dropout with shortcut_scaling={scaling}"
+        _only_default(model, "dropout_ratio", reason)
+    ratio = model.dropout_ratio
+    require(0 < ratio < 1, "model.dropout_ratio", ratio, "valid are above 0 to below 1")
     if scaling == "none":
         return
     for applies, reason in (

@@ -112,7 +112,7 @@ def rms(tensors: Sequence[Array | None]) -> Array:
 def by_layer(statistic: Callable[..., Any], *tensors: Sequence[Array]) -> Any:
     """A statistic of one layer, for all layers at once.
 
-    Layers of equal shape are computed together: a network has seven shapes, whatever its depth.
+    Layers of equal shape are computed together: depth adds no shapes to a network.
 
     Args:
         statistic: function of one tensor per argument; returns a pytree of scalars.

@@ -13,7 +13,8 @@ from flax import nnx
 from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, Recorder
-from resnet_study.models.blocks import ACTIVATIONS, Block, Shortcut
+from resnet_study.models.blocks import ACTIVATIONS, Block
+from resnet_study.models.shortcuts import Shortcut
 from tests.numbers import normal
 
 SHAPE = DATASETS["synthetic"]
@@ -28,7 +29,8 @@ ORDERS = (
 
 def network(**model) -> tuple[Network, jax.Array]:
     images = normal(1, (4, 8, 8, 3))
-    return Network(ModelSpec(**{"depth": 8, **model}), SHAPE, jax.random.key(0)), images
+    depth = 11 if model.get("block") == "bottleneck" else 8
+    return Network(ModelSpec(**{"depth": depth, **model}), SHAPE, jax.random.key(0)), images
 
 
 def block(order: str, first: bool = False) -> tuple[Block, jax.Array]:
@@ -244,6 +246,12 @@ ARMS: list[dict] = [
     {"normalization": "none", "branch_scaling": "skipinit"},
     {"branch_scaling": "rezero", "block_order": "full-preactivation"},
     {"normalization": "none", "branch_scaling": "fixup"},
+    {"shortcut_scaling": "dropout"},
+    {"block": "bottleneck", "residual": False},
+    {"block": "bottleneck", "shortcut_scaling": "exclusive-gating"},
+    {"block": "bottleneck", "shortcut": "B", "block_order": "full-preactivation"},
+    {"block": "bottleneck", "shortcut": "B", "block_order": "activation-only-preactivation"},
+    {"block": "bottleneck", "normalization": "none", "branch_scaling": "fixup"},
 ]
 
 
@@ -268,7 +276,8 @@ def test_gradients_are_those_of_finite_differences(arm: dict) -> None:
         @jax.value_and_grad
         def loss(parameters: dict) -> jax.Array:
             fresh = jax.tree.map(jnp.copy, statistics)
-            logits, _ = nnx.merge(graph, parameters, fresh)(images, train=True)
+            merged = nnx.merge(graph, parameters, fresh)
+            logits, _ = merged(images, train=True, dropout_key=jax.random.key(7))
             return jnp.mean(jax.nn.log_softmax(logits) @ target)
 
         def moved(h: float) -> float:

@@ -105,9 +105,10 @@ def assert_close(one: dict[str, Any], other: dict[str, Any], rel: float = 1e-4) 
 
 
 def test_eight_devices_give_the_numbers_of_one() -> None:
-    """Batch normalisation over the global batch, augmentation included; and the work is divided:
-    no device holds a map of the whole batch."""
-    spec = spec_of(**{"data.augmentation": "crop-flip", "data.crop_padding": 2})
+    """Batch normalisation over the global batch, augmentation and dropout included; and the work is
+    divided: no device holds a map of the whole batch."""
+    random = {"data.augmentation": "crop-flip", "data.crop_padding": 2}
+    spec = spec_of(**random, **{"model.shortcut_scaling": "dropout"})
     one, eight = on_eight(spec, (1, "Stepwise"), (8, "Stepwise"))
     assert_close(one, eight)
     assert eight["images"] == ["4"]

@@ -151,7 +151,7 @@ def test_published_numbers_are_laid_over_cifar10_only() -> None:
     assert "He et al." not in words(draw("error_against_depth"))
 
 
-def test_profile_is_the_median_relative_to_the_last_3x3_layer() -> None:
+def test_profile_is_the_median_relative_to_the_last_convolution() -> None:
     x, y = line(draw("gradient_profile"), "plain-20-step0")
     layers = FRAMES.layers
     rows = layers[(layers.family == "plain") & (layers.depth == 20) & (layers.step == 0)]
@@ -235,7 +235,7 @@ def test_records_without_the_angle_say_so_and_show_the_other_two() -> None:
     assert [len(panel.lines) > 1 for panel in panels(figure)] == [True, True, False]
 
 
-def test_responses_are_those_of_the_3x3_layers_and_sorted_within_each_run() -> None:
+def test_responses_are_those_of_the_convolutions_and_sorted_within_each_run() -> None:
     rng = np.random.default_rng(0)
     layers = FRAMES.layers.assign(response_std=rng.uniform(1, 2, len(FRAMES.layers)))
     figure = draw("response_std", changed(FRAMES, layers=layers))

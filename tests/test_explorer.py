@@ -41,7 +41,7 @@ def in_page(html: str) -> dict[str, Any]:
 
 
 def recorded(frames: Frames, run: dict[str, Any], column: str) -> np.ndarray:
-    """The same from the frames, shape (steps, 3x3 layers)."""
+    """The same from the frames, shape (steps, convolutions)."""
     layers = frames.layers
     own = layers[(layers.family == run["family"]) & (layers.depth == run["depth"])]
     own = own[(own.seed == run["seed"]) & (own.layer < own.depth)]

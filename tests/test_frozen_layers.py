@@ -159,6 +159,7 @@ def test_a_real_step_inflates_the_weights_of_normalised_layers_and_turns_them_le
         pixel_mean=jnp.full((8, 8, 3), 0.5),
         learning_rate=jnp.float32(0.1),
         augmentation_key=jax.random.key(1),
+        dropout_key=jax.random.key(2),
     )
     step = jax.jit(make_train_step(spec, shape))
     state = initial_state(spec, shape, jax.random.key(0))

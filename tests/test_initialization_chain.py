@@ -94,12 +94,15 @@ def test_which_networks_are_positively_homogeneous(normalization: str, activatio
         {"shortcut_scaling": "constant"},
         {"shortcut_scaling": "exclusive-gating", "gate_bias": 0.0},
         {"shortcut_scaling": "shortcut-only-gating", "normalization": "none", "gate_bias": 0.0},
+        {"shortcut_scaling": "dropout"},
+        {"block": "bottleneck", "depth": 11},
     ],
     ids=str,
 )
 def test_the_chain_rule_gives_the_gradient_of_the_whole_network(switches: dict) -> None:
-    """At every layer, as the taps have it, and at the images but for a power of two."""
-    model = ModelSpec(depth=8, width=4, **switches)
+    """At every layer, as the taps have it, and at the images but for a power of two. Of dropout
+    there is the expectation."""
+    model = ModelSpec(**{"depth": 8, "width": 4, **switches})
     network, chain = Network(model, DIGITS, KEY), make_chain(model, DIGITS, KEY)
     found = backpropagate(chain, propagate(chain, images()), labels())
     graph, variables = nnx.split(network)
@@ -111,7 +114,7 @@ def test_the_chain_rule_gives_the_gradient_of_the_whole_network(switches: dict) 
         logits, _ = nnx.merge(graph, state)(x, taps, train=True)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels()).mean()
 
-    at_images, taps = differentiated(images(), jnp.zeros((8, 2)))
+    at_images, taps = differentiated(images(), jnp.zeros((model.depth, 2)))
     np.testing.assert_allclose(found.layers, taps[:-1, 0], rtol=1e-4)
     directions = [x / np.linalg.norm(x) for x in (found.images, at_images)]
     np.testing.assert_allclose(directions[0], directions[1], atol=1e-5)

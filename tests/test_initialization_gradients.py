@@ -42,6 +42,7 @@ def test_norms_are_those_that_training_records_before_its_first_step() -> None:
         pixel_mean=jnp.ones(()),
         learning_rate=jnp.float32(0.1),
         augmentation_key=keys.augmentation,
+        dropout_key=keys.dropout,
     )
     _, metrics = jax.jit(make_train_step(spec, DIGITS))(state, whole)
     chain = make_chain(spec.model, DIGITS, keys.initialization)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resnet_study.architecture import ModelSpec
 from resnet_study.data import Dataset, Split
 from resnet_study.data.augment import normalize
 from resnet_study.inspection import lesion_figure, lesions
@@ -115,7 +116,8 @@ def test_as_many_random_blocks_are_deleted_as_asked(
 def test_swaps_stay_in_their_stage_and_leave_what_changes_the_shape(
     blocks: int, k: int, seed: int
 ) -> None:
-    order = [block for block, _ in lesions.random_swaps(blocks, k, seed, 0)]
+    model = ModelSpec(depth=2 * blocks + 2)
+    order = [block for block, _ in lesions.random_swaps(model, k, seed, 0)]
     n = blocks // 3
     assert sorted(order) == list(range(blocks))
     assert [block // n for block in order] == [place // n for place in range(blocks)]
@@ -150,16 +152,21 @@ def test_the_rank_correlation_counts_pairs_in_order() -> None:
 
 
 def test_a_study_has_a_plan_for_every_block_and_layer() -> None:
-    study = lesions.study_of(9, False, seed=0, samples=2)
+    study = lesions.study_of(ModelSpec(depth=20, residual=False), seed=0, samples=2)
     assert len(set(study.single)) == 9
     assert len(set(study.layers)) == 18
     assert list(study.deletions) == list(study.swaps) == [1, 2, 3, 5, 8]
     assert {len(plans) for plans in (*study.deletions.values(), *study.swaps.values())} == {2}
     # More samples are those and more.
-    more = lesions.study_of(9, False, seed=0, samples=4)
+    more = lesions.study_of(ModelSpec(depth=20, residual=False), seed=0, samples=4)
     assert all(more.swaps[k][:2] == plans for k, plans in study.swaps.items())
+    # A bottleneck has three layers, and its network begins with a block of another shape too.
+    bottlenecks = ModelSpec(depth=29, residual=False, block="bottleneck")
+    assert len(set(lesions.study_of(bottlenecks, seed=0, samples=1).layers)) == 27
+    assert set(lesions.pairs_of_equal_shape(bottlenecks)) == {(1, 2), (4, 5), (7, 8)}
+    assert len(lesions.pairs_of_equal_shape(ModelSpec(depth=20))) == 5
     # Three blocks have no two of equal shape.
-    smallest = lesions.study_of(3, True, seed=0, samples=1)
+    smallest = lesions.study_of(ModelSpec(depth=8), seed=0, samples=1)
     assert not smallest.swaps
     assert not smallest.layers
 

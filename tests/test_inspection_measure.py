@@ -14,7 +14,8 @@ from resnet_study.errors import UserError
 from resnet_study.inspection import lesion_figure
 from resnet_study.inspection import measure as measuring
 from resnet_study.inspection.network import load
-from resnet_study.phenomena.initialization import block_measures
+from resnet_study.phenomena.initialization import block_measures, fits
+from resnet_study.phenomena.initialization.arms import GRADIENTS
 from resnet_study.phenomena.initialization.grid import InitializationArm, SeededArm, measure_arm
 from resnet_study.records import INITIALIZATION_COLUMNS
 from resnet_study.spec import from_flat
@@ -81,6 +82,31 @@ def test_the_figure_shows_every_lesion(plain: pd.DataFrame, tmp_path: Path) -> N
     assert "plain-14, n = 1 network" in text
 
 
+def test_bottlenecks_have_three_layers_in_every_table_and_figure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measuring, "QUANTITIES", GRADIENTS)
+    network = network_of(spec_of(depth=11, block="bottleneck"))
+    table = measuring.measure(network, data_of(network.spec), CPU, images=20, samples=1)
+    of = table.groupby("quantity")["index"].max()
+    assert (of["activation_gradient_norm"], of["response_std"]) == (10, 11)
+    assert (of["block_gradient_norm"], of["block_deletion_error"]) == (4, 3)
+    stages = table[table["quantity"] == "activation_gradient_norm"]["stage"]
+    assert stages.tolist() == [0, *[1] * 3, *[2] * 3, *[3] * 3]
+    figure = lesion_figure.lesions(lesion_figure.frames_of(table))
+    lines = {line.get_gid(): line for line in figure.axes[0].lines}
+    assert np.array_equal(lines["block_deletion_error"].get_xdata(), [3, 6, 9])
+
+
+@pytest.mark.parametrize(("depth", "kept"), [(14, [1, 2, 4, 6]), (20, [2, 4, 6])])
+def test_ratios_are_of_blocks_that_keep_the_shape(depth: int, kept: list[int]) -> None:
+    """Of six blocks; with three layers each (depth 20) the first changes it too."""
+    index = np.arange(1, 8)
+    rows = pd.DataFrame({"depth": depth, "index": index, "value": np.exp(index**2)})
+    ratios = fits.block_log_ratios(rows)
+    assert ratios.to_dict() == pytest.approx({b: -(2.0 * b + 1) for b in kept})
+
+
 def test_the_figure_says_what_is_missing(plain: pd.DataFrame) -> None:
     nothing = plain[plain["quantity"] == "response_std"]
     with pytest.raises(UserError, match="no lesion was measured"):
@@ -99,5 +125,5 @@ def test_the_summary_is_of_the_table(plain: pd.DataFrame) -> None:
     found = findings["error without one layer (Veit 2016), median"]
     assert (found.value, found.unit) == (layers.median(), "%")
     norms = plain[plain["quantity"] == "activation_gradient_norm"].set_index("index")["value"]
-    ratio = findings["gradient at layer 2 over that at the last 3x3 layer"].value
+    ratio = findings["gradient at layer 2 over that at the last convolution"].value
     assert ratio == pytest.approx(norms[2] / norms[13])

@@ -20,6 +20,7 @@ SPECS: list[dict[str, Any]] = [
     {**DEEPER, "residual": False},
     {**DEEPER, "block_order": "full-preactivation"},
     {**DEEPER, "shortcut": "B", "block_order": "norm-after-addition"},
+    {"depth": 11, "block": "bottleneck", "shortcut": "B", "block_order": "full-preactivation"},
 ]
 
 
@@ -62,6 +63,24 @@ def test_nothing_is_in_the_place_of_a_plain_layer() -> None:
     without_both = walk.through(chain.blocks[2], x, "xla", "block")
     assert without_both.shape == (2, 4, 4, 8)
     assert np.array_equal(without_both[..., 2:6], x[:, ::2, ::2])
+
+
+def test_where_a_plain_bottleneck_narrows_the_middle_channels_stay() -> None:
+    """And where the whole block goes, nothing is narrowed in between."""
+    model = {"depth": 20, "block": "bottleneck", "residual": False}
+    chain = chain_of(network_of(spec_of(**model)))
+    x = signal(16)
+    assert np.array_equal(walk.through(chain.blocks[1], x, "xla", "block"), x)
+    without = {part: walk.through(chain.blocks[1], x, "xla", part) for part in walk.LAYERS}
+    assert {y.shape for y in without.values()} == {x.shape}
+    # Of 16 channels 6 to 9 go on.
+    outer = x.at[..., :6].add(1).at[..., 10:].add(1)
+    assert np.array_equal(walk.through(chain.blocks[1], outer, "xla", "first"), without["first"])
+    inner = walk.through(chain.blocks[1], x.at[..., 6:10].add(1), "xla", "first")
+    assert not np.allclose(inner, without["first"], atol=1e-3)
+    # The third puts out 16 of 4 channels: without it zeros are around them.
+    assert not without["third"][..., :6].any()
+    assert not without["third"][..., 10:].any()
 
 
 @pytest.mark.parametrize(("lesion", "layer"), [("first", "layer1"), ("second", "layer2")])

@@ -264,6 +264,7 @@ def random_batch(data: str) -> Batch:
         pixel_mean=jnp.full(size[1:], 0.5),
         learning_rate=jnp.float32(0.01),
         augmentation_key=jax.random.key(3),
+        dropout_key=jax.random.key(4),
     )
 
 
@@ -282,6 +283,8 @@ ARMS: list[dict[str, Any]] = [
     {"model.normalization": "none", "model.branch_scaling": "fixup"},
     {"model.block_order": "full-preactivation"},
     {"model.activation": "tanh"},
+    {"model.shortcut_scaling": "dropout"},
+    {"model.block": "bottleneck", "model.depth": 11, "model.shortcut": "B"},
 ]
 
 
@@ -319,10 +322,12 @@ def test_evaluation_agrees_with_xla(residual: bool) -> None:
 def test_the_paper_s_networks_take_the_fused_way_and_arms_do_not() -> None:
     assert fusable(ModelSpec())
     assert fusable(ModelSpec(residual=False))
+    assert fusable(ModelSpec(block="bottleneck"))
     assert not fusable(ModelSpec(normalization="none"))
     assert not fusable(ModelSpec(batch_norm_images=64))
     assert not fusable(ModelSpec(pooling="max"))
     assert not fusable(ModelSpec(shortcut_scaling="constant"))
+    assert not fusable(ModelSpec(shortcut_scaling="dropout"))
 
 
 TRAIN = """

@@ -12,10 +12,10 @@ from jax import Array
 from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, layers_of, parameter_count, weights_of
-from resnet_study.models.blocks import Shortcut
 from resnet_study.models.initialization import initializer
 from resnet_study.models.layers import Convolution, convolve
 from resnet_study.models.normalization import BatchNorm, batch_normalize
+from resnet_study.models.shortcuts import Shortcut
 from resnet_study.tensors import per_channel
 from tests.numbers import normal
 
@@ -49,7 +49,7 @@ def test_parameters_and_depth_are_those_of_the_paper(depth: int, residual: bool)
     parameters = parameters_of(ModelSpec(depth=depth, residual=residual))
     assert parameter_count(parameters) == PARAMETERS[depth]
     weights = weights_of(parameters)
-    assert len(weights) == len(layers_of(depth)) == depth
+    assert len(weights) == len(layers_of(ModelSpec(depth=depth))) == depth
     # 2n layers on each of three map sizes, and the stem with the first.
     n = (depth - 2) // 6
     outputs = [weight.shape[-1] for weight in weights]
@@ -88,11 +88,12 @@ def test_channels_and_size_follow_the_data() -> None:
 
 
 def test_layers_are_named_in_forward_order() -> None:
-    names = [layer.name for layer in layers_of(14)]
+    layers = layers_of(ModelSpec(depth=14))
+    names = [layer.name for layer in layers]
     assert names[0] == "stem"
     assert names[-1] == "head"
     assert names[1:5] == [f"stage1.block{b}.conv{c}" for b in (1, 2) for c in (1, 2)]
-    assert [layer.stage for layer in layers_of(14)] == [0, *[1] * 4, *[2] * 4, *[3] * 4, 4]
+    assert [layer.stage for layer in layers] == [0, *[1] * 4, *[2] * 4, *[3] * 4, 4]
 
 
 @pytest.mark.parametrize("stride", [1, 2])

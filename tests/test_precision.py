@@ -40,6 +40,7 @@ def step_and_arguments(spec: RunSpec) -> tuple[Any, TrainState, Batch]:
         jnp.asarray(data.mean),
         jnp.float32(0.1),
         keys_of(0).augmentation,
+        keys_of(0).dropout,
     )
     state = initial_state(spec, SHAPE, keys_of(0).initialization)
     return make_train_step(spec, SHAPE), state, batch

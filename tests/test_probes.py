@@ -71,10 +71,12 @@ def test_norm_of_nothing_and_of_what_is_not_finite() -> None:
     assert not np.isfinite(norm(jnp.array([1.0, np.nan])))
 
 
-@pytest.mark.parametrize("residual", [False, True])
-def test_every_layer_reports_the_gradient_that_a_perturbation_of_it_has(residual: bool) -> None:
+@pytest.mark.parametrize(
+    "fields", [{"residual": False}, {}, {"depth": 11, "block": "bottleneck"}], ids=str
+)
+def test_every_layer_reports_the_gradient_that_a_perturbation_of_it_has(fields: dict) -> None:
     """Adding a zero array to a layer's output has that output's gradient as its own."""
-    spec, shape = ModelSpec(depth=8, residual=residual), DATASETS["synthetic"]
+    spec, shape = ModelSpec(**{"depth": 8, **fields}), DATASETS["synthetic"]
     model = Network(spec, shape, jax.random.key(0))
     images = normal(1, (4, 8, 8, 3))
     graph, variables = nnx.split(model)
@@ -84,7 +86,7 @@ def test_every_layer_reports_the_gradient_that_a_perturbation_of_it_has(residual
     def loss(taps: jax.Array, perturbed: int | None, perturbation: jax.Array | None) -> jax.Array:
         merged = nnx.merge(graph, state)
         if perturbed is not None:
-            layers = [merged.stem, *(x for b in merged.blocks for x in (b.layer1, b.layer2))]
+            layers = [merged.stem, *(layer for block in merged.blocks for layer in block.layers)]
             convolution = layers[perturbed].conv
             original = type(convolution).__call__
 
@@ -95,14 +97,16 @@ def test_every_layer_reports_the_gradient_that_a_perturbation_of_it_has(residual
             object.__setattr__(convolution, "__class__", Perturbed)
         return jnp.sum(merged(images, taps, train=True)[0] * weights)
 
-    zeros = jnp.zeros((8, 2))
+    zeros = jnp.zeros((spec.depth, 2))
     tapped = jax.grad(loss)(zeros, None, None)
-    widths, sizes = [16, 16, 16, 32, 32, 64, 64], [8, 8, 8, 4, 4, 2, 2]
+    each = spec.layers_per_block
+    widths = {2: [16] * 2 + [32] * 2 + [64] * 2, 3: [16, 16, 64, 32, 32, 128, 64, 64, 256]}[each]
+    widths, sizes = [16, *widths], [8, *[8] * each, *[4] * each, *[2] * each]
     for index, (width, size) in enumerate(zip(widths, sizes, strict=True)):
         perturbation = jnp.zeros((4, size, size, width))
         gradient = jax.grad(loss, argnums=2)(zeros, index, perturbation)
         np.testing.assert_allclose(tapped[index, 0], jnp.linalg.norm(gradient), rtol=1e-4)
-    np.testing.assert_allclose(tapped[7, 0], jnp.linalg.norm(weights), rtol=1e-5)
+    np.testing.assert_allclose(tapped[-1, 0], jnp.linalg.norm(weights), rtol=1e-5)
 
 
 def test_responses_follow_scale_and_shift_of_the_normalisation() -> None:
@@ -114,7 +118,7 @@ def test_responses_follow_scale_and_shift_of_the_normalisation() -> None:
     images = normal(1, (16, 8, 8, 3))
     _, responses = model(images, jnp.zeros((8, 2)), train=True)
     assert responses.mean.shape == responses.std.shape == responses.inactive.shape == (8,)
-    index = [layer.name for layer in layers_of(8)].index("stage2.block1.conv1")
+    index = [layer.name for layer in layers_of(spec)].index("stage2.block1.conv1")
     np.testing.assert_allclose(responses.mean[index], -2, atol=1e-4)
     np.testing.assert_allclose(responses.std[index], 3, rtol=1e-3)
     np.testing.assert_allclose(responses.std[0], 1, rtol=1e-3)

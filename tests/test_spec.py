@@ -118,8 +118,9 @@ def test_specs_share_a_run_id_only_if_they_are_equal(one: RunSpec, other: RunSpe
 BASE = {"data.name": "synthetic", "data.augmentation": "crop", "schedule.iterations": 1000}
 
 OTHER = {
-    "model.depth": 26,
+    "model.depth": 56,
     "model.residual": False,
+    "model.block": "bottleneck",
     "model.shortcut": "C",
     "model.width": 17,
     "model.subsampling": "average",
@@ -132,6 +133,7 @@ OTHER = {
     "model.branch_scaling": "rezero",
     "model.shortcut_scaling": "constant",
     "model.gate_bias": 0.0,
+    "model.dropout_ratio": 0.1,
     "model.precision": "bfloat16",
     "data.name": "digits",
     "data.validation": 0.2,
@@ -165,6 +167,7 @@ COMPATIBLE = {
     "model.normalization": "batch",
     "model.shortcut_scaling": "none",
     "model.gate_bias": -6.0,
+    "model.dropout_ratio": 0.5,
     "schedule.warmup_error": 0.0,
     "data.name": "cifar10",
 }
@@ -174,6 +177,7 @@ COMPATIBLE = {
 BESIDE = {
     "data.subset": {"data.name": "cifar10"},
     "model.gate_bias": {"model.shortcut_scaling": "exclusive-gating"},
+    "model.dropout_ratio": {"model.shortcut_scaling": "dropout"},
 }
 """What some values of `OTHER` mean nothing without."""
 

@@ -183,8 +183,8 @@ class Cuts:
 def test_records_do_not_depend_on_where_chunks_are_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_programs: None
 ) -> None:
-    """Cut and stopped at random, with the layers computed by a program of their own."""
-    spec = spec_of(**{"probes.log_every": 10})
+    """Cut and stopped at random, with dropout, the layers computed by a program of their own."""
+    spec = spec_of(**{"probes.log_every": 10, "model.shortcut_scaling": "dropout"})
     data = load_dataset(spec.data, spec.seed)
     made = []
     for name, seed in (("a", 1), ("b", 2)):
@@ -204,11 +204,13 @@ def test_records_do_not_depend_on_where_chunks_are_cut(
 def test_a_program_for_chunks_gives_the_records_of_single_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_programs: None
 ) -> None:
-    """What an accelerator runs, here on the CPU: data on the device, order, augmentation and the
-    loop in the program. It resumes to the same bits, and differs from single steps by rounding.
+    """What an accelerator runs, here on the CPU: data on the device, order, augmentation, dropout
+    and the loop in the program. It resumes to the same bits, and differs from single steps by
+    rounding.
     """
     spec = spec_of(
         **{
+            "model.shortcut_scaling": "dropout",
             "schedule.iterations": 8,
             "data.augmentation": "crop-flip",
             "data.crop_padding": 2,

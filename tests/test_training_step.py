@@ -40,6 +40,7 @@ def batch_of(spec: RunSpec, rate: float = 0.1) -> Batch:
         pixel_mean=jnp.asarray(data.mean),
         learning_rate=jnp.float32(rate),
         augmentation_key=keys_of(spec.seed).augmentation,
+        dropout_key=keys_of(spec.seed).dropout,
     )
 
 
@@ -169,4 +170,4 @@ def test_evaluation_ignores_what_is_masked() -> None:
 
 def test_keys_of_one_seed_differ_from_each_other_and_from_another_seed() -> None:
     keys = [jax.random.key_data(key).tobytes() for s in (0, 1) for key in keys_of(s)]
-    assert len(set(keys)) == 6
+    assert len(set(keys)) == 8

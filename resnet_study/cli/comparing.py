@@ -42,7 +42,7 @@ def compare(
     Args:
         quantity: error, loss; a per-layer probe such as activation_gradient_norm or
             response_std; signal, relative_update; signal_ratio, turn_ratio, gradient_ratio (layer
-            2 over the last 3x3 layer), growth_per_layer; or any number of the summaries, such as
+            2 over the last convolution), growth_per_layer; or any number of the summaries, such as
             test_error_selected or images_per_second.
         runs: Study folders (results/quick) or run folders.
         against: The axis.

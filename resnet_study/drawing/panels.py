@@ -151,9 +151,9 @@ def drawable(values: pd.Series, positive: bool) -> pd.Series:
 
 
 def layer_rows(frames: Frames, *probes: str) -> pd.DataFrame:
-    """Rows of the 3x3 layers, with the probes as floats.
+    """Rows of the convolutions, with the probes as floats.
 
-    The classifier is left out: it is neither normalised nor a 3x3 layer, so what theory
+    The classifier is left out: it is neither normalised nor a convolution, so what theory
     and paper say about layers is not about it.
 
     Raises:

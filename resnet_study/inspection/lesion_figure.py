@@ -53,7 +53,8 @@ def lesions(frames: Frames) -> Figure:
     sentences = [
         f"{family}-{depth}, n = 1 network; nothing was trained again.",
         "Bars: standard deviation over samples of random lesions. In place of what is deleted is "
-        "the shortcut, in a plain network nothing; where shapes change, what shortcut A does.",
+        "the shortcut, in a plain network nothing; where shapes change, what shortcut A does, and "
+        "the middle channels where they become fewer.",
     ]
     return style.finish(drawn, handles, sentences)
 
@@ -67,15 +68,18 @@ def _values(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
 
 
 def _single(panel: Axes, rows: pd.DataFrame, depth: int) -> list[Any]:
-    """Errors against the layer, a block between its two; lines where stages end."""
-    n = (depth - 2) // 6
-    plots.vertical(panel, (1 + 2 * n + 0.5, 1 + 4 * n + 0.5))
+    """Errors against the layer, a block in the middle of its own; lines where stages end."""
+    stage = (depth - 2) // 3
+    plots.vertical(panel, (1 + stage + 0.5, 1 + 2 * stage + 0.5))
     handles = []
     for quantity, look in KINDS.items():
         own = _values(rows, quantity)
         if own.empty:
             continue
-        layer = own["index"] if quantity.startswith("layer") else 2 * own["index"] + 0.5
+        layer = own["index"]
+        if quantity.startswith("block"):
+            layers = (depth - 2) // len(own)
+            layer = 2 + layers * (own["index"] - 1) + (layers - 1) / 2
         look = {**look, "markersize": 3.2, "linewidth": 0.9}
         panel.plot(layer, own["value"], gid=quantity, **look)
         handles.append(style.key(quantity.removesuffix("_deletion_error") + " deleted", **look))

@@ -6,7 +6,7 @@ then is. Nothing is trained again.
 
 ========================= ==================================================================
 intact_error              of the whole network on these images; index 0
-block_deletion_error      without block b = 1..3n; a plain network has pairs of layers for
+block_deletion_error      without block b = 1..3n; a plain network has the same layers for
                           blocks; see `resnet_study.inspection.walk.through`
 layer_deletion_error      without layer l = 2..depth - 1, of plain networks
 random_deletion_error,    without k random blocks: mean and standard deviation over the
@@ -31,6 +31,7 @@ import jax
 import numpy as np
 import scipy
 
+from resnet_study.architecture import ModelSpec
 from resnet_study.data.dataset import Split, stable_permutation
 from resnet_study.inspection import walk
 from resnet_study.inspection.network import Inspected, batches
@@ -96,24 +97,25 @@ def swapped(blocks: int, pairs: Sequence[tuple[int, int]]) -> Plan:
     return tuple((block, "") for block in order)
 
 
-def pairs_of_equal_shape(blocks: int) -> list[tuple[int, int]]:
-    """All pairs of blocks of one stage, but for those that begin stages 2 and 3."""
-    n = blocks // 3
+def pairs_of_equal_shape(model: ModelSpec) -> list[tuple[int, int]]:
+    """All pairs of blocks of one stage, but for those that begin with another shape."""
+    n = model.blocks_per_stage
     pairs = []
     for stage in range(3):
-        inside = range(stage * n + (stage > 0), (stage + 1) * n)
+        changes = stage > 0 or model.expansion > 1
+        inside = range(stage * n + changes, (stage + 1) * n)
         pairs += [(one, other) for one in inside for other in inside if one < other]
     return pairs
 
 
-def random_swaps(blocks: int, k: int, seed: int, sample: int) -> Plan:
+def random_swaps(model: ModelSpec, k: int, seed: int, sample: int) -> Plan:
     """After k swaps of random pairs of equal shape; a pair may be drawn again."""
-    pairs = pairs_of_equal_shape(blocks)
+    pairs = pairs_of_equal_shape(model)
     chosen = [
         pairs[stable_permutation(len(pairs), SWAP_ENTROPY, seed, sample, number)[0]]
         for number in range(k)
     ]
-    return swapped(blocks, chosen)
+    return swapped(3 * model.blocks_per_stage, chosen)
 
 
 def kendall_tau(plan: Plan) -> float:
@@ -131,18 +133,18 @@ def counts_of(blocks: int) -> list[int]:
     return counts
 
 
-def study_of(blocks: int, residual: bool, seed: int, samples: int) -> Study:
+def study_of(model: ModelSpec, seed: int, samples: int) -> Study:
     """What is done to a network.
 
     Args:
-        blocks: of it, 3n.
-        residual: or plain.
+        model: the network.
         seed, samples: of what is random.
     """
-    counts, can_swap = counts_of(blocks), len(pairs_of_equal_shape(blocks)) > 0
+    blocks = 3 * model.blocks_per_stage
+    counts, can_swap = counts_of(blocks), len(pairs_of_equal_shape(model)) > 0
     layers: list[Plan] = []
-    if not residual:
-        parts: tuple[Lesion, Lesion] = ("first", "second")
+    if not model.residual:
+        parts = walk.LAYERS[: model.layers_per_block]
         layers = [without(blocks, [block], part) for block in range(blocks) for part in parts]
     return Study(
         single=[without(blocks, [block]) for block in range(blocks)],
@@ -152,7 +154,7 @@ def study_of(blocks: int, residual: bool, seed: int, samples: int) -> Study:
             for k in counts
         },
         swaps={
-            k: [random_swaps(blocks, k, seed, sample) for sample in range(samples)]
+            k: [random_swaps(model, k, seed, sample) for sample in range(samples)]
             for k in counts
             if can_swap
         },
@@ -210,7 +212,7 @@ def measure(
         samples: of each number of deletions and swaps, drawn with the run's seed.
     """
     chain = take_apart(network.module(), network.model)
-    study = study_of(len(chain.blocks), network.model.residual, network.spec.seed, samples)
+    study = study_of(network.model, network.spec.seed, samples)
     groups = [
         [intact(len(chain.blocks))],
         study.single,
@@ -224,7 +226,8 @@ def measure(
     yield "intact_error", 0, np.zeros(1, int), first
     yield "block_deletion_error", 1, stages_of(network.model, 1), single
     if len(layers):
-        yield "layer_deletion_error", 2, stages_of(network.model, 2), layers
+        stages = stages_of(network.model, network.model.layers_per_block)
+        yield "layer_deletion_error", 2, stages, layers
     yield from _by_count("random_deletion", list(study.deletions), rest[: len(study.deletions)])
     yield from _by_count("swap", list(study.swaps), rest[len(study.deletions) :])
     for k, sampled in study.swaps.items():

@@ -2,7 +2,8 @@
 of trained networks too.
 
 The quantities of `resnet_study.phenomena.initialization.arms`, on the first mini-batch of the
-network's own data, not augmented, normalising with the statistics of the batch; with them
+network's own data, not augmented, normalising with the statistics of the batch, and with the
+expectation of dropout in place of its masks; with them
 
 ====================== =====================================================================
 response_mean,         over all entries of the response y_l of layer l = 1..depth, see
@@ -84,10 +85,10 @@ def measure(
 
 def _responses(network: Inspected, batch: Images) -> Iterator[Values]:
     """Statistics of the responses of every layer, of one forward pass."""
-    depth = network.model.depth
-    _, responses = network.module()(batch.images, jnp.zeros((depth, 2)), train=True)
+    layers = layers_of(network.model)
+    _, responses = network.module()(batch.images, jnp.zeros((len(layers), 2)), train=True)
     assert responses is not None
-    stages = np.array([layer.stage for layer in layers_of(depth)])
+    stages = np.array([layer.stage for layer in layers])
     yield "response_mean", 1, stages, np.asarray(responses.mean)
     yield "response_std", 1, stages, np.asarray(responses.std)
     yield "inactive_fraction", 1, stages[:-1], np.asarray(responses.inactive)[:-1]
@@ -136,7 +137,7 @@ def _findings(table: pd.DataFrame) -> Iterator[Finding]:
 
     if len(rows := of("activation_gradient_norm")):
         ratio = _ratio(rows["value"].iloc[1], rows["value"].iloc[-1])
-        yield Finding("gradient at layer 2 over that at the last 3x3 layer", ratio, "")
+        yield Finding("gradient at layer 2 over that at the last convolution", ratio, "")
     if len(rows := of("block_gradient_norm")):
         deviation = fits.mean_deviation(rows) if (rows["value"] > 0).all() else float("nan")
         yield Finding("mean |ln| of norm ratios of blocks (Zaeemzadeh 2018)", deviation, "")

@@ -17,12 +17,16 @@ from jax import Array
 from resnet_study.data.augment import normalize
 from resnet_study.kernels import Kernels
 from resnet_study.models import Recorder
-from resnet_study.models.blocks import ACTIVATIONS, Block, WeightedLayer, identity
+from resnet_study.models.blocks import ACTIVATIONS, Block, WeightedLayer
+from resnet_study.models.shortcuts import identity
 from resnet_study.phenomena.initialization.chain import Chain, Part
 from resnet_study.training.devices import Devices
 
-Lesion = Literal["", "block", "first", "second"]
-"""What a block is without: nothing; its weighted layers; one of the two, in a plain network."""
+Lesion = Literal["", "block", "first", "second", "third"]
+"""What a block is without: nothing; its weighted layers; one of them, in a plain network."""
+
+LAYERS: tuple[Lesion, ...] = ("first", "second", "third")
+"""Single layers of a block in forward order; the third is of bottlenecks."""
 
 
 def placed(chain: Chain, where: Devices) -> Chain:
@@ -44,8 +48,8 @@ def through(block: Part, x: Array, kernels: Kernels, lesion: Lesion = "") -> Arr
 
     A residual block without its weighted layers is its shortcut (Veit et al. 2016, arXiv
     1605.06431, section 4.1), with what follows the addition. Where a plain network loses a layer
-    with its normalisation and nonlinearity, or the pair of them, nothing is in its place; where
-    that layer changes the shape, what shortcut A does.
+    with its normalisation and nonlinearity, or all of a block, nothing is in its place; where
+    that changes the shape, what shortcut A does, and the middle channels where they become fewer.
 
     Args:
         block: of a chain.
@@ -82,20 +86,20 @@ def _through(
     skip = block.skip(x, train=False)
     if skip is not None:
         return block.join(jnp.zeros_like(skip), skip, recorder, train=False)
-    hidden = x
-    for name, layer in (("first", block.layer1), ("second", block.layer2)):
-        if lesion in (name, "block"):
-            hidden = _nothing(layer, hidden)
+    if lesion == "block":
+        return _nothing(block.layers, x)
+    for name, layer in zip(LAYERS, block.layers, strict=False):
+        if lesion == name:
+            x = _nothing([layer], x)
         else:
-            response = layer(hidden, recorder, train=False)
-            hidden = ACTIVATIONS[block.activation](response)
-    return hidden
+            x = ACTIVATIONS[block.activation](layer(x, recorder, train=False))
+    return x
 
 
-def _nothing(layer: WeightedLayer, x: Array) -> Array:
-    """What is in the place of a layer that was deleted."""
-    outputs = layer.conv.kernel[...].shape[-1]
-    return identity(x, layer.conv.stride, outputs - x.shape[-1])
+def _nothing(layers: list[WeightedLayer], x: Array) -> Array:
+    """What is in the place of consecutive layers that were deleted."""
+    outputs = layers[-1].conv.kernel[...].shape[-1]
+    return identity(x, layers[0].conv.stride, outputs - x.shape[-1])
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,6 +1,6 @@
 """Weights in a file: safetensors, each array under its path in the network, joined by dots.
 
-``blocks.0.layer1.conv.kernel`` is (3, 3, inputs, outputs), ``head.kernel`` (inputs, classes);
+``blocks.0.layer1.conv.kernel`` is (side, side, inputs, outputs), ``head.kernel`` (inputs, classes);
 running statistics lie beside the parameters they belong to, ``...norm.mean`` and
 ``...norm.variance``. The metadata have ``run_id`` and ``iteration``, and ``spec`` as in
 ``spec.json``, without which a run folder is needed to read the file.

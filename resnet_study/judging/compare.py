@@ -32,7 +32,7 @@ METRICS = ("error", "loss", "learning_rate")
 """Quantities of ``metrics``, of one split."""
 
 LAYER_QUANTITIES = (*PROBES, *DERIVED)
-"""Per layer; against depth or step the mean over the 3x3 layers."""
+"""Per layer; against depth or step the mean over the convolutions."""
 
 RATIOS = {
     "gradient_ratio": "activation_gradient_norm",
@@ -40,7 +40,7 @@ RATIOS = {
     "signal_ratio": "signal",
     "turn_ratio": "angular_step",
 }
-"""Layer 2 over the last 3x3 layer, of which quantity."""
+"""Layer 2 over the last convolution, of which quantity."""
 
 RUN_STEP_QUANTITIES = (*RATIOS, "growth_per_layer")
 """One number per run and recorded step, derived from the layers: `RATIOS`, and the growth of

@@ -2,7 +2,8 @@
 
 Each takes frames and returns a tidy table with one row per run (index ``run_id``), or per
 run and step or layer, and always the columns ``family``, ``depth`` and ``seed``. The
-*3x3 layers* are layers 1 to depth − 1: all weighted layers but the head.
+*convolutions* are layers 1 to depth − 1: all weighted layers but the head. Projections and gates
+are no layers.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def rows_at(table: pd.DataFrame, step: int | None) -> pd.DataFrame:
 
 
 def conv_layers(layers: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the 3x3 layers."""
+    """The rows of the convolutions."""
     return layers[layers["layer"] < layers["depth"]]
 
 
@@ -257,7 +258,7 @@ def layer_quantity(layers: pd.DataFrame, quantity: str) -> pd.Series:
 
 
 def over_last(frames: Frames, quantity: str) -> pd.DataFrame:
-    """A layer quantity at layer `FIRST` over the same at the last 3x3 layer, per run and step.
+    """A layer quantity at layer `FIRST` over the same at the last convolution, per run and step.
 
     Args:
         frames: the records.
@@ -283,8 +284,8 @@ def growth_per_layer(
 ) -> pd.DataFrame:
     """Factor per layer by which a norm grows toward the input.
 
-    exp(−slope) of the least-squares line of ln(norm) against layer, from `FIRST` to the last 3x3
-    layer.
+    exp(−slope) of the least-squares line of ln(norm) against layer, from `FIRST` to the last
+    convolution.
 
     Args:
         frames: the records; runs of any status.

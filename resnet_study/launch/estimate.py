@@ -33,8 +33,10 @@ def cost(spec: RunSpec) -> float:
     """Time of a run on the machine of `GIGAFLOP_SECONDS`, in seconds."""
     shape = DATASETS[spec.data.name]
     pixels, width, depth = shape.height * shape.width, spec.model.width, spec.model.depth
-    # Half the size and twice the width: every stage has as many operations per layer.
-    multiplications = 9 * pixels * width * (shape.channels + width * (depth - 2))
+    # Half the size and twice the width: every stage has as many operations per layer. Of the three
+    # of a bottleneck one has 9 weights for a pair of its filters, and two have 4.
+    per_layer = {"basic": 9, "bottleneck": (4 + 9 + 4) / 3}[spec.model.block]
+    multiplications = pixels * width * (9 * shape.channels + per_layer * width * (depth - 2))
     iterations = cast(int, spec.schedule.iterations)
     evaluations = iterations // cast(int, spec.probes.evaluate_every) + 1
     evaluated = sum(split_sizes(spec.data)) + shape.test_examples

@@ -1,4 +1,4 @@
-"""What a network is made of: a weighted layer, a shortcut, a block, and who listens."""
+"""What a network is made of: a weighted layer, a block, and who listens."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from resnet_study.kernels import Kernels
 from resnet_study.models.initialization import Initializer, initializer, scaled
 from resnet_study.models.layers import Convolution
 from resnet_study.models.normalization import Moments, normalization
+from resnet_study.models.shortcuts import CONSTANT, Gate, Shortcut, dropout
 from resnet_study.tensors import inactive_fraction, response_moments, tap, unstack
 
 
@@ -33,7 +34,7 @@ class Recorder:
 
     Args:
         taps: zeros of shape (depth, 2), or None to collect nothing.
-        kernels: what computes the 3x3 convolutions of this pass.
+        kernels: what computes the convolutions of the weighted layers in this pass.
         of_response: further statistics of each response, by name.
     """
 
@@ -88,20 +89,39 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-POOLINGS: dict[str, Callable[..., Array]] = {"average": jnp.mean, "max": jnp.max}
-"""Of pixels, each channel by itself."""
-
-
-CONSTANT = 0.5
-"""What constant scaling multiplies shortcut and branch by."""
-
-
 PREACTIVATED = ("activation-only-preactivation", "full-preactivation")
 """Block orders whose blocks begin with the nonlinearity."""
 
 
+class Shape(NamedTuple):
+    """Of a weighted layer: channels in and out; stride, and side of the kernel, in pixels."""
+
+    inputs: int
+    outputs: int
+    stride: int
+    side: int
+
+
+def shapes_of(spec: ModelSpec, inputs: int, outputs: int, stride: int) -> list[Shape]:
+    """The weighted layers of a block, in forward order.
+
+    The first has the stride. In a bottleneck that is a 1x1 layer, as in the authors' code for
+    CIFAR-10 (KaimingHe/resnet-1k-layers, of He et al. 2016).
+
+    Args:
+        spec: of the network.
+        inputs, outputs: channels of the block.
+        stride: of the block.
+    """
+    if spec.block == "basic":
+        return [Shape(inputs, outputs, stride, 3), Shape(outputs, outputs, 1, 3)]
+    inner = outputs // spec.expansion
+    reduce, expand = Shape(inputs, inner, stride, 1), Shape(inner, outputs, 1, 1)
+    return [reduce, Shape(inner, inner, 1, 3), expand]
+
+
 class WeightedLayer(nnx.Module):
-    """A 3x3 convolution from its input to its response, y = a · norm(conv(x + s)) + b.
+    """A convolution from its input to its response, y = a · norm(conv(x + s)) + b.
 
     Normalisation is as the spec says, unless the layer has none behind it. Without any the
     convolution has a bias per channel. The scalars a, b and s are there only for branch
@@ -109,8 +129,7 @@ class WeightedLayer(nnx.Module):
 
     Args:
         spec: of the network.
-        inputs, outputs: channels.
-        stride: in pixels.
+        shape: of the convolution.
         key: draws the kernel.
         normalized: whether a normalisation follows at once.
         draw: initialises the kernel; by default as the spec says.
@@ -121,9 +140,7 @@ class WeightedLayer(nnx.Module):
     def __init__(
         self,
         spec: ModelSpec,
-        inputs: int,
-        outputs: int,
-        stride: int,
+        shape: Shape,
         key: Array,
         *,
         normalized: bool = True,
@@ -134,16 +151,16 @@ class WeightedLayer(nnx.Module):
         fixup = spec.branch_scaling == "fixup"
         self.shift = nnx.Param(jnp.zeros(())) if fixup and shifted else None
         self.conv = Convolution(
-            inputs,
-            outputs,
-            kernel=3,
-            stride=stride,
+            shape.inputs,
+            shape.outputs,
+            kernel=shape.side,
+            stride=shape.stride,
             bias=spec.normalization == "none" and not fixup,
             initializer=draw or initializer(spec),
             key=key,
             precision=spec.precision,
         )
-        self.norm = normalization(spec, outputs) if normalized else None
+        self.norm = normalization(spec, shape.outputs) if normalized else None
         self.scale = None if scale is None else nnx.Param(jnp.full((), scale))
         self.bias = nnx.Param(jnp.zeros(())) if fixup else None
 
@@ -163,91 +180,12 @@ class WeightedLayer(nnx.Module):
         return response
 
 
-class Shortcut(nnx.Module):
-    """The path around a block: identity, zero-padded identity, or projection.
-
-    Option A takes every second pixel, or the mean or maximum of 2x2 of them, and appends zero
-    channels, half on each side, so it has no parameters. Pixels that share a maximum share its
-    gradient. Options B and C use a 1x1 convolution with
-    normalisation (He et al. 2015, sections 3.3 and 4.1). Projections are not counted in
-    the depth, as in the paper, and are not probed.
-    """
-
-    def __init__(self, spec: ModelSpec, inputs: int, outputs: int, stride: int, key: Array) -> None:
-        self.stride, self.padding = stride, outputs - inputs
-        self.subsampling = spec.subsampling
-        changes = stride != 1 or inputs != outputs
-        projects = spec.shortcut == "C" or (spec.shortcut == "B" and changes)
-        self.norm = normalization(spec, outputs) if projects else None
-        self.projection = (
-            Convolution(
-                inputs,
-                outputs,
-                kernel=1,
-                stride=stride,
-                bias=spec.normalization == "none",
-                initializer=initializer(spec),
-                key=key,
-                precision=spec.precision,
-            )
-            if projects
-            else None
-        )
-
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        if self.projection is not None:
-            y = self.projection(x)
-            return y if self.norm is None else self.norm(y, train=train)[0]
-        if self.subsampling != "stride" and self.stride > 1:
-            n, h, w, c = x.shape
-            x = x.reshape(n, h // self.stride, self.stride, w // self.stride, self.stride, c)
-            return identity(POOLINGS[self.subsampling](x, axis=(2, 4)), 1, self.padding)
-        return identity(x, self.stride, self.padding)
-
-
-def identity(x: Array, stride: int, padding: int) -> Array:
-    """Nothing, as far as shapes allow: every so many pixels, and channels of zeros on both sides.
-
-    Args:
-        x: (N, H, W, C).
-        stride: in pixels.
-        padding: channels to add, half of them on each side.
-    """
-    before = padding // 2
-    sides = ((0, 0), (0, 0), (0, 0), (before, padding - before))
-    return jnp.pad(x[:, ::stride, ::stride], sides)
-
-
-class Gate(nnx.Module):
-    """g(x), between 0 and 1: the sigmoid of a 1x1 convolution with bias, per pixel and channel.
-
-    He et al. 2016 (arXiv 1603.05027), section 3.1, after Highway Networks. Where a block
-    changes the shape, the convolution has the block's stride and width; the paper says nothing
-    of these blocks.
-    """
-
-    def __init__(self, spec: ModelSpec, inputs: int, outputs: int, stride: int, key: Array) -> None:
-        self.conv = Convolution(
-            inputs,
-            outputs,
-            kernel=1,
-            stride=stride,
-            bias=True,
-            initializer=initializer(spec),
-            key=key,
-            precision=spec.precision,
-        )
-        self.conv.bias = nnx.Param(jnp.full(outputs, spec.gate_bias))
-
-    def __call__(self, x: Array) -> Array:
-        return jax.nn.sigmoid(self.conv(x))
-
-
 class Block(nnx.Module):
-    """Two 3x3 layers, with a shortcut around them if residual.
+    """Two or three weighted layers (`shapes_of`), with a shortcut around them if residual.
 
     The five orders of He et al. 2016 (arXiv 1603.05027, Figure 4), w a convolution, N a
-    normalisation, f the nonlinearity and + the addition of the shortcut:
+    normalisation, f the nonlinearity and + the addition of the shortcut; a bottleneck has one
+    more w in the middle, with the same around it:
 
     ============================ ===================================
     original                     w N f w N + f
@@ -256,6 +194,10 @@ class Block(nnx.Module):
     activation-only-preactivation  f w N f w N +
     full-preactivation           N f w N f w +
     ============================ ===================================
+
+    In a pre-activated bottleneck network the projections of shortcuts have that order too, f w N
+    or N f w, and share N and f with the branch (He et al. 2016, appendix, and the authors' code).
+    In a basic one they take the block's input as it is, and N follows them.
 
     Args:
         spec: of the network.
@@ -269,43 +211,64 @@ class Block(nnx.Module):
     def __init__(
         self, spec: ModelSpec, inputs: int, outputs: int, stride: int, key: Array, first: bool
     ) -> None:
-        keys = [jax.random.fold_in(key, part) for part in range(4)]
+        keys = [jax.random.fold_in(key, part) for part in range(5)]
         self.order, self.activation = spec.block_order, spec.activation
         self.preactivated = self.order in PREACTIVATED and not first
         full = self.order == "full-preactivation"
         self.before = normalization(spec, inputs) if full and not first else None
-        draw = initializer(spec)
-        branches = (spec.depth - 2) // 2
+        shapes = shapes_of(spec, inputs, outputs, stride)
+        draw, m = initializer(spec), len(shapes)
+        branches = 3 * spec.blocks_per_stage
         scaling = {
             "none": (draw, draw, None),
             "skipinit": (draw, draw, 0.0),
             "rezero": (draw, draw, 0.0),
-            # L^(-1/(2m-2)) for L branches of m = 2 layers, the last of which starts at 0.
-            "fixup": (scaled(draw, branches**-0.5), scaled(draw, 0.0), 1.0),
+            # L^(-1/(2m-2)) for L branches of m layers, the last of which starts at 0.
+            "fixup": (scaled(draw, branches ** (-1 / (2 * m - 2))), scaled(draw, 0.0), 1.0),
         }
-        first_draw, second_draw, scale = scaling[spec.branch_scaling]
-        self.layer1 = WeightedLayer(spec, inputs, outputs, stride, keys[0], draw=first_draw)
-        self.layer2 = WeightedLayer(
-            spec,
-            outputs,
-            outputs,
-            1,
-            keys[1],
-            normalized=self.order not in ("norm-after-addition", "full-preactivation"),
-            draw=second_draw,
-            scale=scale,
-        )
+        inner_draw, last_draw, scale = scaling[spec.branch_scaling]
+        layers: list[WeightedLayer] = []
+        # A third layer came after the keys of shortcut and gate.
+        for shape, part in zip(shapes, (0, 1, 4), strict=False):
+            last = len(layers) == m - 1
+            normalized = self.order not in ("norm-after-addition", "full-preactivation")
+            layers.append(
+                WeightedLayer(
+                    spec,
+                    shape,
+                    keys[part],
+                    normalized=normalized or not last,
+                    draw=last_draw if last else inner_draw,
+                    scale=scale if last else None,
+                )
+            )
+        self.layer1, self.layer2 = layers[:2]
+        self.layer3 = layers[2] if m == 3 else None
         after = self.order == "norm-after-addition"
         self.after = normalization(spec, outputs) if after else None
-        self.shortcut = Shortcut(spec, inputs, outputs, stride, keys[2]) if spec.residual else None
-        self.scaling = spec.shortcut_scaling
+        bottleneck = spec.block == "bottleneck"
+        self.shortcut = (
+            Shortcut(spec, inputs, outputs, stride, keys[2], normalized=not (bottleneck and full))
+            if spec.residual
+            else None
+        )
+        projects = self.shortcut is not None and self.shortcut.projection is not None
+        self.shares = bottleneck and self.preactivated and projects
+        self.scaling, self.dropout_ratio = spec.shortcut_scaling, spec.dropout_ratio
         gated = self.scaling in GATED
         self.gate = Gate(spec, inputs, outputs, stride, keys[3]) if gated else None
 
-    def __call__(self, x: Array, recorder: Recorder, *, train: bool) -> Array:
-        return self.join(
-            self.branch(x, recorder, train=train), self.skip(x, train=train), recorder, train=train
-        )
+    @property
+    def layers(self) -> list[WeightedLayer]:
+        """The weighted layers in forward order."""
+        return [x for x in (self.layer1, self.layer2, self.layer3) if x is not None]
+
+    def __call__(
+        self, x: Array, recorder: Recorder, *, train: bool, dropout_key: Array | None = None
+    ) -> Array:
+        branch = self.branch(x, recorder, train=train)
+        skip = self.skip(x, train=train, dropout_key=dropout_key)
+        return self.join(branch, skip, recorder, train=train)
 
     def branch(self, x: Array, recorder: Recorder, *, train: bool) -> Array:
         """The weighted path, up to the addition."""
@@ -313,8 +276,10 @@ class Block(nnx.Module):
         if self.preactivated:
             x = x if self.before is None else self.before(x, train=train)[0]
             x = recorder.activation(f(x))
-        hidden = recorder.activation(f(self.layer1(x, recorder, train=train)))
-        response = self.layer2(hidden, recorder, train=train)
+        *inner, last = self.layers
+        for layer in inner:
+            x = recorder.activation(f(layer(x, recorder, train=train)))
+        response = last(x, recorder, train=train)
         if self.order == "activation-before-addition":
             response = recorder.activation(f(response))
         if self.scaling == "constant":
@@ -323,11 +288,23 @@ class Block(nnx.Module):
             return self.gate(entered) * response
         return response
 
-    def skip(self, x: Array, *, train: bool) -> Array | None:
-        """The shortcut, up to the addition; None in a plain network."""
+    def skip(self, x: Array, *, train: bool, dropout_key: Array | None = None) -> Array | None:
+        """The shortcut, up to the addition; None in a plain network.
+
+        Args:
+            x: the block's input.
+            train: normalise with batch statistics.
+            dropout_key: as of `resnet_study.models.shortcuts.dropout`.
+        """
         if self.shortcut is None:
             return None
+        if self.shares:
+            # The branch keeps the running statistics of this normalisation.
+            seen = x if self.before is None else self.before(x, train=train, track=False)[0]
+            return self.shortcut(ACTIVATIONS[self.activation](seen), train=train)
         shortcut = self.shortcut(x, train=train)
+        if self.scaling == "dropout":
+            return dropout(shortcut, self.dropout_ratio, dropout_key)
         if self.gate is not None:
             return (1 - self.gate(x)) * shortcut
         return CONSTANT * shortcut if self.scaling == "constant" else shortcut

@@ -39,14 +39,15 @@ def fusable(spec: ModelSpec) -> bool:
 
 
 def forward(model: Network, images: Array, recorder: Recorder, *, train: bool) -> Array:
-    """Output of the last block, averaged over its pixels, (N, 4 width)."""
+    """Output of the last block, averaged over its pixels, (N, channels)."""
     stream = _Stream(recorder, train)
     signal = stream.apply(model.stem, LayerInput(images), LayerOptions(first=True))[0]
     for block in model.blocks:
-        stride = block.layer1.conv.stride
-        residual = block.shortcut is not None
-        signal, x = stream.apply(block.layer1, signal, LayerOptions(stride, keep=residual))
-        signal, _ = stream.apply(block.layer2, signal, LayerOptions())
+        first, *others = block.layers
+        keep = block.shortcut is not None
+        signal, x = stream.apply(first, signal, LayerOptions(first.conv.stride, keep=keep))
+        for other in others:
+            signal, _ = stream.apply(other, signal, LayerOptions())
         if x is not None:
             signal = signal._replace(skip=block.skip(x, train=train))
     return stream.end(signal)

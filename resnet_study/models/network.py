@@ -1,4 +1,4 @@
-"""The CIFAR networks of He et al. 2015, section 4.2: one family, plain or residual."""
+"""The CIFAR networks of He et al. 2015 and 2016: one family, plain or residual."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from resnet_study.kernels import Kernels
 from resnet_study.models import fused
 from resnet_study.models.blocks import (
     ACTIVATIONS,
-    POOLINGS,
     PREACTIVATED,
     Block,
     Recorder,
     Responses,
+    Shape,
     WeightedLayer,
 )
 from resnet_study.models.initialization import initializer, scaled
 from resnet_study.models.layers import Classifier
 from resnet_study.models.normalization import normalization
+from resnet_study.models.shortcuts import POOLINGS
 from resnet_study.tensors import response_moments
 
 
@@ -37,21 +38,21 @@ class Layer(NamedTuple):
     block: int
 
 
-def layers_of(depth: int) -> list[Layer]:
-    """The 6n+2 weighted layers in forward order, the depth that the paper counts."""
-    blocks = (depth - 2) // 6
+def layers_of(model: ModelSpec) -> list[Layer]:
+    """The weighted layers in forward order, the depth that the papers count."""
     inner = [
         Layer(f"stage{stage}.block{block}.conv{part}", stage, block)
         for stage in (1, 2, 3)
-        for block in range(1, blocks + 1)
-        for part in (1, 2)
+        for block in range(1, model.blocks_per_stage + 1)
+        for part in range(1, model.layers_per_block + 1)
     ]
     return [Layer("stem", 0, 0), *inner, Layer("head", 4, 0)]
 
 
 class Network(nnx.Module):
     """3x3 stem, three stages of n blocks on maps of full, half and quarter size with 1, 2
-    and 4 times the filters, global pooling, classifier: 6n+2 weighted layers.
+    and 4 times the filters, global pooling, classifier: 6n+2 weighted layers, or 9n+2 with
+    bottleneck blocks (He et al. 2015, sections 4.1 and 4.2; He et al. 2016, arXiv 1603.05027).
 
     A pre-activated network activates once more before the pooling.
 
@@ -62,16 +63,18 @@ class Network(nnx.Module):
     """
 
     def __init__(self, spec: ModelSpec, shape: DatasetShape, key: Array) -> None:
-        count = (spec.depth - 2) // 6
+        count = spec.blocks_per_stage
         # One key per block, so that plain and residual networks start from equal weights.
         keys = jax.random.split(key, 3 * count + 2)
         self.activation, self.pooling = spec.activation, spec.pooling
         self.fusable = fused.fusable(spec)
-        self.stem = WeightedLayer(spec, shape.channels, spec.width, 1, keys[0], shifted=False)
+        self.stem = WeightedLayer(
+            spec, Shape(shape.channels, spec.width, 1, 3), keys[0], shifted=False
+        )
         blocks: list[Block] = []
         inputs = spec.width
         for stage in range(3):
-            outputs = spec.width * 2**stage
+            outputs = spec.expansion * spec.width * 2**stage
             for block in range(count):
                 stride = 2 if stage > 0 and block == 0 else 1
                 first = not blocks
@@ -96,6 +99,7 @@ class Network(nnx.Module):
         train: bool,
         kernels: Kernels = "xla",
         of_response: Mapping[str, Callable[[Array], Array]] | None = None,
+        dropout_key: Array | None = None,
     ) -> tuple[Array, Responses | None]:
         """Logits, and with `taps` the statistics of every layer's response.
 
@@ -107,6 +111,8 @@ class Network(nnx.Module):
             train: normalise with batch statistics and update the running ones.
             kernels: what computes it; native kernels agree with XLA to float32 rounding.
             of_response: further statistics of each response, by name; needs the kernels of XLA.
+            dropout_key: draws what a step of training drops of the shortcuts, where the spec says
+                so; None: each is multiplied by its expectation, see `shortcuts.dropout`.
 
         Returns:
             Logits (N, classes), and `Responses` or None.
@@ -116,8 +122,9 @@ class Network(nnx.Module):
             pooled = fused.forward(self, images, recorder, train=train)
             return self.classify(pooled, recorder), recorder.result()
         x = self.begin(images, recorder, train=train)
-        for block in self.blocks:
-            x = block(x, recorder, train=train)
+        for number, block in enumerate(self.blocks):
+            key = None if dropout_key is None else jax.random.fold_in(dropout_key, number)
+            x = block(x, recorder, train=train, dropout_key=key)
         return self.end(x, recorder, train=train), recorder.result()
 
     def begin(self, images: Array, recorder: Recorder, *, train: bool) -> Array:
@@ -167,7 +174,8 @@ def normalizations_of(parameters: dict[str, Any], name: str) -> list[Any]:
 
 def _convolutional(parameters: dict[str, Any]) -> list[dict[str, Any]]:
     blocks = parameters["blocks"]
-    inner = [blocks[i][layer] for i in range(len(blocks)) for layer in ("layer1", "layer2")]
+    names = ("layer1", "layer2", "layer3")
+    inner = [blocks[i][name] for i in range(len(blocks)) for name in names if name in blocks[i]]
     return [parameters["stem"], *inner]
 
 

@@ -40,8 +40,13 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros(channels))
         self.variance = nnx.BatchStat(jnp.ones(channels))
 
-    def __call__(self, z: Array, *, train: bool) -> tuple[Array, Moments]:
+    def __call__(self, z: Array, *, train: bool, track: bool = True) -> tuple[Array, Moments]:
         """Normalise with the statistics of the batch (train) or the running ones.
+
+        Args:
+            z: (N, H, W, C).
+            train: of the batch.
+            track: move the running ones towards them.
 
         Returns:
             The response, of the shape of z (N, H, W, C), and its moments.
@@ -59,7 +64,8 @@ class BatchNorm(nnx.Module):
                 groups, self.scale[...], self.bias[...]
             )
             response = response.reshape(z.shape)
-        self.track(mean, variance, (self.images or z.shape[0]) * z.shape[1] * z.shape[2])
+        if track:
+            self.track(mean, variance, (self.images or z.shape[0]) * z.shape[1] * z.shape[2])
         return response, self.response_moments(variance)
 
     def track(self, mean: Array, variance: Array, count: int) -> None:
@@ -155,7 +161,7 @@ class GroupNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
 
-    def __call__(self, z: Array, *, train: bool) -> tuple[Array, Moments]:
+    def __call__(self, z: Array, *, train: bool, track: bool = True) -> tuple[Array, Moments]:
         """The response, of the shape of z (N, H, W, C), and its moments."""
         grouped = z.reshape(*z.shape[:3], self.groups, -1)
         centered = grouped - jnp.mean(grouped, axis=(1, 2, 4), keepdims=True)

@@ -253,7 +253,7 @@ def save_memory(spec: RunSpec) -> None:
         spec: of the first run.
     """
     _return_pages_after_compilations()
-    shape, width = DATASETS[spec.data.name], spec.model.width
+    shape, width = DATASETS[spec.data.name], spec.model.expansion * spec.model.width
     pixels = spec.data.batch_size * shape.height * shape.width
     small = pixels * width * spec.model.depth < WAIT_FROM
     jax.config.update("jax_cpu_enable_async_dispatch", small)

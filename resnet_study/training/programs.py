@@ -54,12 +54,13 @@ class Keys(NamedTuple):
     initialization: Array
     order: Array
     augmentation: Array
+    dropout: Array
 
 
 def keys_of(seed: int) -> Keys:
     """The keys of a seed."""
     root = jax.random.key(seed)
-    return Keys(*(jax.random.fold_in(root, purpose) for purpose in range(3)))
+    return Keys(*(jax.random.fold_in(root, purpose) for purpose in range(4)))
 
 
 def shape_of(dataset: Dataset) -> DatasetShape:
@@ -112,7 +113,7 @@ class Stepwise:
         self.spec, self.dataset, self.devices = spec, dataset, devices
         keys = keys_of(spec.seed)
         self.order = BatchOrder(keys.order, len(dataset.train), spec.data.batch_size)
-        self.augmentation_key = devices.replicate(keys.augmentation)
+        self.step_keys = devices.replicate((keys.augmentation, keys.dropout))
         self.pixel_mean: Array = devices.replicate(dataset.mean)
         self.programs = programs_of(spec, shape_of(dataset), devices)
 
@@ -131,11 +132,11 @@ class Stepwise:
         train, positions = self.dataset.train, self.order.indices(iteration)
         rate = learning_rate(self.spec.optimizer, self.spec.schedule, iteration)
         return Batch(
-            images=self.devices.split(train.images[positions]),
-            labels=self.devices.split(train.labels[positions]),
-            pixel_mean=self.pixel_mean,
-            learning_rate=self.devices.replicate(np.float32(rate)),
-            augmentation_key=self.augmentation_key,
+            self.devices.split(train.images[positions]),
+            self.devices.split(train.labels[positions]),
+            self.pixel_mean,
+            self.devices.replicate(np.float32(rate)),
+            *self.step_keys,
         )
 
     def evaluate(self, state: TrainState, split: SplitName) -> Callable[[], tuple[float, float]]:
@@ -181,7 +182,7 @@ class Chunked:
         ]
         self.data: DeviceData = devices.replicate(DeviceData(*parts))
         keys = keys_of(spec.seed)
-        self.keys = devices.replicate((keys.order, keys.augmentation))
+        self.keys = devices.replicate((keys.order, keys.augmentation, keys.dropout))
         shape = shape_of(dataset)
         self.programs = programs_of(spec, shape, devices, max(self.sizes.values()))
 
@@ -291,7 +292,7 @@ def make_chunk(
         devices: over which each batch is split.
 
     Returns:
-        A function of state, data, the keys of order and augmentation, number of the first
+        A function of state, data, the keys of order, augmentation and dropout, number of the first
         epoch, position in it, learning rates (CAPACITY,) and number of steps. It gives the
         state after them and their metrics, (CAPACITY, ...), filled from the front.
     """
@@ -303,6 +304,7 @@ def make_chunk(
         data: DeviceData,
         order_key: Array,
         augmentation_key: Array,
+        dropout_key: Array,
         epoch: Array,
         offset: Array,
         rates: Array,
@@ -320,6 +322,7 @@ def make_chunk(
                 data.pixel_mean,
                 rates[index],
                 augmentation_key,
+                dropout_key,
             )
 
         def body(index: Array, carry: tuple[TrainState, StepMetrics]) -> Any:

@@ -39,7 +39,7 @@ class Recording:
         losses: list[float],
         errors: list[float],
     ) -> None:
-        self.layers, self.plan = layers_of(spec.model.depth), plan
+        self.layers, self.plan = layers_of(spec.model), plan
         self.epochs_per_step = spec.data.batch_size / examples
         self.sinks: list[RunWriter | Tracker] = [s for s in (writer, tracker) if s is not None]
         self.losses, self.errors = list(losses), list(errors)

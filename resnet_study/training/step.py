@@ -52,6 +52,8 @@ class Batch(NamedTuple):
     """Float32 scalar, without a warm-up that ends at an error."""
     augmentation_key: Array
     """The run's key; the step folds its own number in."""
+    dropout_key: Array
+    """Likewise."""
 
 
 class StepMetrics(NamedTuple):
@@ -137,17 +139,24 @@ def make_train_step(
     if of_response:
         kernels = "xla"  # the native ones never write a response
     norms = operations.norms if kernels == "native" else xla_norms
+    drops = spec.model.shortcut_scaling == "dropout"
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(batch.augmentation_key, state.step)
         images = augment(key, normalize(batch.images, batch.pixel_mean))
         if sharding is not None:
             images = jax.lax.with_sharding_constraint(images, sharding)
+        dropout_key = jax.random.fold_in(batch.dropout_key, state.step) if drops else None
 
         def loss_of(parameters: dict[str, Any], taps: Array | None) -> tuple[Array, Any]:
             model = nnx.merge(graph, parameters, state.statistics)
             logits, responses = model(
-                images, taps, train=True, kernels=kernels, of_response=of_response
+                images,
+                taps,
+                train=True,
+                kernels=kernels,
+                of_response=of_response,
+                dropout_key=dropout_key,
             )
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
             return jnp.mean(losses), (logits, responses, _split(model)[2])

@@ -43,7 +43,7 @@ PREDICTED = {"from_growth": "from weight growth", "from_step": "from effective s
 
 @figure(
     "Weight growth and effective step",
-    "Weight norm of chosen 3×3 layers relative to initialisation, and their effective step e = "
+    "Weight norm of chosen convolutions relative to initialisation, and their effective step e = "
     "η‖∂L/∂w‖ / (√(1−μ²)‖w‖), the angle by which the gradient of the loss alone turns a layer in "
     "one iteration, if successive gradients are independent; of the depth with most seeds, or else "
     "the deepest. A layer followed by batch normalisation depends on the direction of its weights "

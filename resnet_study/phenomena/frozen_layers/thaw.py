@@ -21,8 +21,8 @@ norm back, which takes τ ln G iterations.
 *Definitions*, fixed before any run of the study was made. (A feasibility run with a seed outside of
 the study had been seen; no threshold was changed after it, but `LATE` took the place of the last
 three records, the median of three was centred, and learning without any thaw became a claim of
-its own.) All are about 3x3 layers in runs with weight decay, while the learning rate is the one of
-the spec: nothing after its first drop counts, and no run with a warm-up.
+its own.) All are about convolutions in runs with weight decay, while the learning rate is the one
+of the spec: nothing after its first drop counts, and no run with a warm-up.
 
 - early: the recorded iteration t₀ nearest to `EARLY`; the growth G is ‖w(t₀)‖/‖w(0)‖, the early
   effective step e₀ the geometric mean over the records after t₀/2 up to t₀;
@@ -44,7 +44,7 @@ asks for longer runs if that cannot decide.
 
 *With and without weight decay.* Without it there is no equilibrium to be measured by. Where arms
 with different decays meet, a layer counts as frozen if its effective step is below `FROZEN` of
-the median over the last quarter of the 3x3 layers at the same iteration, as the median over the
+the median over the last quarter of the convolutions at the same iteration, as the median over the
 last `LATE` of the iterations.
 """
 
@@ -110,12 +110,12 @@ def equilibrium_step(rate: float, momentum: float, decay: float) -> float:
 
 
 def layer_motion(frames: Frames) -> pd.DataFrame:
-    """How far the loss turns every 3x3 layer in each recorded iteration, and its weights' growth.
+    """How far the loss turns every convolution in each recorded iteration, and its weights' growth.
 
     Returns:
         ``run_id, family, depth, seed, step, layer, rate`` (of this iteration), ``growth``
         (‖w‖ over that at iteration 0), ``effective`` (radians per iteration) and ``relative``
-        (to the median over the last quarter of the 3x3 layers at this iteration). Rows whose
+        (to the median over the last quarter of the convolutions at this iteration). Rows whose
         norms are not finite are left out.
     """
     rows = conv_layers(frames.layers)
@@ -137,7 +137,7 @@ def layer_motion(frames: Frames) -> pd.DataFrame:
 
 
 def thaw_table(frames: Frames) -> pd.DataFrame:
-    """When every 3x3 layer was predicted to thaw and when it did.
+    """When every convolution was predicted to thaw and when it did.
 
     Returns:
         One row per run with weight decay, without warm-up, and layer: ``run_id, family, depth,
@@ -208,7 +208,7 @@ def last_thaw(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def peak_growth(frames: Frames) -> pd.Series:
-    """Largest ‖w‖/‖w(0)‖ of any 3x3 layer at any recorded iteration, by run."""
+    """Largest ‖w‖/‖w(0)‖ of any convolution at any recorded iteration, by run."""
     return layer_motion(frames).groupby("run_id")["growth"].max().astype(float)
 
 

@@ -20,13 +20,13 @@ _GROWTH = """plain-{{ depth }} at initialisation: the norm grows by a factor
 {{ factor|number(".4g") }} per layer toward the input ({{ factor_within_stages|number(".4g") }}
 within stages of equal width). {% if factors_elsewhere %} Other depths:
 {{ factors_elsewhere|number(".4g") }}.{% endif %}"""
-_RESIDUAL_RATIO = """Layer 2 over the last 3x3 layer, activation-gradient norm at initialisation,
+_RESIDUAL_RATIO = """Layer 2 over the last convolution, activation-gradient norm at initialisation,
 geometric mean over seeds, residual networks: {{ residual }}.{% if plain %} Plain networks:
 {{ plain }}.{% endif %} Judged: log10(ratio/depth) at depth {{ depth }}; below 0 the ratio is
 smaller than the depth."""
 _IN_TRAINING = """plain-{{ depth }} {% if iteration is none %} at the end {% else %} near iteration
 {{ iteration }} {% endif %} (recorded at {{ steps|join(", ") or "no step" }}): the {{ quantity }} at
-layer 2 is {{ ratio }} of that at the last 3x3 layer (median). Within a factor of
+layer 2 is {{ ratio }} of that at the last convolution (median). Within a factor of
 {{ border|number("g") }} is healthy: {{ states.healthy }} healthy, {{ states.vanished }} vanished,
 {{ states.exploded }} exploded.
 {% if plain_elsewhere %} Plain networks of other depths: {{ plain_elsewhere }}.{% endif %}
@@ -62,7 +62,8 @@ def _in_training(
     return Claim(
         f"{quantity}_{state}_{f'plain_{depth}_' if depth else ''}{name}",
         f"In a plain network of {network} with batch normalisation the {_MEANING[quantity]} at "
-        f"layer 2 {relation.format(measures.BORDERS[quantity])} that at the last 3x3 layer {when}.",
+        f"layer 2 {relation.format(measures.BORDERS[quantity])} that at the last convolution "
+        f"{when}.",
         f"{_HE}, section 4.1, of plain-34 on ImageNet; quantity and factor are this project's",
         "We also verify that the backward propagated gradients exhibit healthy norms with BN.",
         partial(
@@ -93,7 +94,7 @@ GRADIENTS_AT_INITIALIZATION_RESIDUAL_MILD = Claim(
     "gradients_at_initialization_residual_mild",
     "At initialisation the activation gradient of a residual network of 56 layers (without "
     f"it: the deepest, of at least {MINIMUM_DEEP}) with batch normalisation is "
-    "larger at layer 2 than at the last 3x3 layer by a factor smaller than the depth: "
+    "larger at layer 2 than at the last convolution by a factor smaller than the depth: "
     "no exponential growth.",
     f"hypothesis of this project, the counterpart of {_YANG}",
     None,

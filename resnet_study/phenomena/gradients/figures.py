@@ -1,7 +1,7 @@
 """What happens in every layer: gradient profiles, three ratios, heatmaps.
 
-All of them are about the 3x3 layers, 1 to depth - 1; the classifier is neither normalised
-nor a 3x3 layer. Which three gradients there are is said in `resnet_study.probes`.
+All of them are about the convolutions, 1 to depth - 1; the classifier is neither normalised
+nor a convolution. Which three gradients there are is said in `resnet_study.probes`.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ _THEORY = (
 
 @figure(
     "Gradient norm by layer",
-    "Norm of the loss gradient with respect to the output z of every 3×3 layer before "
-    "normalisation, relative to that of the last 3×3 layer, at initialisation and after the "
+    "Norm of the loss gradient with respect to the output z of every convolution before "
+    "normalisation, relative to that of the last convolution, at initialisation and after the "
     "given numbers of iterations. A line that rises toward the left is a gradient that grows "
     f"toward the input; each family has a scale of its own. {panels.MEDIANS} {_THEORY}",
 )
@@ -100,7 +100,7 @@ def gradient_profile(frames: Frames) -> Figure:
             panel.plot(*theory.theory_line(depth, growth), gid="theory", **style.THEORY)
         if own.empty:
             plots.say(panel, "not recorded")
-    style.label(axes, "layer", "‖∂L/∂z‖, last 3×3 = 1")
+    style.label(axes, "layer", "‖∂L/∂z‖, last convolution = 1")
     handles = style.keys({style.thousands(s): colours[s] for s in steps}, "iteration {}")
     if predicted:
         handles.append(style.key(f"theory, ×{growth:.3f} per layer", **style.THEORY))
@@ -116,8 +116,8 @@ def gradient_profile(frames: Frames) -> Figure:
 
 @figure(
     "Three gradients, layer 2 over the last",
-    "Three quantities at layer 2, the first behind the stem, divided by the same at the last 3×3 "
-    "layer. (a) Raw: the norm of the loss gradient with respect to the output z before "
+    "Three quantities at layer 2, the first behind the stem, divided by the same at the last "
+    "convolution. (a) Raw: the norm of the loss gradient with respect to the output z before "
     "normalisation, of which theory at initialisation speaks; for a normalised layer it falls as "
     "1/‖w‖ when weights grow, although the signal that passes is unchanged. (b) Signal: "
     "‖w‖·‖∂L/∂w‖, the sensitivity of the loss to a relative change of the weights, which no scale "
@@ -127,7 +127,7 @@ def gradient_profile(frames: Frames) -> Figure:
     f"whether the layer moves. At most three depths. {panels.MEDIANS}",
 )
 def gradient_ratio(frames: Frames) -> Figure:
-    """Raw gradient, signal and turn of layer 2 over those of the last 3x3 layer, over training."""
+    """Raw gradient, signal and turn of layer 2 over those of the last convolution, by iteration."""
     rows = panels.layer_rows(frames, COLUMNS["raw"])
     shown = frames._replace(layers=rows[rows["depth"].isin(panels.shown_depths(rows))])
     parts = [over_last(shown, COLUMNS[name]).assign(quantity=name) for name in THREE]
@@ -146,11 +146,11 @@ def gradient_ratio(frames: Frames) -> Figure:
         if own.empty:
             plots.say(panel, "not recorded")
         panel.set_xlabel("iteration k")
-    axes[0, 0].set_ylabel("layer 2 / last 3×3 layer")
+    axes[0, 0].set_ylabel("layer 2 / last convolution")
     handles = style.keys(colours) + style.family_keys(families, color=style.INK, ms=4)
     sentences = [
         panels.over_seeds(ratios, ["family", "depth", "quantity", "step"]),
-        "Iterations at log(1 + k). Above 1 layer 2 has more than the last 3×3 layer.",
+        "Iterations at log(1 + k). Above 1 layer 2 has more than the last convolution.",
         left_out,
         panels.of_runs(frames, ratios),
     ]
@@ -163,7 +163,7 @@ def gradient_ratio(frames: Frames) -> Figure:
     "first behind the stem. Above, the signal ‖w‖·‖∂L/∂w‖, the sensitivity of the loss to a "
     "relative change of a layer's weights: whether the gradient reaches the layer. Below, the "
     "turn, the angle by which an iteration turns the weights: whether the layer learns. Both "
-    "relative to the last 3×3 layer, of the network of "
+    "relative to the last convolution, of the network of "
     f"{DEEP} layers, or else the deepest that all families have. {panels.MEDIANS}",
 )
 def signal_and_turn(frames: Frames) -> Figure:
@@ -192,7 +192,7 @@ def signal_and_turn(frames: Frames) -> Figure:
         plots.vertical(panel, plots.stage_ends(rows))
         gid = f"{{hue}}-{quantity}-step{step}"
         plots.lines(panel, own, "layer", "relative", gid, hue=("family", colours))
-    style.label(axes, "layer", "last 3×3 layer = 1")
+    style.label(axes, "layer", "last convolution = 1")
     sentences = [
         panels.over_seeds(drawn_rows, ["family", "quantity", "step", "layer"]),
         "Vertical lines: stages.",
@@ -215,7 +215,7 @@ def _finding(rows: pd.DataFrame, depths: dict[str, int], step: int) -> str:
 
 @figure(
     "Gradient norm by layer and iteration",
-    "Norm of the loss gradient with respect to the output z of every 3×3 layer before "
+    "Norm of the loss gradient with respect to the output z of every convolution before "
     f"normalisation, at every recorded iteration, of the network of {DEEP} layers, or else "
     "the deepest that all families have. Medians over seeds. The iteration axis is "
     "logarithmic and holds iteration 0; the colour scale is the same for all panels. Norms "
@@ -230,7 +230,8 @@ def gradient_heatmap(frames: Frames) -> Figure:
 
 @figure(
     "Turn by layer and iteration",
-    "Angle by which one iteration turns the weights of every 3×3 layer, learning rate and momentum "
+    "Angle by which one iteration turns the weights of every convolution, learning rate and "
+    "momentum "
     f"included, of the network of {DEEP} layers, or else the deepest that all families have. Where "
     "it is small a normalised layer is all but frozen. Of records that lack the angle the relative "
     "update ‖Δw‖/‖w‖ is drawn instead, and the figure says so; that does not measure learning, for "

@@ -19,6 +19,7 @@ from resnet_study.judging.measurement import (
 from resnet_study.judging.selections import (
     ended,
     growth_per_layer,
+    models_of,
     over_last,
     rows_at,
     select,
@@ -28,9 +29,9 @@ from resnet_study.phenomena.gradients import theory
 from resnet_study.records import Frames
 
 BORDERS = {"signal": 30.0, "turn": 10.0}
-"""Factor within which a quantity at layer 2 is called healthy beside the last 3x3 layer; below its
-inverse it has vanished, above it exploded. The paper gives no number. These two were written down
-in `experiments/cifar10_night.py` before any of its runs had ended."""
+"""Factor within which a quantity at layer 2 is called healthy beside the last convolution; below
+its inverse it has vanished, above it exploded. The paper gives no number. These two were written
+down in `experiments/cifar10_night.py` before any of its runs had ended."""
 
 COLUMNS = {"raw": "activation_gradient_norm", "signal": "signal", "turn": "angular_step"}
 """Which quantity of layers (`judging.selections.layer_quantity`) each of the three gradients is."""
@@ -50,12 +51,14 @@ def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
         "factor_within_stages": float(within.mean()),
         "factors_elsewhere": factors,
     }
-    predicted = ("mean-field theory √(π/(π−1)), wide layers", theory.BN_RELU_GROWTH)
+    plain = group.runs[group.runs["family"] == "plain"]
+    growth = theory.growth_of(models_of(plain.iloc[:1])[0])
+    predicted = ("mean-field theory √(π/(π−1)), wide layers", growth) if growth else None
     return Measurement((arms[depth],), 1.0, "above", "factor per layer", numbers, predicted)
 
 
 def residual_ratio_at_initialization(group: Frames) -> Measurement | Missing:
-    """log10 of the gradient at layer 2 over that at the last 3x3 layer, over depth; residual.
+    """log10 of the gradient at layer 2 over that at the last convolution, over depth; residual.
 
     Growth by a constant factor per layer, even 1.1, exceeds one unit per layer from 44
     layers on; growth in proportion to depth, at up to one unit per layer, does not.
@@ -73,7 +76,7 @@ def residual_ratio_at_initialization(group: Frames) -> Measurement | Missing:
 def in_training(
     group: Frames, quantity: str, iterations: int | None, claimed: Side, depth: int | None = None
 ) -> Measurement | Missing:
-    """log10 of signal or turn at layer 2 over the same at the last 3x3 layer of a plain network.
+    """log10 of signal or turn at layer 2 over the same at the last convolution of a plain network.
 
     A run that recorded the quantity but has no finite ratio there, because it is not finite or
     because the run diverged before, is neither healthy nor vanished: it counts with the largest

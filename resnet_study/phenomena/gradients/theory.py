@@ -41,9 +41,10 @@ def growth_of(model: ModelSpec) -> float | None:
     """The factor per layer that theory predicts for a network; None where there is no theory.
 
     That is for plain networks with batch normalisation and ReLU, or with neither normalisation nor
-    a saturating nonlinearity, under an initialisation of independent weights.
+    a saturating nonlinearity, under an initialisation of independent weights, and with layers of
+    equal width: basic blocks.
     """
-    if model.residual or model.normalization not in ("batch", "none"):
+    if model.residual or model.block != "basic" or model.normalization not in ("batch", "none"):
         return None
     if model.normalization == "batch":
         return BN_RELU_GROWTH if model.activation == "relu" else None

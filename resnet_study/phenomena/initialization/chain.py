@@ -102,8 +102,8 @@ class Gradient(NamedTuple):
         images: gradient with respect to the images, but for a power of two.
         blocks: norms at the input of every block, and at the output of the last one; (3n + 1,)
             float64.
-        layers: norms at the output z of every 3x3 layer in forward order, before normalisation;
-            (6n + 1,) float64.
+        layers: norms at the output z of every convolution in forward order, before normalisation;
+            (depth - 1,) float64.
     """
 
     images: Array
@@ -277,13 +277,14 @@ def _backward(
 
     Returns:
         The gradient divided by a power of two, that exponent, the norm before, and the norms
-        at the outputs of the block's two convolutions, (2,).
+        at the outputs of the block's convolutions, (layers,).
     """
+    layers = len(nnx.merge(graph, state).layers)
 
     def run(x: Array, taps: Array) -> Array:
         return nnx.merge(graph, state)(x, Recorder(taps), train=True)
 
-    _, pull_back = jax.vjp(run, x, jnp.zeros((2, 2), jnp.float32))
+    _, pull_back = jax.vjp(run, x, jnp.zeros((layers, 2), jnp.float32))
     gradient, taps = pull_back(gradient)
     return *rescale(gradient), taps[:, 0]
 

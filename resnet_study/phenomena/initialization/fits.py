@@ -123,8 +123,8 @@ def rectangle(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def blocks_per_stage(part: pd.DataFrame) -> int:
-    """The n of depth 6n + 2, of the rows of one network."""
-    return (int(part["depth"].iloc[0]) - 2) // 6
+    """Blocks of each of the three stages, of rows by block of one network."""
+    return int(part["index"].max()) // 3
 
 
 def growth(part: pd.DataFrame, within_stages: bool = True) -> float:
@@ -284,7 +284,10 @@ def block_log_ratios(part: pd.DataFrame) -> pd.Series:
     """
     n = blocks_per_stage(part)
     logs = np.log(part.set_index("index")["value"])
-    kept = [b for b in range(1, 3 * n + 1) if b not in (n + 1, 2 * n + 1)]
+    # Stages 2 and 3 begin with another shape; with bottlenecks, of three layers each, all do.
+    bottlenecks = int(part["depth"].iloc[0]) - 2 == 9 * n
+    changing = (n + 1, 2 * n + 1, *[1] * bottlenecks)
+    kept = [b for b in range(1, 3 * n + 1) if b not in changing]
     return pd.Series({b: float(logs[b] - logs[b + 1]) for b in kept}, dtype=float)
 
 

@@ -80,7 +80,7 @@ def batch_of(dataset: Dataset, seed: int) -> Images:
 
 def stages_of(model: ModelSpec, per_block: int) -> np.ndarray:
     """Stages 1, 2, 3, each repeated for its n blocks times `per_block`."""
-    return np.repeat([1, 2, 3], (model.depth - 2) // 6 * per_block)
+    return np.repeat([1, 2, 3], model.blocks_per_stage * per_block)
 
 
 def _measure(arm: InitializationArm, seed: int) -> Iterator[Values]:
@@ -120,7 +120,7 @@ def _whole_network(
     model: ModelSpec, chain: Chain, batch: Images, backward: bool
 ) -> Iterator[Values]:
     """What one forward pass tells, and one backward pass."""
-    layers, blocks = stages_of(model, 2), stages_of(model, 1)
+    layers, blocks = (stages_of(model, each) for each in (model.layers_per_block, 1))
     from_stem, to_end = (np.concatenate(s) for s in (([0], blocks), (blocks, [3])))
     signal = propagate(chain, batch.images)
     if backward:

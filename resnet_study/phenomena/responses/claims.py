@@ -10,19 +10,19 @@ _HE = "He et al. 2015, arXiv 1512.03385"
 
 _SEEDS = "5 seeds or more each"
 _AT_ONE_DEPTH = (
-    """Response standard deviation after training, mean over the 3x3 layers, at depth
+    """Response standard deviation after training, mean over the convolutions, at depth
 {{ depth }}: plain {{ plain }}, residual {{ residual }}."""
     + FAMILIES_ELSEWHERE
     + """ {% if paper %} In the paper (CIFAR-10, Figure 7): {{ paper.plain }} and
 {{ paper.residual }}.{% endif %} Finished runs only."""
 )
-_AGAINST_DEPTH = """Response standard deviation after training, mean over the 3x3 layers, of
+_AGAINST_DEPTH = """Response standard deviation after training, mean over the convolutions, of
 residual networks: {{ responses }}. Judged: {{ deep }} minus 20. In the paper (CIFAR-10, Figure
 7): {{ paper }}. Finished runs only."""
 
 RESIDUAL_RESPONSES_SMALLER = Claim(
     "residual_responses_smaller",
-    "At depth 20 (without it: the shallowest that both have) the responses of the 3x3 layers "
+    "At depth 20 (without it: the shallowest that both have) the responses of the convolutions "
     "after training have a larger standard deviation in the plain than in the residual "
     "network.",
     f"{_HE}, section 4.2 and Figure 7",
@@ -34,7 +34,7 @@ RESIDUAL_RESPONSES_SMALLER = Claim(
 
 RESPONSES_SMALLER_WITH_DEPTH = Claim(
     "responses_smaller_with_depth",
-    "The responses of the 3x3 layers after training have a smaller standard deviation in a "
+    "The responses of the convolutions after training have a smaller standard deviation in a "
     f"residual network of 110 layers (without it: the deepest from {MINIMUM_DEEP}"
     ") than in one of 20.",
     f"{_HE}, section 4.2 and Figure 7",

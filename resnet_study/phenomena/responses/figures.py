@@ -21,7 +21,7 @@ ORDERS = {"layer": "in layer order", "rank": "sorted by magnitude"}
 
 @figure(
     "Layer responses after training",
-    "Standard deviation of the responses of the 3×3 layers (output after batch normalisation, "
+    "Standard deviation of the responses of the convolutions (output after batch normalisation, "
     "before nonlinearity and addition) after training, in layer order and sorted by magnitude "
     "within each run, as He et al. 2015, arXiv 1512.03385, Figure 7, of finished runs. "
     f"{panels.MEDIANS} Where the data are CIFAR-10, circles are that figure's values, read off "
@@ -66,7 +66,7 @@ def response_std(frames: Frames) -> Figure:
         handles.append(style.key("He et al. 2015, Fig. 7", **mark))
     sentences = [
         f"Last iteration. {panels.over_seeds(rows, ['family', 'depth', 'layer'])}",
-        "Response: output of a 3×3 layer after BN, before nonlinearity and addition.",
+        "Response: output of a convolution after BN, before nonlinearity and addition.",
         panels.of_runs(frames),
     ]
     return style.finish(drawn, handles, sentences)

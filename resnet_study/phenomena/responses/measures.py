@@ -18,7 +18,7 @@ from resnet_study.records import Frames
 
 
 def response_difference(group: Frames) -> Measurement | Missing:
-    """Mean response standard deviation over 3x3 layers at the end, plain minus residual."""
+    """Mean response standard deviation over convolutions at the end, plain minus residual."""
     found = families_at_one_depth(_responses(group), "response_std")
     if found is None:
         return Missing()
@@ -41,7 +41,7 @@ def responses_against_depth(group: Frames) -> Measurement | Missing:
 
 
 def _responses(group: Frames) -> pd.DataFrame:
-    """``response_std`` of finished runs at their end, mean over the 3x3 layers."""
+    """``response_std`` of finished runs at their end, mean over the convolutions."""
     finished = select(group, group.runs.index[group.runs["status"] == "finished"])
     rows = conv_layers(rows_at(finished.layers, None))
     return rows.groupby(["run_id", "family", "depth", "seed"])["response_std"].mean().reset_index()

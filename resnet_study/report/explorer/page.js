@@ -59,7 +59,7 @@ async function draw() {
 function words(chosen, step, rows, theory) {
   const { quantity } = chosen;
   const unit = quantity.unit ? ` (${quantity.unit})` : "";
-  const relative = chosen.relative ? ", last 3×3 layer = 1" : unit;
+  const relative = chosen.relative ? ", last convolution = 1" : unit;
   const title = quantity.label[0].toUpperCase() + quantity.label.slice(1);
   byId("layers-title").textContent = glued(`${title}${relative}, by layer`);
   byId("error-title").textContent = `Error: ${byId("split").selectedOptions[0].textContent}`;

@@ -1,7 +1,7 @@
 """What the explorer shows, taken from frames: pure functions, and plain arrays per run.
 
 A *group* holds runs that differ in depth, family and seed only, as in every figure: pooling over
-anything else would hide it. All of it is about the 3x3 layers, 1 to depth - 1.
+anything else would hide it. All of it is about the convolutions, 1 to depth - 1.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ SIGNAL = Quantity("signal", "signal ‖w‖·‖∂L/∂w‖", product=("weight_
 
 @dataclass(frozen=True)
 class Layers:
-    """The 3x3 layers of one network, in forward order."""
+    """The convolutions of one network, in forward order."""
 
     names: tuple[str, ...]
     stages: tuple[int, ...]
@@ -71,7 +71,7 @@ class Recorded:
     Attributes:
         family, depth, seed: which it is.
         steps: at which layers were recorded, rising.
-        values: per column, shape (steps, 3x3 layers); NaN where nothing was recorded.
+        values: per column, shape (steps, convolutions); NaN where nothing was recorded.
         errors: per split, iterations and errors in percent.
     """
 

@@ -77,7 +77,7 @@ function layerRows(chosen, step) {
   return rows;
 }
 
-/** What theory says of plain networks before training, from the last 3×3 layer backwards. */
+/** What theory says of plain networks before training, from the last convolution backwards. */
 function theoryRows(chosen, step, medians) {
   const { group, quantity } = chosen;
   if (step !== 0 || group.growth === null || quantity.name !== source.dataset.theory) return [];

@@ -29,7 +29,7 @@ const listed = (words) =>
 
 function asRatio(ratio, first) {
   const rounded = (x) => counted(Number(x.toPrecision(x < 10 ? 2 : 3)));
-  const that = first ? " that at the last 3×3 layer" : "";
+  const that = first ? " that at the last convolution" : "";
   if (ratio >= 0.95 && ratio < 1.05) return `about ${first ? "equal to" : "equal"}${that}`;
   if (ratio >= 1e5 || ratio < 1e-5) return `${plainNumber(ratio)} times${that}`;
   // A third is said as 1/3, but nobody says 1/1.2.
@@ -55,7 +55,7 @@ function sentence(chosen, step, medians) {
   const unit = quantity.unit ? ` ${quantity.unit}` : "";
   const words = ends.slice(0, 4).map(({ name, early, last }, i) =>
     quantity.linear
-      ? `${plainNumber(early)}${unit} in ${name} (${plainNumber(last)}${unit} at ${i ? "its" : "the"} last 3×3 layer)`
+      ? `${plainNumber(early)}${unit} in ${name} (${plainNumber(last)}${unit} at ${i ? "its" : "the"} last convolution)`
       : `${asRatio(early / last, i === 0)} in ${name}`
   );
   return `${start}, the ${quantity.label} at layer 2 is ${listed(words)}.`;
@@ -89,7 +89,7 @@ function notes(chosen, step, rows, theory) {
   const { quantity, group } = chosen;
   if (rows.seeds.length) said.push("Thick lines are medians over seeds, thin lines the seeds.");
   if (theory.length) {
-    said.push("The dotted line is the prediction of theory at initialisation, from the last 3×3 layer backwards.");
+    said.push("The dotted line is the prediction of theory at initialisation, from the last convolution backwards.");
   }
   if (rows.left) {
     const what = quantity.linear ? "not finite" : "zero or not finite";
@@ -98,7 +98,7 @@ function notes(chosen, step, rows, theory) {
   if (rows.absent.length) said.push(`Nothing is recorded of ${listed(rows.absent)} at this iteration.`);
   if (group.note) said.push(group.note);
   if (records.leftOut.length) said.push(`To keep the page small, ${listed(records.leftOut)}.`);
-  said.push("Layers are the 3×3 layers; the classifier is left out.");
+  said.push("Layers are the convolutions; the classifier is left out.");
   byId("notes").textContent = said.join(" ");
 }
 
