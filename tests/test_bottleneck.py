@@ -19,6 +19,7 @@ from resnet_study.models import Network, Recorder, layers_of, parameter_count, w
 from resnet_study.models.blocks import Block
 from resnet_study.phenomena.gradients import theory
 from resnet_study.spec import RunSpec, from_flat
+from tests.numbers import normal
 
 FULL = "full-preactivation"
 
@@ -100,7 +101,7 @@ def test_basic_blocks_are_the_default_that_run_ids_leave_out() -> None:
 def test_a_plain_block_is_a_residual_one_whose_shortcut_gives_0(block: str) -> None:
     model = ModelSpec(depth=20, block=block, shortcut="C")  # type: ignore[arg-type]
     plain, residual = (block_of(m) for m in (replace(model, residual=False, shortcut="A"), model))
-    x = jax.random.normal(jax.random.key(1), (2, 4, 4, 8))
+    x = normal(1, (2, 4, 4, 8))
     whole = residual(x, Recorder(), train=True)
     kernel = residual.shortcut.projection.kernel
     kernel[...] = jnp.zeros_like(kernel[...])
@@ -131,7 +132,7 @@ def test_a_projection_shares_the_pre_activation_of_its_block(order: str, shortcu
     """He et al. 2016, appendix; an identity has none, nor has the projection of a basic block."""
     model = model_of(block_order=order, shortcut=shortcut)
     made = block_of(model)
-    x = jax.random.normal(jax.random.key(1), (4, 4, 4, 8)) + 0.3
+    x = normal(1, (4, 4, 4, 8)) + 0.3
     # Of what is below zero, or of scale and mean of everything, f(x) or f(N(x)) sees nothing.
     unseen = 5 * x + 3 if order == FULL else jnp.where(x < 0, 2 * x, x)
     skips = [made.skip(v, train=True) for v in (x, unseen)]

@@ -19,6 +19,7 @@ from resnet_study.models.shortcuts import dropout
 from resnet_study.spec import from_flat
 from resnet_study.training.programs import keys_of
 from resnet_study.training.step import Batch, initial_state, make_train_step
+from tests.numbers import normal
 
 SHAPE = DATASETS["synthetic"]
 DROPOUT = ModelSpec(depth=8, width=4, shortcut_scaling="dropout", dropout_ratio=0.25)
@@ -26,7 +27,7 @@ KEY = jax.random.key(5)
 
 
 def test_dropout_keeps_a_value_or_none_and_its_mean_is_the_expectation() -> None:
-    values = jax.random.normal(jax.random.key(0), (2, 3, 3, 4))
+    values = normal(0, (2, 3, 3, 4))
     keys = jax.random.split(KEY, 4000)
     dropped = np.asarray(jax.vmap(lambda key: dropout(values, 0.25, key))(keys))
     x, expected = np.asarray(values), np.asarray(dropout(values, 0.25, None))
@@ -44,7 +45,7 @@ def test_dropout_keeps_a_value_or_none_and_its_mean_is_the_expectation() -> None
 @pytest.mark.parametrize(("stride", "outputs"), [(1, 4), (2, 8)])
 def test_a_block_drops_of_its_shortcut_alone(stride: int, outputs: int) -> None:
     """He et al. 2016, Figure 2 f, from the weights of the block without dropout."""
-    x = jax.random.normal(jax.random.key(1), (4, 4, 4, 4))
+    x = normal(1, (4, 4, 4, 4))
     bare, made = (
         Block(arm, 4, outputs, stride, jax.random.key(0), False)
         for arm in (replace(DROPOUT, shortcut_scaling="none", dropout_ratio=0.5), DROPOUT)
