@@ -14,7 +14,7 @@ from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, Recorder
 from resnet_study.models.blocks import ACTIVATIONS, Block, Shortcut
-from tests.numbers import normal
+from tests.drawn import normal
 
 SHAPE = DATASETS["synthetic"]
 ORDERS = (
