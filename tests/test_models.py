@@ -17,7 +17,7 @@ from resnet_study.models.layers import Convolution, convolve
 from resnet_study.models.normalization import BatchNorm, batch_normalize
 from resnet_study.models.shortcuts import Shortcut
 from resnet_study.tensors import per_channel
-from tests.numbers import normal
+from tests.drawn import normal
 
 CIFAR, DIGITS = DATASETS["cifar10"], DATASETS["digits"]
 PARAMETERS = {

@@ -12,7 +12,7 @@ from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, weights_of
 from resnet_study.models.initialization import initializer, scaled
-from tests.numbers import normal
+from tests.drawn import normal
 
 
 def weights(**model) -> list[jax.Array]:

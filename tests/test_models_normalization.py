@@ -9,7 +9,7 @@ import pytest
 
 from resnet_study.architecture import ModelSpec
 from resnet_study.models.normalization import BatchNorm, GroupNorm, normalization
-from tests.numbers import normal
+from tests.drawn import normal
 
 KEY = jax.random.key(0)
 

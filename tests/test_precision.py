@@ -19,7 +19,7 @@ from resnet_study.spec import RunSpec, from_flat
 from resnet_study.training.loop import train
 from resnet_study.training.programs import keys_of
 from resnet_study.training.step import Batch, TrainState, initial_state, make_train_step
-from tests.numbers import normal
+from tests.drawn import normal
 
 SHAPE = DATASETS["synthetic"]
 UNDEFINED_IN_HEAD = ("inactive_fraction", "scale_rms", "shift_rms")

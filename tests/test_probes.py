@@ -25,7 +25,7 @@ from resnet_study.tensors import (
     tangent_cosine,
     tap,
 )
-from tests.numbers import normal
+from tests.drawn import normal
 
 
 def test_tap_is_the_identity_and_reports_the_gradient_norm() -> None:
