@@ -13,14 +13,9 @@ from flax import nnx
 from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, Recorder
-<<<<<<< HEAD
 from resnet_study.models.blocks import ACTIVATIONS, Block
 from resnet_study.models.shortcuts import Shortcut
-from tests.numbers import normal
-=======
-from resnet_study.models.blocks import ACTIVATIONS, Block, Shortcut
 from tests.drawn import normal
->>>>>>> main
 
 SHAPE = DATASETS["synthetic"]
 ORDERS = (

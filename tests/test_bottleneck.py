@@ -19,7 +19,7 @@ from resnet_study.models import Network, Recorder, layers_of, parameter_count, w
 from resnet_study.models.blocks import Block
 from resnet_study.phenomena.gradients import theory
 from resnet_study.spec import RunSpec, from_flat
-from tests.numbers import normal
+from tests.drawn import normal
 
 FULL = "full-preactivation"
 

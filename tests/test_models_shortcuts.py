@@ -19,7 +19,7 @@ from resnet_study.models.shortcuts import dropout
 from resnet_study.spec import from_flat
 from resnet_study.training.programs import keys_of
 from resnet_study.training.step import Batch, initial_state, make_train_step
-from tests.numbers import normal
+from tests.drawn import normal
 
 SHAPE = DATASETS["synthetic"]
 DROPOUT = ModelSpec(depth=8, width=4, shortcut_scaling="dropout", dropout_ratio=0.25)
