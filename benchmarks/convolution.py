@@ -1,9 +1,9 @@
-"""The 3x3 convolution of a 2x2 map: as a matrix product against XLA's own convolution.
+"""3x3 convolutions as matrix products against XLA's own: of a 2x2 map, and in float64.
 
     python benchmarks/convolution.py
 
-Forward and both gradients, batch 128, 64 channels, one core, as in the last stage of the
-networks on 8x8 images.
+Forward and both gradients, batch 128, one core: 64 channels on a 2x2 map, as in the last stage of
+the networks on 8x8 images; in float64 16 channels on 8x8, as in the first.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import jax  # noqa: E402
 from timing import interleaved, median_ms, ratio, timed  # noqa: E402
 
 from resnet_study.models.layers import convolve  # noqa: E402
+from resnet_study.tensors import arithmetic  # noqa: E402
 
 
 def with_gradients(function: Callable[[jax.Array, jax.Array], jax.Array]) -> Any:
@@ -50,10 +51,17 @@ def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    x = jax.random.normal(jax.random.key(0), (128, 2, 2, 64))
-    kernel = jax.random.normal(jax.random.key(1), (3, 3, 64, 64))
+    for precision, side, channels in (("float32", 2, 64), ("float64", 8, 16)):
+        with arithmetic(precision):
+            compare(precision, side, channels)
+
+
+def compare(precision: Any, side: int, channels: int) -> None:
+    """Time both ways on maps of side x side pixels, and print it."""
+    x = jax.random.normal(jax.random.key(0), (128, side, side, channels))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, channels, channels))
     functions = {
-        "product": with_gradients(lambda x, kernel: convolve(x, kernel, 1)),
+        "product": with_gradients(lambda x, kernel: convolve(x, kernel, 1, precision)),
         "convolution": with_gradients(xla),
     }
     seconds = interleaved(
@@ -63,6 +71,7 @@ def main() -> None:
         },
         rounds=50,
     )
+    print(f"{precision}, {channels} channels, {side}x{side}")
     for name, values in seconds.items():
         print(f"{name:12} {median_ms(values):6.2f} ms")
     print("convolution / product", ratio(seconds, "convolution", "product"))

@@ -11,7 +11,7 @@ from typing import Literal
 
 from resnet_study.errors import UserError, require
 
-Precision = Literal["float32", "tf32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16", "float64"]
 
 GROUPS = 8
 """Groups of channels of group normalisation (Wu & He 2018, arXiv 1803.08494)."""
@@ -91,7 +91,8 @@ class ModelSpec:
     precision: Precision = "float32"
     """Of the convolutions: float32 everywhere; tf32, the matrix units of an NVIDIA GPU (10 bits
     of the fraction); bfloat16 inputs, weights and outputs. Sums, normalisation, classifier,
-    state and probes are float32."""
+    state and probes are float32. Or float64, then of everything; weights and data start from
+    the numbers that float32 has."""
 
     @property
     def layers_per_block(self) -> int:

@@ -1,17 +1,32 @@
 """Norms, angles and moments of a layer's tensors, and the taps that measure gradients.
 
 Pure functions of arrays; which of them are recorded is said in `resnet_study.probes`.
+
+The type `float` of an array is float32, and float64 within `arithmetic` of that precision.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from resnet_study.architecture import Precision
+
+
+def arithmetic(precision: Precision) -> AbstractContextManager[None]:
+    """Within it, and in this thread alone, arrays of the type `float` have this precision.
+
+    Programs are compiled apart for both, so that nothing computed before or after changes. An array
+    of float64 must not leave it: jax rounds it to float32 where it meets another outside.
+    """
+    manager: AbstractContextManager[None] = jax.enable_x64(precision == "float64")
+    return manager
 
 
 @jax.custom_vjp
@@ -76,8 +91,8 @@ def per_channel(values: Array) -> Array:
 
 
 def response_moments(response: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation over all entries, as float32 scalars."""
-    values = _materialized(jax.lax.stop_gradient(response)).astype(jnp.float32)
+    """Mean and standard deviation over all entries, as scalars."""
+    values = _materialized(jax.lax.stop_gradient(response)).astype(float)
     mean = jnp.mean(values)
     return mean, jnp.sqrt(jnp.maximum(jnp.mean(jnp.square(values)) - jnp.square(mean), 0.0))
 
@@ -85,19 +100,19 @@ def response_moments(response: Array) -> tuple[Array, Array]:
 def inactive_fraction(activation: Array) -> Array:
     """Fraction of entries that the nonlinearity set to zero."""
     values = _materialized(jax.lax.stop_gradient(activation))
-    return jnp.mean((values == 0).astype(jnp.float32))
+    return jnp.mean((values == 0).astype(float))
 
 
 def norm(x: Array) -> Array:
-    """Euclidean norm over all entries, float32, without overflow or underflow of squares."""
-    x = x.astype(jnp.float32)
+    """Euclidean norm over all entries, without overflow or underflow of squares."""
+    x = x.astype(float)
     largest = jnp.max(jnp.abs(x))
     scale = jnp.where(jnp.isfinite(largest) & (largest > 0), largest, 1.0)
     return scale * jnp.sqrt(jnp.sum(jnp.square(x / scale)))
 
 
 def norms(tensors: Sequence[Array]) -> Array:
-    """Euclidean norm of each tensor, shape (len(tensors),), float32."""
+    """Euclidean norm of each tensor, shape (len(tensors),)."""
     return jnp.stack([norm(tensor) for tensor in tensors])
 
 

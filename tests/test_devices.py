@@ -160,7 +160,7 @@ def test_a_batch_that_devices_cannot_share_is_refused(monkeypatch: pytest.Monkey
     ("platform", "capability", "fine"),
     [("cpu", None, False), ("tpu", None, False), ("gpu", "7.5", False), ("gpu", "9.0", True)],
 )
-def test_tf32_needs_hardware_that_has_it(
+def test_tf32_and_float64_need_hardware_that_has_them(
     monkeypatch: pytest.MonkeyPatch, platform: str, capability: str | None, fine: bool
 ) -> None:
     fake(monkeypatch, 1, platform, compute_capability=capability)
@@ -168,6 +168,12 @@ def test_tf32_needs_hardware_that_has_it(
     if fine:
         choose(Execution(), spec)
         return
+    double = spec_of(**{"model.precision": "float64"})
+    if platform == "tpu":
+        with pytest.raises(UserError, match=r"model.precision=float64: some \w+ has none"):
+            choose(Execution(), double)
+    else:
+        choose(Execution(), double)
     with pytest.raises(UserError, match=r"model.precision=tf32: some \w+ has none") as error:
         choose(Execution(), spec)
     assert "\n" not in str(error.value)
@@ -177,11 +183,12 @@ def test_kernels_that_do_not_fit_are_refused_and_auto_avoids_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(devices, "resolve", lambda c: "native" if c == "auto" else c)
-    low = spec_of(**{"model.precision": "bfloat16"})
+    low, high = (spec_of(**{"model.precision": p}) for p in ("bfloat16", "float64"))
     for spec, count, platform, reason in (
         (spec_of(), 1, "gpu", "for CPUs"),
         (spec_of(), 2, "cpu", "on one device"),
         (low, 1, "cpu", "not in bfloat16"),
+        (high, 1, "cpu", "not in float64"),
     ):
         fake(monkeypatch, 2, platform)
         assert choose(Execution("auto", count), spec).kernels == "xla"

@@ -67,8 +67,9 @@ def changed(file: Path, metadata: dict[str, str] | None = None, **tensors: Any) 
         ({"more": np.zeros(3, np.float32)}, "has more, which the network has not"),
         ({"head__bias": np.full(10, np.nan, np.float32)}, "head.bias has numbers that are not fin"),
         ({"head__bias": np.zeros(10, np.float16)}, "head.bias is F16; convert it to F32"),
+        ({"head__bias": np.zeros(10)}, "head.bias is float64, not float32; convert it"),
     ],
-    ids=["missing", "shape", "more", "nan", "half"],
+    ids=["missing", "shape", "more", "nan", "half", "double"],
 )
 def test_other_tensors_are_refused(file: Path, tensors: Any, message: str, tmp_path: Path) -> None:
     run = run_of(spec_of(), tmp_path)

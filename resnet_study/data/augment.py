@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from resnet_study.spec import DataSpec
 
@@ -18,9 +19,9 @@ def normalize(images: jax.Array, mean: jax.Array) -> jax.Array:
         mean: float32, shape (H, W, C), in units of images / 255.
 
     Returns:
-        float32, of the shape of the images, between -1 and 1.
+        Of the shape of the images, between -1 and 1.
     """
-    images = images.astype(jnp.float32) / 255
+    images = images.astype(float) / 255
     return images - jax.lax.broadcast_to_rank(mean, images.ndim)
 
 
@@ -52,7 +53,8 @@ def augment(key: jax.Array, images: jax.Array, *, padding: int, flip: bool) -> j
     # Mirroring the whole batch first leaves one slice per image, which was among the fastest
     # exact formulations on a CPU, alone and in a scan.
     def crop(image: jax.Array, offset: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(image, (offset[0], offset[1], 0), (height, width, channels))
+        start = (offset[0], offset[1], jnp.zeros_like(offset[0]))
+        return jax.lax.dynamic_slice(image, start, (height, width, channels))
 
     return jax.vmap(crop)(padded, offsets)
 
@@ -66,8 +68,9 @@ def draw(key: jax.Array, examples: int, padding: int) -> tuple[jax.Array, jax.Ar
         from 0 to 2 * padding.
     """
     flip_key, offset_key = jax.random.split(key)
-    flips = jax.random.bernoulli(flip_key, 0.5, (examples,))
-    offsets = jax.random.randint(offset_key, (examples, 2), 0, 2 * padding + 1)
+    # Types are named, so that runs in float64 draw the same.
+    flips = jax.random.bernoulli(flip_key, np.float32(0.5), (examples,))
+    offsets = jax.random.randint(offset_key, (examples, 2), 0, 2 * padding + 1, jnp.int32)
     return flips, offsets
 
 

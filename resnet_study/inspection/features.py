@@ -13,7 +13,7 @@ from resnet_study.data import Split
 from resnet_study.drawing import style
 from resnet_study.errors import UserError, require
 from resnet_study.inspection import walk
-from resnet_study.inspection.network import Inspected
+from resnet_study.inspection.network import Inspected, in_its_arithmetic
 from resnet_study.phenomena.initialization.chain import take_apart
 from resnet_study.training.devices import Devices
 
@@ -35,6 +35,7 @@ class Features(NamedTuple):
     logits: np.ndarray
 
 
+@in_its_arithmetic
 def features_of(
     network: Inspected, where: Devices, images: np.ndarray, pixel_mean: np.ndarray
 ) -> Features:

@@ -26,7 +26,7 @@ import pandas as pd
 from resnet_study.architecture import ModelSpec
 from resnet_study.data import Dataset
 from resnet_study.inspection import lesions
-from resnet_study.inspection.network import Inspected
+from resnet_study.inspection.network import Inspected, in_its_arithmetic
 from resnet_study.models import layers_of
 from resnet_study.phenomena.initialization import fits
 from resnet_study.phenomena.initialization.arms import (
@@ -55,6 +55,7 @@ def quantities_of(model: ModelSpec) -> list[str]:
     return [name for name in QUANTITIES if name not in left_out]
 
 
+@in_its_arithmetic
 def measure(
     network: Inspected, dataset: Dataset, where: Devices, images: int, samples: int
 ) -> pd.DataFrame:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -21,11 +22,15 @@ from resnet_study.inspection import weights
 from resnet_study.models import Network
 from resnet_study.records import Run
 from resnet_study.spec import RunSpec
+from resnet_study.tensors import arithmetic
 from resnet_study.training import checkpoints, devices
 from resnet_study.training.devices import Devices
 from resnet_study.training.options import Execution
 from resnet_study.training.programs import CPU_EVALUATION_BATCH, EVALUATION_BATCH, keys_of
 from resnet_study.training.step import TrainState, graph_of, initial_state, make_logits
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 SPLITS = {"train_clean": "train", "val": "val", "test": "test"}
 """Names of splits in the records, and in the data."""
@@ -67,6 +72,19 @@ class Inspected(NamedTuple):
         return nnx.merge(graph, self.parameters, self.statistics)
 
 
+def in_its_arithmetic(
+    function: Callable[Concatenate[Inspected, _P], _R],
+) -> Callable[Concatenate[Inspected, _P], _R]:
+    """A function of a network and more, computed in the network's precision."""
+
+    @functools.wraps(function)
+    def computed(network: Inspected, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with arithmetic(network.model.precision):
+            return function(network, *args, **kwargs)
+
+    return computed
+
+
 def load(run: Path | None, file: Path | None = None, step: int | None = None) -> Inspected:
     """Read a network.
 
@@ -86,7 +104,8 @@ def load(run: Path | None, file: Path | None = None, step: int | None = None) ->
     folder = None if run is None else _run(run)
     if file is None:
         assert folder is not None
-        network = _checkpoint(folder, step)
+        with arithmetic(folder.spec.model.precision):
+            network = _checkpoint(folder, step)
     else:
         network = _from_file(folder, file)
     for name, leaf in weights.named(weights.joined(network.parameters, network.statistics)):
@@ -151,13 +170,14 @@ def _from_file(run: Run | None, path: Path) -> Inspected:
         raise UserError(
             f"{path}: does not tell its spec; name the run folder that it is of as well"
         )
-    state = _initial(spec)
-    like = weights.joined(state.parameters, state.statistics)
-    weights.check_tensors(path, file.tensors, like, f"{spec.family}-{spec.model.depth}")
-    parameters, statistics = (
-        jax.tree.map(jax.numpy.asarray, weights.filled(tree, file.tensors))
-        for tree in (state.parameters, state.statistics)
-    )
+    with arithmetic(spec.model.precision):
+        state = _initial(spec)
+        like = weights.joined(state.parameters, state.statistics)
+        weights.check_tensors(path, file.tensors, like, f"{spec.family}-{spec.model.depth}")
+        parameters, statistics = (
+            jax.tree.map(jax.numpy.asarray, weights.filled(tree, file.tensors))
+            for tree in (state.parameters, state.statistics)
+        )
     return Inspected(spec, spec.model, parameters, statistics, file.iteration, str(path), run)
 
 
@@ -215,6 +235,7 @@ def batches(examples: int, where: Devices) -> Iterator[tuple[np.ndarray, int]]:
         yield positions, int(mask.sum())
 
 
+@in_its_arithmetic
 def logits_of(network: Inspected, where: Devices, images: np.ndarray, mean: np.ndarray) -> Any:
     """What the network answers, computed as in the evaluations of its run.
 
@@ -224,7 +245,7 @@ def logits_of(network: Inspected, where: Devices, images: np.ndarray, mean: np.n
         mean: (H, W, C), of the run's training images.
 
     Returns:
-        Logits, (N, classes) float32.
+        Logits, (N, classes).
     """
     program = jax.jit(make_logits(network.model, network.shape, kernels=where.kernels))
     parameters, statistics, pixel_mean = where.replicate(

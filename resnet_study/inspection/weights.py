@@ -23,7 +23,7 @@ class WeightsFile(NamedTuple):
     """A file, read.
 
     Attributes:
-        tensors: float32, by name.
+        tensors: float32 or float64, by name.
         spec: of the run; None if the file does not tell.
         run_id: likewise.
         iteration: updates taken; None if the file does not tell.
@@ -39,8 +39,8 @@ def read(path: Path) -> WeightsFile:
     """Read a file of weights.
 
     Raises:
-        UserError: if it is missing, no safetensors file, holds other numbers than float32, or its
-            metadata cannot be understood.
+        UserError: if it is missing, no safetensors file, holds other numbers than float32 and
+            float64, or its metadata cannot be understood.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -54,7 +54,7 @@ def read(path: Path) -> WeightsFile:
             # Other types are refused before they are read: numpy does not have them all.
             types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
             for name, kind in types.items():
-                if kind != "F32":
+                if kind not in ("F32", "F64"):
                     raise UserError(f"{path}: {name} is {kind}; convert it to F32 (float32)")
             tensors = {name: file.get_tensor(name) for name in types}
     except (SafetensorError, OSError) as error:
@@ -134,15 +134,17 @@ def check_tensors(
         network: its name, such as residual-56.
 
     Raises:
-        UserError: naming the first array that is missing, has another shape, or is too many.
+        UserError: naming the first array that is missing, is of another shape or type, or too many.
     """
     mend = f"these are not the weights of {network}; name the run that they are of"
-    expected = {name: np.shape(leaf) for name, leaf in named(like)}
-    for name, shape in expected.items():
+    expected = {name: (np.shape(leaf), leaf.dtype) for name, leaf in named(like)}
+    for name, (shape, kind) in expected.items():
         if name not in tensors:
             raise UserError(f"{where}: has no {name}; {mend}")
         if tensors[name].shape != shape:
             found = tensors[name].shape
             raise UserError(f"{where}: {name} has the shape {found}, not {shape}; {mend}")
+        if tensors[name].dtype != kind:
+            raise UserError(f"{where}: {name} is {tensors[name].dtype}, not {kind}; convert it")
     if more := sorted(set(tensors) - set(expected)):
         raise UserError(f"{where}: has {more[0]}, which the network has not; {mend}")

@@ -17,6 +17,11 @@ Initializer = Callable[[Array, Sequence[int], Any], Array]
 """From key, shape and type to weights."""
 
 
+def drawn(draw: Initializer, key: Array, shape: Sequence[int]) -> Array:
+    """Weights, the same numbers in float64 as in float32: both start from one point."""
+    return draw(key, shape, jax.numpy.float32).astype(float)
+
+
 def initializer(spec: ModelSpec) -> Initializer:
     """Of every weight, kernels (side, side, inputs, outputs) or (inputs, outputs).
 

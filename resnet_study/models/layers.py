@@ -1,6 +1,7 @@
 """The weighted layers of the networks: 3x3 and 1x1 convolution, classifier.
 
-Flax NNX modules without magic: parameters are `nnx.Param`, float32, images in NHWC.
+Flax NNX modules without magic: parameters are `nnx.Param`, images in NHWC, all of the type that
+`resnet_study.tensors.arithmetic` says.
 
 jax multiplies float32 in TF32 on NVIDIA GPUs and in bfloat16 on TPUs unless it is told
 otherwise, so every product here says which precision it has. On a CPU float32 is float32.
@@ -17,10 +18,14 @@ from jax import Array
 
 from resnet_study.architecture import Precision
 from resnet_study.kernels import Kernels, operations
-from resnet_study.models.initialization import Initializer
+from resnet_study.models.initialization import Initializer, drawn
 from resnet_study.tensors import per_channel
 
-PRECISIONS = {"float32": jax.lax.Precision.HIGHEST, "tf32": jax.lax.Precision.HIGH}
+PRECISIONS = {
+    "float32": jax.lax.Precision.HIGHEST,
+    "tf32": jax.lax.Precision.HIGH,
+    "float64": jax.lax.Precision.HIGHEST,
+}
 """What jax calls them; its HIGH is TF32 on GPUs that have it."""
 
 
@@ -53,7 +58,7 @@ class Convolution(nnx.Module):
     ) -> None:
         self.stride, self.precision = stride, precision
         shape = (kernel, kernel, inputs, outputs)
-        self.kernel = nnx.Param(initializer(key, shape, jnp.float32))
+        self.kernel = nnx.Param(drawn(initializer, key, shape))
         self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
 
     def __call__(self, x: Array, kernels: Kernels = "xla") -> Array:
@@ -69,13 +74,13 @@ def convolve(x: Array, kernel: Array, stride: int, precision: Precision = "float
     """Convolution with zero padding of kernel side // 2 on every side.
 
     Args:
-        x: (N, H, W, inputs), float32.
-        kernel: (side, side, inputs, outputs), side odd, float32.
+        x: (N, H, W, inputs), float32, or float64 for that precision.
+        kernel: (side, side, inputs, outputs), side odd, of the same type.
         stride: in pixels.
         precision: as in `ModelSpec`; of both gradients too.
 
     Returns:
-        (N, ceil(H / stride), ceil(W / stride), outputs), float32.
+        (N, ceil(H / stride), ceil(W / stride), outputs), of the same type.
     """
     if precision == "bfloat16":
         # Differentiation follows the casts, so gradients reach the float32 weights and
@@ -85,6 +90,13 @@ def convolve(x: Array, kernel: Array, stride: int, precision: Precision = "float
             kernel,
             cpu=functools.partial(_convolve_rounded, stride=stride),
             default=functools.partial(_convolve_bfloat16, stride=stride),
+        )
+    if precision == "float64":
+        return jax.lax.platform_dependent(
+            x,
+            kernel,
+            cpu=jax.checkpoint(functools.partial(_convolve_as_products, stride=stride)),
+            default=functools.partial(_convolve, stride=stride, precision=PRECISIONS[precision]),
         )
     return _convolve(x, kernel, stride, PRECISIONS[precision])
 
@@ -115,7 +127,7 @@ def _rounded(x: Array) -> Array:
 
 def _convolve(x: Array, kernel: Array, stride: int, precision: jax.lax.Precision) -> Array:
     """In the type of x, to which the kernel is rounded."""
-    if x.shape[1:3] == (2, 2) and kernel.shape[:2] == (3, 3) and stride == 1:
+    if _is_2x2(x, kernel, stride):
         return _convolve_2x2(x, kernel, precision)
     padding = kernel.shape[0] // 2
     return jax.lax.conv_general_dilated(
@@ -126,6 +138,32 @@ def _convolve(x: Array, kernel: Array, stride: int, precision: jax.lax.Precision
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=precision,
     )
+
+
+def _convolve_as_products(x: Array, kernel: Array, stride: int) -> Array:
+    """The sum of one matrix product per row of the kernel, pixels beside each other as inputs.
+
+    XLA:CPU has no fast convolution in float64 (`benchmarks/convolution.py`). These matrices are
+    many times as large as x: `jax.checkpoint` has them made again for the backward pass, not kept.
+    """
+    if _is_2x2(x, kernel, stride):
+        return _convolve_2x2(x, kernel, jax.lax.Precision.HIGHEST)
+    side, padding = kernel.shape[0], kernel.shape[0] // 2
+    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    rows, columns = x.shape[1:3]
+    beside = [padded[:, :, j : j + columns : stride] for j in range(side)]
+    wide = jnp.concatenate(beside, axis=-1)
+    weights = kernel.reshape(side, -1, kernel.shape[-1])
+    products = [
+        jnp.matmul(wide[:, i : i + rows : stride], weights[i], precision=jax.lax.Precision.HIGHEST)
+        for i in range(side)
+    ]
+    return functools.reduce(jnp.add, products)
+
+
+def _is_2x2(x: Array, kernel: Array, stride: int) -> bool:
+    """Whether `_convolve_2x2` applies."""
+    return x.shape[1:3] == (2, 2) and kernel.shape[:2] == (3, 3) and stride == 1
 
 
 def _convolve_2x2(x: Array, kernel: Array, precision: jax.lax.Precision) -> Array:
@@ -157,7 +195,7 @@ class Classifier(nnx.Module):
         initializer: Initializer,
         key: Array,
     ) -> None:
-        self.kernel = nnx.Param(initializer(key, (inputs, classes), jnp.float32))
+        self.kernel = nnx.Param(drawn(initializer, key, (inputs, classes)))
         self.bias = nnx.Param(jnp.zeros(classes))
 
     def __call__(self, x: Array) -> Array:

@@ -104,7 +104,7 @@ class Network(nnx.Module):
         """Logits, and with `taps` the statistics of every layer's response.
 
         Args:
-            images: (N, H, W, channels), float32, mean subtracted.
+            images: (N, H, W, channels), mean subtracted.
             taps: zeros of shape (depth, 2). The gradient of a loss with respect to them is
                 the norm of its gradient with respect to every layer's output
                 (column 0) and response (column 1). None computes no statistics.

@@ -18,7 +18,7 @@ BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-5
 
 Moments = tuple[Array, Array]
-"""Mean and standard deviation over all entries of a response, float32 scalars."""
+"""Mean and standard deviation over all entries of a response, scalars."""
 
 
 class BatchNorm(nnx.Module):

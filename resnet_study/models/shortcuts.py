@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
@@ -108,7 +109,9 @@ def dropout(x: Array, ratio: float, key: Array | None) -> Array:
     """
     if key is None:
         return (1 - ratio) * x
-    return jnp.where(jax.random.bernoulli(key, 1 - ratio, x.shape), x, 0)
+    # The type is named, so that runs in float64 draw the same.
+    kept = jax.random.bernoulli(key, np.float32(1 - ratio), x.shape)
+    return jnp.where(kept, x, 0)
 
 
 class Gate(nnx.Module):

@@ -176,6 +176,11 @@ def _members(execution: Execution, spec: RunSpec) -> tuple[jax.Device, ...]:
 
 
 def _check_precision(spec: RunSpec, device: jax.Device) -> None:
+    if spec.model.precision == "float64" and device.platform == "tpu":
+        raise UserError(
+            f"model.precision=float64: {device.device_kind} has none; take a CPU or a GPU, or "
+            "float32"
+        )
     if spec.model.precision != "tf32":
         return
     capability = str(getattr(device, "compute_capability", ""))
@@ -183,7 +188,8 @@ def _check_precision(spec: RunSpec, device: jax.Device) -> None:
     if not (has_it and float(capability) >= TF32_CAPABILITY):
         raise UserError(
             f"model.precision=tf32: {device.device_kind} has none; it takes an NVIDIA GPU of "
-            f"compute capability {TF32_CAPABILITY} or more; valid here are float32 and bfloat16"
+            f"compute capability {TF32_CAPABILITY} or more; valid here are float32, bfloat16 and "
+            "float64"
         )
 
 

@@ -18,6 +18,7 @@ from resnet_study.files import write_json
 from resnet_study.models import parameter_count
 from resnet_study.records import RunWriter, summarize_errors
 from resnet_study.spec import RunSpec
+from resnet_study.tensors import arithmetic
 from resnet_study.training import checkpoints, devices
 from resnet_study.training.chunks import CAPACITY, Chunk, next_chunk, plan_of
 from resnet_study.training.devices import Devices
@@ -66,7 +67,13 @@ def train(
         UserError: if another worker holds the run or took it over, the folder is another run's,
             or the run cannot be computed or continued on these devices.
     """
-    options, host = options or Options(), host or Host()
+    with arithmetic(spec.model.precision):
+        return _train(spec, dataset, folder, options or Options(), host or Host())
+
+
+def _train(
+    spec: RunSpec, dataset: Dataset, folder: Path, options: Options, host: Host
+) -> dict[str, Any]:
     devices.save_memory(spec)
     if not devices.is_main():
         said = devices.announce()

@@ -63,10 +63,10 @@ def learning_rate(optimizer: OptimizerSpec, schedule: ScheduleSpec, step: int) -
     return min(rate, schedule.warmup_learning_rate) if warm else rate
 
 
-def first_rate(spec: RunSpec) -> float:
-    """Rate of the first update, whatever the kind of warm-up."""
-    rate = jnp.float32(learning_rate(spec.optimizer, spec.schedule, 0))
-    return float(warmed_rate(start_warmup(spec.schedule), spec.schedule, rate))
+def first_rate(spec: RunSpec) -> Array:
+    """Rate of the first update, whatever the kind of warm-up, scalar."""
+    rate = jnp.asarray(learning_rate(spec.optimizer, spec.schedule, 0), float)
+    return warmed_rate(start_warmup(spec.schedule), spec.schedule, rate)
 
 
 class Warmup(NamedTuple):

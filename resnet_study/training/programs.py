@@ -135,7 +135,7 @@ class Stepwise:
             self.devices.split(train.images[positions]),
             self.devices.split(train.labels[positions]),
             self.pixel_mean,
-            self.devices.replicate(np.float32(rate)),
+            self.devices.replicate(np.asarray(rate, jnp.result_type(float))),
             *self.step_keys,
         )
 
@@ -191,7 +191,7 @@ class Chunked:
     ) -> tuple[TrainState, Callable[[], StepMetrics]]:
         program = self.programs.with_probes if chunk.probes else self.programs.without_probes
         epoch, offset = divmod(chunk.start * self.spec.data.batch_size, self.sizes["train"])
-        rates = np.zeros(CAPACITY, np.float32)
+        rates = np.zeros(CAPACITY, jnp.result_type(float))
         rates[: len(chunk)] = [
             learning_rate(self.spec.optimizer, self.spec.schedule, iteration)
             for iteration in range(chunk.start, chunk.stop)
@@ -364,7 +364,7 @@ def make_evaluation(
             mask = numbers < count
             positions = first + jnp.where(mask, numbers, 0)
             images, labels = data.images[positions], data.labels[positions]
-            weights = mask.astype(jnp.float32)
+            weights = mask.astype(float)
             now = step(parameters, statistics, images, labels, weights, data.pixel_mean)
             return jax.tree.map(lambda s, n: s.at[index].set(n), sums, now)
 

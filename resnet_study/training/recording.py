@@ -132,5 +132,5 @@ class Speed:
 
 
 def shortest(value: Any) -> float:
-    """A float32 as the shortest decimal that stands for it: 0.1, not 0.10000000149."""
-    return float(str(np.float32(value)))
+    """A scalar as the shortest decimal that stands for it in its type: 0.1, not 0.10000000149."""
+    return float(str(np.asarray(value)[()]))

@@ -49,7 +49,7 @@ class Batch(NamedTuple):
     pixel_mean: Array
     """(H, W, C), float32, of the training images / 255."""
     learning_rate: Array
-    """Float32 scalar, without a warm-up that ends at an error."""
+    """Scalar, without a warm-up that ends at an error."""
     augmentation_key: Array
     """The run's key; the step folds its own number in."""
     dropout_key: Array
@@ -187,7 +187,7 @@ def make_train_step(
             layers = {p.name: p.function(observed) for p in recorded if p.function is not None}
             layers |= responses.extra
             check_shapes(layers, spec.model.depth)
-        error = 100 * jnp.mean(jnp.argmax(logits, axis=-1) != batch.labels)
+        error = 100 * jnp.mean(jnp.argmax(logits, axis=-1) != batch.labels, dtype=float)
         following = TrainState(
             step=state.step + 1,
             parameters=optax.apply_updates(state.parameters, updates),
@@ -236,7 +236,7 @@ def make_evaluation_step(
     ) -> EvaluationSums:
         logits = logits_of(parameters, statistics, images, pixel_mean)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        wrong = jnp.argmax(logits, axis=-1) != labels
+        wrong, mask = jnp.argmax(logits, axis=-1) != labels, mask.astype(float)
         return EvaluationSums(jnp.sum(losses * mask), jnp.sum(wrong * mask))
 
     return evaluation_step

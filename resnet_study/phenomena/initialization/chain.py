@@ -284,7 +284,7 @@ def _backward(
     def run(x: Array, taps: Array) -> Array:
         return nnx.merge(graph, state)(x, Recorder(taps), train=True)
 
-    _, pull_back = jax.vjp(run, x, jnp.zeros((layers, 2), jnp.float32))
+    _, pull_back = jax.vjp(run, x, jnp.zeros((layers, 2)))
     gradient, taps = pull_back(gradient)
     return *rescale(gradient), taps[:, 0]
 
@@ -298,7 +298,7 @@ def _begin_backward(
     def run(images: Array, taps: Array) -> Array:
         return nnx.merge(graph, state).begin(images, Recorder(taps), train=True)
 
-    _, pull_back = jax.vjp(run, images, jnp.zeros((1, 2), jnp.float32))
+    _, pull_back = jax.vjp(run, images, jnp.zeros((1, 2)))
     gradient, taps = pull_back(gradient)
     return gradient, taps[0, 0]
 
