@@ -68,6 +68,7 @@ def step_of(spec: RunSpec, probes: bool = True) -> tuple[Any, TrainState, Batch]
         jnp.asarray(data.mean),
         jnp.asarray(RATE, float),
         keys_of(0).augmentation,
+        keys_of(0).dropout,
     )
     state = initial_state(spec, SHAPE, keys_of(0).initialization)
     return make_train_step(spec, SHAPE, probes=probes), state, batch
