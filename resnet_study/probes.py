@@ -66,7 +66,8 @@ class Observed(NamedTuple):
 class Passes(NamedTuple):
     """Passes through the network before its update, beside the step's own.
 
-    They normalise with the statistics of the images that they are given and change nothing.
+    They normalise with the statistics of the images that they are given, have the expectation of
+    dropout in place of its masks, and change nothing.
     """
 
     images: Array

@@ -7,25 +7,27 @@ Each asks whether what is left at a layer depends on more than chance:
   same response (Schoenholz et al. 2017, arXiv 1611.01232: ordered), or apart (chaotic)?
 - `CLASS_CONTRAST`: are responses to images of one class closer than those of two?
 
-Images are always normalised together with those that they are compared with.
+Images are always normalised together with those that they are compared with. Imports no jax, for
+claims and figures have none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import jax
-import jax.numpy as jnp
-from jax import Array
+from typing import TYPE_CHECKING
 
 from resnet_study.probes import Passes, Probe
-from resnet_study.tensors import inner, norm
+
+if TYPE_CHECKING:
+    from jax import Array
 
 NOISE = 0.1
 """Norm of the change of a copy, relative to the norm of its image."""
 
 
 def _agreement(passes: Passes) -> Array:
+    from resnet_study.tensors import inner, norm
+
     half = len(passes.labels) // 2
     halves: list[Sequence[Array]] = [
         passes.gradients(passes.images[part], passes.labels[part])
@@ -35,6 +37,9 @@ def _agreement(passes: Passes) -> Array:
 
 
 def _copy_correlation(passes: Passes) -> Array:
+    import jax
+    import jax.numpy as jnp
+
     images = passes.images[: len(passes.images) // 2]
     noise = jax.random.normal(passes.key, images.shape)
     both = jnp.concatenate([images, images + NOISE * _rows(images, noise)])
@@ -49,6 +54,8 @@ def _copy_correlation(passes: Passes) -> Array:
 
 def _rows(images: Array, noise: Array) -> Array:
     """Noise with the norm of each image, (N, H, W, C)."""
+    import jax.numpy as jnp
+
     count = len(images)
     lengths = jnp.linalg.norm(images.reshape(count, -1), axis=1, keepdims=True)
     return (lengths * _directions(noise)).reshape(images.shape)
@@ -56,11 +63,15 @@ def _rows(images: Array, noise: Array) -> Array:
 
 def _directions(response: Array) -> Array:
     """Responses as vectors of length 1, (N, entries)."""
+    import jax.numpy as jnp
+
     rows = response.reshape(len(response), -1)
     return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def _class_contrast(passes: Passes) -> Array:
+    import jax.numpy as jnp
+
     labels = passes.labels
     same = labels[:, None] == labels[None, :]
     pairs = ~jnp.eye(len(labels), dtype=bool)
