@@ -16,9 +16,9 @@ STEPS = (0, 10, 100)
 """Iterations of the panels; the nearest recorded are drawn."""
 
 QUANTITIES = {
-    "copy_correlation": "image and copy",
-    "class_contrast": "class contrast",
-    "gradient_agreement": "gradients of halves",
+    "copy_correlation": "copies",
+    "class_contrast": "classes",
+    "gradient_agreement": "gradients",
 }
 """Probes and the titles of their rows."""
 
