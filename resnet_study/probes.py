@@ -63,6 +63,27 @@ class Observed(NamedTuple):
     """`resnet_study.tensors.by_layer`: a function of one layer's tensors for all layers."""
 
 
+class Passes(NamedTuple):
+    """Passes through the network before its update, beside the step's own.
+
+    They normalise with the statistics of the images that they are given, have the expectation of
+    dropout in place of its masks, and change nothing.
+    """
+
+    images: Array
+    """Of the step, (N, H, W, C): augmented, mean subtracted."""
+    labels: Array
+    """(N,)."""
+    key: Array
+    """A random key of this step."""
+    gradients: Callable[[Array, Array], Sequence[Array]]
+    """From images and labels to ∂L/∂w_l, one tensor per layer in forward order."""
+    responses: Callable[[Array, Callable[[Array], Array]], Array]
+    """From images and a function of one layer's response to its values, (depth,)."""
+    by_layer: Callable[..., Any]
+    """As `Observed.by_layer`."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """A number per layer and recorded step.
@@ -75,11 +96,13 @@ class Probe:
         of_response: instead, a function of one layer's response, (N, H, W, C) or (N, classes), to
             a scalar. The native kernels never write a response, so a step with such a probe is
             computed by XLA.
+        of_passes: instead, a function of further passes through the network to (depth,). Each pass
+            takes about as long as the step's own, and compiling it too.
         label: what an axis says; the name where there is none.
         linear: whether differences of it are what one looks at, not ratios: its axis is linear.
 
     Raises:
-        UserError: unless there is exactly one of the two functions and a name that can be a column.
+        UserError: unless there is exactly one function and a name that can be a column.
     """
 
     name: str
@@ -87,14 +110,19 @@ class Probe:
     unit: str = ""
     function: Callable[[Observed], Array] | None = None
     of_response: Callable[[Array], Array] | None = None
+    of_passes: Callable[[Passes], Array] | None = None
     label: str = ""
     linear: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise UserError(f"probe {self.name!r}: a name is made of letters, digits and _")
-        if (self.function is None) == (self.of_response is None):
-            raise UserError(f"probe {self.name}: give one of function and of_response")
+        given = [f for f in (self.function, self.of_response, self.of_passes) if f is not None]
+        if len(given) != 1:
+            raise UserError(
+                f"probe {self.name}: give one of function, of_response and of_passes, "
+                f"not {len(given)}"
+            )
 
 
 def _angular_step(o: Observed) -> Array:

@@ -17,7 +17,7 @@ from resnet_study.data.augment import augmenter, normalize
 from resnet_study.datasets import DatasetShape
 from resnet_study.kernels import Kernels, operations
 from resnet_study.models import Network, normalizations_of, weights_of
-from resnet_study.probes import Observed, check_shapes, chosen
+from resnet_study.probes import Observed, Passes, check_shapes, chosen
 from resnet_study.spec import RunSpec
 from resnet_study.tensors import by_layer
 from resnet_study.tensors import norms as xla_norms
@@ -136,6 +136,7 @@ def make_train_step(
     taps = jnp.zeros((spec.model.depth, 2)) if probes else None
     recorded = chosen(spec.probes.extra) if probes else ()
     of_response = {p.name: p.of_response for p in recorded if p.of_response is not None}
+    of_passes = {p.name: p.of_passes for p in recorded if p.of_passes is not None}
     if of_response:
         kernels = "xla"  # the native ones never write a response
     norms = operations.norms if kernels == "native" else xla_norms
@@ -158,8 +159,7 @@ def make_train_step(
                 of_response=of_response,
                 dropout_key=dropout_key,
             )
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-            return jnp.mean(losses), (logits, responses, _split(model)[2])
+            return _mean_loss(logits, batch.labels), (logits, responses, _split(model)[2])
 
         (loss, (logits, responses, statistics)), (gradients, tapped) = jax.value_and_grad(
             loss_of, argnums=(0, 1), has_aux=True
@@ -186,6 +186,9 @@ def make_train_step(
             )
             layers = {p.name: p.function(observed) for p in recorded if p.function is not None}
             layers |= responses.extra
+            if of_passes:
+                passes = passes_of(graph, state, images, batch.labels, key, kernels)
+                layers |= {name: function(passes) for name, function in of_passes.items()}
             check_shapes(layers, spec.model.depth)
         error = 100 * jnp.mean(jnp.argmax(logits, axis=-1) != batch.labels, dtype=float)
         following = TrainState(
@@ -198,6 +201,40 @@ def make_train_step(
         return following, StepMetrics(loss, error, rate, layers)
 
     return train_step
+
+
+def passes_of(
+    graph: Any, state: TrainState, images: Array, labels: Array, key: Array, kernels: Kernels
+) -> Passes:
+    """Further passes through the network of a state; see `Passes`.
+
+    Args:
+        graph: of `graph_of`.
+        state: the network.
+        images, labels: the mini-batch.
+        key: of the step.
+        kernels: what computes gradients.
+    """
+    depth = len(weights_of(state.parameters))
+
+    def gradients(images: Array, labels: Array) -> list[Array]:
+        def loss(parameters: dict[str, Any]) -> Array:
+            model = nnx.merge(graph, parameters, state.statistics)
+            return _mean_loss(model(images, train=True, kernels=kernels)[0], labels)
+
+        return weights_of(jax.grad(loss)(state.parameters))
+
+    def responses(images: Array, statistic: Callable[[Array], Array]) -> Array:
+        model = nnx.merge(graph, state.parameters, state.statistics)
+        taps = jnp.zeros((depth, 2))
+        _, found = model(images, taps, train=True, of_response={"statistic": statistic})
+        return found.extra["statistic"]
+
+    return Passes(images, labels, key, gradients, responses, by_layer)
+
+
+def _mean_loss(logits: Array, labels: Array) -> Array:
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
 
 def make_logits(
