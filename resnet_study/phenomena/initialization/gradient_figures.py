@@ -126,9 +126,11 @@ def signal_gradients(frames: Frames) -> Figure:
 def vanishing_gradients(frames: Frames) -> Figure:
     """Without normalisation: first/last ratio against depth, and factor per layer by setting."""
     networks = {
-        _name(family, setting): fits.NetworkKind(family, "none", *map(str.lower, setting))
+        _name(family, (init, activation)): fits.NetworkKind(
+            family, "none", init.lower(), activation.lower()
+        )
         for family in style.FAMILIES
-        for setting in SETTINGS
+        for init, activation in SETTINGS
     }
     rows = measured(frames, "activation_gradient_norm", networks)
     kinds: dict[Any, pd.DataFrame] = dict(list(rows.groupby("kind")))
