@@ -61,11 +61,16 @@ INITIALIZATION_COLUMNS = (
     "initialization",
     "activation",
     "block_order",
+    "width",
+    "images",
     "seed",
     "index",
     "stage",
     "value",
 )
+
+EARLIER_INITIALIZATION = {"width": 16, "images": 128}
+"""What records of earlier versions, which have no columns for it, were measured with."""
 """``quantity`` as in `resnet_study.phenomena.initialization.arms`, which says what
 ``index`` counts for each;
 ``stage`` 0 where it has no meaning."""
@@ -281,7 +286,7 @@ def read_frames(paths: Iterable[Path]) -> Frames:
     """
     paths = list(paths)
     files = {file.resolve(): file for path in paths for file in _initialization_files(path)}
-    tables = [_read_table(file, INITIALIZATION_COLUMNS) for file in files.values()]
+    tables = [_read_initialization(file) for file in files.values()]
     if not tables:
         return frames_of([read_run(folder) for folder in find_runs(paths)])
     has_runs = any(next(path.rglob("spec.json"), None) for path in paths)
@@ -292,6 +297,13 @@ def read_frames(paths: Iterable[Path]) -> Frames:
 def _initialization_files(path: Path) -> list[Path]:
     names = ("initialization", "signals")
     return sorted(file for file in path.rglob("*.parquet") if file.parent.name in names)
+
+
+def _read_initialization(file: Path) -> pd.DataFrame:
+    own = [name for name in INITIALIZATION_COLUMNS if name not in EARLIER_INITIALIZATION]
+    table = _read_table(file, own)
+    missing = {k: v for k, v in EARLIER_INITIALIZATION.items() if k not in table}
+    return table.assign(**missing)
 
 
 def write_initialization(file: Path, table: pd.DataFrame) -> None:

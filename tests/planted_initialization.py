@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from resnet_study.architecture import ModelSpec
 from resnet_study.phenomena.gradients import theory as gradient_theory
 from resnet_study.phenomena.initialization import theory
-from resnet_study.phenomena.initialization.block_measures import BRANCHES
+from resnet_study.phenomena.initialization.arms import BATCHES, SIZES_DEPTH, WIDTHS
+from resnet_study.phenomena.initialization.block_measures import padded_branches
 from resnet_study.phenomena.initialization.fits import NetworkKind
-from resnet_study.phenomena.initialization.gradient_measures import PADDING, SIDES
+from resnet_study.phenomena.initialization.gradient_measures import PADDING, SIDES, padded_growth
 from resnet_study.records import INITIALIZATION_COLUMNS, Frames, frames_of
 
 DEPTHS = (8, 20, 32, 44, 56, 110)
@@ -22,7 +24,12 @@ ByStage = tuple[float, float, float]
 
 
 def published_factors(network: NetworkKind) -> ByStage:
-    """Per layer toward the input of plain networks, by stage, as theory has them."""
+    """Per layer toward the input of plain networks, by stage, as theory has them.
+
+    With batch normalisation without borders, but for other widths, which are judged with them.
+    """
+    if network.width != ModelSpec.width:
+        return padded_growth()
     factor = gradient_theory.growth_toward_input(
         network.normalization, network.initialization, network.activation
     )
@@ -52,7 +59,7 @@ class Truth:
     factors: Callable[[NetworkKind], ByStage] = published_factors
     residual_norm: Callable[[np.ndarray], np.ndarray] = lambda behind: behind + 1.0
     unnormalized_norm: Callable[[np.ndarray], np.ndarray] = lambda behind: 1.02**behind
-    branch_variance: ByStage = BRANCHES
+    branch_variance: ByStage = field(default_factory=lambda: padded_branches(0))
     variance: Callable[[int], np.ndarray] = lambda n: theory.unnormalized_second_moment(n, SIDES)
     correlation: Callable[[str, int, np.ndarray], np.ndarray] = lambda family, depth, lag: np.exp(
         -lag * (1e-4 * 1.25**depth if family == "plain" else 1e-3 * depth)
@@ -80,12 +87,19 @@ RESIDUAL = (
 )
 
 
+SIZES = (
+    *(NetworkKind("plain", width=width) for width in WIDTHS),
+    *(NetworkKind("plain", images=images) for images in BATCHES),
+)
+"""Planted at one depth, where there are networks as deep."""
+
+
 def planted_initialization(
     depths: Sequence[int] = DEPTHS,
     seeds: int = 5,
     truth: Truth | None = None,
     *,
-    networks: Sequence[NetworkKind] = PLAIN + RESIDUAL,
+    networks: Sequence[NetworkKind] = PLAIN + RESIDUAL + SIZES,
     slope_sd: float = 0.002,
     noise: float = 0.02,
     random: int = 0,
@@ -103,7 +117,7 @@ def planted_initialization(
     rng = np.random.default_rng(random)
     parts = []
     for network in networks:
-        for depth in depths:
+        for depth in depths if network not in SIZES else _sizes_depths(depths):
             for quantity, first, stage, values in _quantities(truth, network, depth):
                 size = (seeds, len(values))
                 index = np.arange(first, first + len(values))
@@ -120,6 +134,10 @@ def planted_initialization(
     return frames_of([])._replace(initialization=signals)
 
 
+def _sizes_depths(depths: Sequence[int]) -> list[int]:
+    return [SIZES_DEPTH] if max(depths) >= SIZES_DEPTH else []
+
+
 Values = tuple[str, int, np.ndarray, np.ndarray]
 """Quantity, first index, stages, values."""
 
@@ -131,7 +149,7 @@ def _quantities(truth: Truth, network: NetworkKind, depth: int) -> list[Values]:
     if network.family == "plain":
         gradient = _plain_gradient(truth.factors(network), layers)
         made: list[Values] = [("activation_gradient_norm", 1, layers, gradient)]
-        if network.normalization == "batch":
+        if network.normalization == "batch" and network not in SIZES:
             made.append(_correlation(truth, "plain", depth))
         return made
     made = []

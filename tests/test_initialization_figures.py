@@ -17,7 +17,7 @@ from resnet_study.drawing.render import render
 from resnet_study.errors import UserError
 from resnet_study.phenomena.gradients import theory as gradient_theory
 from resnet_study.phenomena.initialization.fits import BN_PLAIN, PREACTIVATED, NetworkKind, rows_of
-from resnet_study.phenomena.initialization.gradient_measures import PADDING
+from resnet_study.phenomena.initialization.gradient_measures import PADDING, padded_growth
 from resnet_study.records import Frames, frames_of
 from tests.planted_initialization import planted_initialization
 
@@ -27,6 +27,7 @@ NAMES = (
     "branch_variance",
     "signal_propagation_plot",
     "shattered_gradients",
+    "growth_by_size",
     "path_lengths",
     "norm_preservation",
 )
@@ -36,6 +37,7 @@ SOURCES = {
     "branch_variance": "De & Smith 2020",
     "signal_propagation_plot": "Brock et al. 2021",
     "shattered_gradients": "Balduzzi et al. 2017",
+    "growth_by_size": "Yang et al. 2019",
     "path_lengths": "Veit et al. 2016",
     "norm_preservation": "Zaeemzadeh et al. 2018",
 }
@@ -99,6 +101,8 @@ def test_ratio_and_factor_stand_beside_their_theory() -> None:
     x, y = line(figure, "theory-ratio-residual")
     np.testing.assert_allclose(y / x, y[0] / x[0])
     assert set(line(figure, "theory-factor")[1]) == {gradient_theory.BN_RELU_GROWTH}
+    padded = float(np.prod(padded_growth())) ** (1 / 3)
+    assert set(line(figure, "theory-factor-padded")[1]) == {padded}
     np.testing.assert_allclose(
         line(figure, "factor-plain")[1][2:], gradient_theory.BN_RELU_GROWTH, rtol=0.01
     )
@@ -189,6 +193,18 @@ def test_path_lengths_hold_gradient_fit_and_shares() -> None:
     assert "×0.25 per branch" in words(figure)
 
 
+def test_growth_is_drawn_by_filters_of_the_stage_and_by_images_beside_theory() -> None:
+    figure = draw("growth_by_size")
+    for stage, padded in enumerate(padded_growth(), start=1):
+        x, y = line(figure, f"filters-stage{stage}")
+        assert list(x) == [width * 2 ** (stage - 1) for width in (32, 64, 128)]
+        np.testing.assert_allclose(y, padded, rtol=0.03)
+        assert list(line(figure, f"images-stage{stage}")[0]) == [16, 64, 512]
+        for column in ("filters", "images"):
+            assert set(line(figure, f"theory-{column}-stage{stage}")[1]) == {padded}
+    assert set(line(figure, "theory-filters")[1]) == {gradient_theory.BN_RELU_GROWTH}
+
+
 def test_norm_preservation_leaves_out_blocks_that_change_the_shape() -> None:
     figure = draw("norm_preservation")
     table = values("block_gradient_norm", NetworkKind("residual"), 56)
@@ -241,7 +257,7 @@ def test_values_that_are_not_finite_are_not_drawn(name: str) -> None:
     assert "n = 2" in words(figure)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "path_lengths"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("path_lengths", "growth_by_size")])
 def test_few_depths_and_one_family_are_enough(name: str) -> None:
     few = planted_initialization((20, 26), 2)
     assert draw(name, few).axes

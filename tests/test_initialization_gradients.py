@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +13,11 @@ from flax import nnx
 from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
 from resnet_study.models import Network, Recorder
+from resnet_study.phenomena.initialization.arms import GRADIENTS, InitializationArm, SeededArm
 from resnet_study.phenomena.initialization.chain import Part, backpropagate, make_chain, propagate
-from resnet_study.phenomena.initialization.measuring import first_batch
+from resnet_study.phenomena.initialization.measuring import first_batch, measure_arm
 from resnet_study.spec import RunSpec
+from resnet_study.tensors import arithmetic
 from resnet_study.training.programs import keys_of
 from resnet_study.training.step import Batch, initial_state, make_train_step
 
@@ -30,25 +34,28 @@ def labels(number: int = 8) -> jax.Array:
 
 
 def test_norms_are_those_that_training_records_before_its_first_step() -> None:
-    """The same seed, differentiated as a whole by the training step."""
-    seed, batch = 3, first_batch(3)
-    spec = RunSpec(model=ModelSpec(depth=8, block_order="full-preactivation"), seed=seed)
+    """The same seed, differentiated as a whole by the training step, in float64."""
+    seed = 3
+    model = ModelSpec(depth=8, block_order="full-preactivation")
+    spec = RunSpec(model=replace(model, precision="float64"), seed=seed)
     keys = keys_of(seed)
-    state = initial_state(spec, DIGITS, keys.initialization)
-    whole = Batch(
-        # Images that normalise to those of the batch.
-        images=(batch.images + 1) * 255,
-        labels=batch.labels,
-        pixel_mean=jnp.ones(()),
-        learning_rate=jnp.float32(0.1),
-        augmentation_key=keys.augmentation,
-        dropout_key=keys.dropout,
-    )
-    _, metrics = jax.jit(make_train_step(spec, DIGITS))(state, whole)
-    chain = make_chain(spec.model, DIGITS, keys.initialization)
-    gradient = backpropagate(chain, propagate(chain, batch.images), batch.labels)
+    with arithmetic("float64"):
+        batch = first_batch(seed)
+        state = initial_state(spec, DIGITS, keys.initialization)
+        whole = Batch(
+            # Images that normalise to those of the batch.
+            images=(batch.images + 1) * 255,
+            labels=batch.labels,
+            pixel_mean=jnp.ones(()),
+            learning_rate=jnp.asarray(0.1, float),
+            augmentation_key=keys.augmentation,
+            dropout_key=keys.dropout,
+        )
+        _, metrics = jax.jit(make_train_step(spec, DIGITS))(state, whole)
+    found = measure_arm(SeededArm(InitializationArm(model, GRADIENTS), (seed,)))
+    norms = found[found["quantity"] == "activation_gradient_norm"]["value"]
     expected = metrics.layers["activation_gradient_norm"][:-1]
-    np.testing.assert_allclose(gradient.layers, expected, rtol=2e-3)
+    np.testing.assert_allclose(norms, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize(

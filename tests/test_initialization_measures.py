@@ -18,6 +18,8 @@ from resnet_study.phenomena.gradients import theory as gradient_theory
 from resnet_study.phenomena.initialization import block_measures as blocks
 from resnet_study.phenomena.initialization import fits, theory
 from resnet_study.phenomena.initialization import gradient_measures as gradients
+from resnet_study.phenomena.initialization import size_measures as sizes
+from resnet_study.phenomena.initialization.claims import CLAIMS
 from resnet_study.phenomena.initialization.fits import (
     BN_PLAIN,
     BN_RESIDUAL,
@@ -82,6 +84,8 @@ MEASURES: dict[str, Measure] = {
     "path law": blocks.path_gradient_law,
     "path share": blocks.gradient_path_share,
     "norm": blocks.norm_preservation_slope,
+    "wide": sizes.wide_growth,
+    "images": sizes.growth_with_images,
 }
 
 FRAMES = planted_initialization(noise=0.005, slope_sd=0.001)
@@ -153,6 +157,8 @@ OTHERWISE: dict[str, Truth] = {
     "path law": Truth(path=lambda k: 0.01 / (k + 1e-9) ** 3),
     "path share": Truth(path=lambda k: 0.01 * 0.95**k),
     "norm": Truth(block_ratio=lambda number: np.exp(0.01 * number)),
+    "wide": Truth(factors=lambda network: 3 * (gradient_theory.BN_RELU_GROWTH,)),  # type: ignore
+    "images": Truth(factors=lambda network: 3 * (1.2 + 1e-4 * network.images,)),  # type: ignore
 }
 
 
@@ -193,7 +199,25 @@ def test_padding_is_in_the_prediction_and_the_published_factor_beside() -> None:
     numbers = measured("he").numbers
     assert numbers["predicted_by_stage"][2] == pytest.approx(gradient_theory.padding_factor(2))
     assert numbers["predicted_without_borders"] == 1
-    assert measured("bn").numbers["predicted_by_stage"] is None
+    numbers = measured("bn").numbers
+    assert numbers["predicted_by_stage"] is None
+    assert numbers["padded"] < numbers["predicted"] == gradient_theory.BN_RELU_GROWTH
+    assert "zero padding" in conclude_claim("initial_factor_bn_plain", FRAMES).detail
+
+
+def conclude_claim(name: str, frames: Frames) -> Finding:
+    claim = next(claim for claim in CLAIMS if claim.name == name)
+    return claim.conclude(claim.measure(frames), 0.95)
+
+
+def test_factors_by_size_are_those_of_each_stage() -> None:
+    for field, values in (("width", [16, 32, 64, 128]), ("images", [16, 64, 128, 512])):
+        table = sizes.factors(FRAMES, field)
+        assert sorted(table[field].unique()) == values
+        assert (table.groupby([field, "stage"])["seed"].nunique() == 5).all()
+    wide = sizes.factors(FRAMES, "width").query("width == 128 and stage > 0")
+    expected = gradients.padded_growth()
+    np.testing.assert_allclose(wide.groupby("stage")["factor"].median(), expected, rtol=0.01)
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -371,7 +395,7 @@ def test_variances_of_branch_and_skip_are_joined_by_block() -> None:
     rows = blocks.variance_ratios(FRAMES, PREACTIVATED)
     one = rows[(rows["depth"] == 110) & (rows["seed"] == 0)]
     assert list(one["index"]) == list(range(1, 55))
-    np.testing.assert_allclose(
-        one["value"][:18], (0.5 + blocks.BRANCHES[0] * np.arange(18)) / blocks.BRANCHES[0], rtol=0.1
-    )
+    branch = blocks.padded_branches(0)[0]
+    expected = (0.5 + branch * np.arange(18)) / branch
+    np.testing.assert_allclose(one["value"][:18], expected, rtol=0.1)
     assert blocks.variance_ratios(FRAMES, BN_PLAIN).empty

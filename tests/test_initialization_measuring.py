@@ -19,6 +19,7 @@ from resnet_study.phenomena.initialization.arms import (
     LAGS,
     MOMENTS,
     QUANTITIES,
+    SIZES_DEPTH,
     VARIANCES,
 )
 from resnet_study.phenomena.initialization.grid import (
@@ -52,6 +53,8 @@ def test_an_arm_has_every_value_once_in_its_place(frame: pd.DataFrame) -> None:
         "initialization": "he",
         "activation": "relu",
         "block_order": "full-preactivation",
+        "width": 16,
+        "images": BATCH,
     }
     for name, value in constant.items():
         assert (frame[name] == value).all()
@@ -79,7 +82,7 @@ def test_quantities_agree_where_they_meet(frame: pd.DataFrame) -> None:
         assert values["gradient_autocorrelation", 0] == 1
         # One pre-activated block with a clean addition: the variance of the sum.
         moments = values["channel_variance"]
-        np.testing.assert_allclose(values["skip_variance", 1], moments[0], rtol=1e-5)
+        np.testing.assert_allclose(values["skip_variance", 1], moments[0], rtol=1e-12)
         sum_of_parts = values["branch_variance", 1] + values["skip_variance", 1]
         assert moments[1] == pytest.approx(sum_of_parts, rel=0.3)
         assert (values["path_gradient_norm"] > 0).all()
@@ -103,6 +106,9 @@ def test_the_batch_is_real_and_of_the_seed() -> None:
     restored = np.rint((np.asarray(batch.images) + dataset.mean) * 255).astype(np.uint8)
     assert [known[image.tobytes()] for image in restored] == batch.labels.tolist()
     assert len({image.tobytes() for image in restored}) > BATCH // 2
+    few = first_batch(5, 16)
+    np.testing.assert_array_equal(few.images, batch.images[:16])
+    np.testing.assert_array_equal(few.labels, batch.labels[:16])
     assert not np.array_equal(batch.images, first_batch(6).images)
 
 
@@ -111,8 +117,12 @@ def vars_of(split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_default_grid_has_what_theory_is_compared_with() -> None:
-    arms = {(arm.family, *settings(arm.model), arm.model.depth): arm for arm in ARMS}
-    assert len(arms) == len(ARMS)
+    sizes = {
+        (arm.family, *settings(arm.model), arm.model.depth, arm.model.width, arm.images): arm
+        for arm in ARMS
+    }
+    assert len(sizes) == len(ARMS)
+    arms = {key[:-2]: arm for key, arm in sizes.items() if key[-2:] == (16, BATCH)}
     for depth in DEPTHS:
         for normalization, initialization, activation, families in (
             ("batch", "he", "relu", ("plain", "residual")),
@@ -128,8 +138,12 @@ def test_the_default_grid_has_what_theory_is_compared_with() -> None:
                 assert (set(VARIANCES) <= set(arm.quantities)) == (family == "residual")
         for order in ("original", "full-preactivation"):
             arm = arms["residual", "batch", "he", "relu", order, depth]
-            assert "gradient_autocorrelation" in arm.quantities
-            assert ("path_gradient_norm" in arm.quantities) == (depth == 110)
+            assert ("gradient_autocorrelation" in arm.quantities) == (order == "original")
+            paths = order == "original" and depth == 110
+            assert ("path_gradient_norm" in arm.quantities) == paths
+    base = ("plain", "batch", "he", "relu", "original")
+    for width, images in ((16, 128), (32, 128), (128, 128), (16, 16), (16, 512)):
+        assert "activation_gradient_norm" in sizes[*base, SIZES_DEPTH, width, images].quantities
     assert len(SEEDS) >= 3
 
 
@@ -148,6 +162,8 @@ def test_names_of_files_are_distinct_and_of_what_decides_the_numbers(
     assert SeededArm(first.arm, (*SEEDS, 9)).name != first.name
     less = InitializationArm(first.arm.model, GRADIENTS)
     assert SeededArm(less, first.seeds).name != first.name
+    fewer = InitializationArm(first.arm.model, first.arm.quantities, 16)
+    assert SeededArm(fewer, first.seeds).name != first.name
     again = InitializationArm(first.arm.model, first.arm.quantities[::-1])
     assert SeededArm(again, first.seeds).name == first.name
     name = first.name
@@ -163,7 +179,7 @@ def test_names_of_files_are_distinct_and_of_what_decides_the_numbers(
         ({}, ("gradient",), "gradient_autocorrelation"),
         ({"residual": False}, VARIANCES, "no shortcuts"),
         ({"residual": False}, ("path_gradient_norm",), "no shortcuts"),
-        ({"width": 32}, GRADIENTS, "model.width=32"),
+        ({"pooling": "max"}, GRADIENTS, "model.pooling="),
         ({"batch_norm_images": 64}, GRADIENTS, "model.batch_norm_images"),
     ],
 )

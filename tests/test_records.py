@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from resnet_study.errors import UserError
 from resnet_study.records import (
+    INITIALIZATION_COLUMNS,
     LAYER_COLUMNS,
     METRIC_COLUMNS,
     PROBES,
@@ -24,6 +25,7 @@ from resnet_study.records import (
     read_frames,
     read_run,
     summarize_errors,
+    write_initialization,
 )
 from resnet_study.spec import RunSpec, from_flat, to_json
 
@@ -317,3 +319,21 @@ def test_frames_without_rows_have_their_columns(tmp_path: Path) -> None:
     assert {*LAYER_COLUMNS, *PROBES} < set(frames.layers.columns)
     assert len(frames.metrics) == len(frames.layers) == 0
     assert frames.runs.status.tolist() == ["running"]
+
+
+def test_records_of_initialisation_without_width_and_images_are_of_the_usual_ones(
+    tmp_path: Path,
+) -> None:
+    """Those of earlier versions, in either folder; others are refused by name."""
+    row = {name: ["x"] for name in INITIALIZATION_COLUMNS}
+    table = pd.DataFrame(row).drop(columns=["width", "images"])
+    for folder in ("initialization", "signals"):
+        (tmp_path / folder).mkdir()
+        table.to_parquet(tmp_path / folder / "arm.parquet")
+    own = table.assign(width=32, images=16)
+    write_initialization(tmp_path / "initialization" / "new.parquet", own)
+    found = read_frames([tmp_path]).initialization
+    assert sorted(zip(found["width"], found["images"], strict=True)) == [(16, 128)] * 2 + [(32, 16)]
+    table.drop(columns="stage").to_parquet(tmp_path / "signals" / "bad.parquet")
+    with pytest.raises(UserError, match="has no column stage"):
+        read_frames([tmp_path])

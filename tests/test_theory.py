@@ -100,7 +100,6 @@ def neighbourhood(side: int) -> np.ndarray:
 def test_padding_factor_is_the_root_of_the_largest_eigenvalue(side: int) -> None:
     largest = np.linalg.eigvalsh(neighbourhood(side)).max()
     assert gradient_theory.padding_factor(side) == pytest.approx(math.sqrt(largest))
-    assert theory.neighbour_share(side) == pytest.approx(neighbourhood(side).sum() / side**2)
 
 
 @pytest.mark.parametrize("side", [2, 4])
@@ -120,6 +119,53 @@ def test_padding_factor_is_that_of_a_random_convolutional_network(side: int) -> 
         norms.append(np.linalg.norm(g))
     factor = (norms[-1] / norms[3]) ** (1 / (layers - 4))
     assert factor == pytest.approx(gradient_theory.padding_factor(side), rel=0.05)
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_padded_growth_is_that_of_a_wide_network_with_batch_normalisation(side: int) -> None:
+    """3x3 convolutions with zeros around the map as one matrix each, differentiated by hand."""
+    rng, channels, images, layers = np.random.default_rng(1), 160, 48, 12
+    window = neighbourhood(side) > 0
+    rows, columns = np.nonzero(window)
+    shift = (rows // side - columns // side + 1) * 3 + rows % side - columns % side + 1
+    pixels, count = side**2, images * side**2
+    x = rng.normal(size=(images, pixels, channels))
+    kept = []
+    for _ in range(layers):
+        kernels = rng.normal(size=(9, channels, channels)) / math.sqrt(9 * channels)
+        matrix = np.zeros((pixels, pixels, channels, channels))
+        matrix[rows, columns] = kernels[shift]
+        matrix = matrix.transpose(1, 2, 0, 3).reshape(pixels * channels, -1)
+        z = (x.reshape(images, -1) @ matrix).reshape(count, channels)
+        deviation = z.std(axis=0)
+        y = (z - z.mean(axis=0)) / deviation
+        kept.append((matrix, y, deviation))
+        x = np.maximum(y, 0)
+    variance, mean_square = gradient_theory.padded_bn_moments(side, images)
+    assert np.mean(deviation**2) == pytest.approx(variance, rel=0.05)
+    assert np.mean(z.mean(axis=0) ** 2) == pytest.approx(mean_square, rel=0.4)
+    gradient, norms = rng.normal(size=(count, channels)), []
+    for matrix, y, deviation in reversed(kept):
+        g = gradient * (y > 0)
+        g = (g - g.mean(axis=0) - y * (g * y).mean(axis=0)) / deviation
+        norms.append(np.linalg.norm(g))
+        gradient = (g.reshape(images, -1) @ matrix.T).reshape(count, channels)
+    growth = (norms[-4] / norms[2]) ** (1 / (layers - 6))
+    assert growth == pytest.approx(gradient_theory.padded_bn_growth(side, images), rel=0.02)
+    assert growth < 0.98 * gradient_theory.BN_RELU_GROWTH
+
+
+def test_padded_growth_nears_that_without_borders_on_large_maps_alone() -> None:
+    factors = [gradient_theory.padded_bn_growth(side) for side in (2, 4, 8, 12)]
+    assert factors == sorted(factors)
+    assert factors[-1] < gradient_theory.BN_RELU_GROWTH
+    # One pixel: the centre of the kernel is a fully connected layer, and nothing is padded away
+    # but weights that would multiply zeros.
+    alone = gradient_theory.padded_bn_growth(1)
+    assert alone == pytest.approx(gradient_theory.BN_RELU_GROWTH)
+    variance, mean_square = gradient_theory.padded_bn_moments(1)
+    assert 9 * variance == pytest.approx((1 - 1 / math.pi) / 2)
+    assert 9 * mean_square == pytest.approx(1 / (2 * math.pi))
 
 
 def simulated_residual(normalization: str, blocks: int) -> tuple[np.ndarray, np.ndarray]:

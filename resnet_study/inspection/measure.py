@@ -81,7 +81,8 @@ def measure(
     if images:
         few = lesions.images_of(dataset.test, images)
         parts += lesions.measure(network, few, dataset.mean, where, samples)
-    return pd.concat([_frame(network, values) for values in parts], ignore_index=True)
+    size = len(batch.images)
+    return pd.concat([_frame(network, values, size) for values in parts], ignore_index=True)
 
 
 def _responses(network: Inspected, batch: Images) -> Iterator[Values]:
@@ -95,7 +96,7 @@ def _responses(network: Inspected, batch: Images) -> Iterator[Values]:
     yield "inactive_fraction", 1, stages[:-1], np.asarray(responses.inactive)[:-1]
 
 
-def _frame(network: Inspected, values: Values) -> pd.DataFrame:
+def _frame(network: Inspected, values: Values, images: int) -> pd.DataFrame:
     quantity, first, stages, numbers = values
     content = {
         "data": network.spec.data.name,
@@ -104,6 +105,7 @@ def _frame(network: Inspected, values: Values) -> pd.DataFrame:
         "quantity": quantity,
         "family": network.spec.family,
         **{name: getattr(network.model, name) for name in MODEL_COLUMNS},
+        "images": images,
         "seed": network.spec.seed,
         "index": np.arange(first, first + len(numbers)),
         "stage": stages,

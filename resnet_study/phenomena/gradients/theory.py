@@ -2,13 +2,15 @@
 
 A *factor* is the growth of ‖∂L/∂z_l‖ per layer *toward the input* of a plain network: above 1
 the gradient explodes, below 1 it vanishes. Everything here is for wide layers; factors are for
-layers of equal width on maps of equal size, and leave out zero padding (`padding_factor`) and the
-stage transitions of a real network.
+layers of equal width on maps of equal size, and leave out the stage transitions of a real network;
+zero padding is in `padding_factor` and `padded_bn_growth`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,10 +78,83 @@ def padding_factor(side: int) -> float:
     pass the squared norm of the pixels on by the mean over the 3x3 window, with zeros around the
     map, whose largest eigenvalue is ((1 + 2 cos(π/(side + 1)))/3)²; the norm takes its root.
 
-    This is without normalisation. Batch normalisation divides by a standard deviation that
-    padding lowers alike, which cancels it (exactly where all pixels are corners).
+    This is without normalisation; with batch normalisation see `padded_bn_growth`.
     """
     return (1 + 2 * math.cos(math.pi / (side + 1))) / 3
+
+
+class Moments(NamedTuple):
+    """Of the output of a convolution whose weights have variance 1/fan_in.
+
+    Attributes:
+        variance: over images and pixels, mean over channels.
+        mean_square: squared mean over images and pixels, mean over channels.
+    """
+
+    variance: float
+    mean_square: float
+
+
+@functools.cache
+def padded_bn_moments(side: int, images: float = math.inf) -> Moments:
+    """Behind many 3x3 layers with zero padding, batch normalisation and ReLU, infinitely wide.
+
+    The mean field of Yang et al. 2019, arXiv 1902.08129, carried over to convolutions by this
+    project. Over infinitely many channels a response is Gaussian, and its covariance between two
+    pixels, of one image or of two, follows from that of the layer before: through ReLU (Cho & Saul
+    2009), the 3x3 window of independent weights with zeros around the map, and batch
+    normalisation, which subtracts the mean over images and pixels and divides by the root of the
+    mean variance. Returned is the fixed point; without padding it is (1 − 1/π)/2 and 1/(2π).
+
+    Args:
+        side: of the map in pixels.
+        images: of the mini-batch.
+    """
+    pixels, same = side * side, 1 / images
+    # Covariances (pixels, pixels) between two images, and within one.
+    between, within = np.zeros((pixels, pixels)), np.eye(pixels)
+    variance, mean_square, change = math.inf, 0.0, math.inf
+    while change > 1e-9:
+        means = (1 - same) * between.mean(axis=1) + same * within.mean(axis=1)
+        mean_square = float(means.mean())
+        shared = means[:, None] + means[None, :] - mean_square
+        between, within = between - shared, within - shared
+        before, variance = variance, float(np.trace(within) / pixels)
+        change = abs(variance / before - 1)
+        sizes = np.diag(within) / variance
+        between, within = (
+            _window_mean(_rectified(own / variance, sizes), side) for own in (between, within)
+        )
+    return Moments(variance, mean_square)
+
+
+def padded_bn_growth(side: int, images: float = math.inf) -> float:
+    """`BN_RELU_GROWTH` with zero padding around maps of side x side pixels, for 3x3 layers.
+
+    The squared norm grows by E[φ′²] λ/s per layer toward the input: λ, the square of
+    `padding_factor`, is what padding leaves, and s the variance of `padded_bn_moments`, by which
+    batch normalisation divides. Padding lowers s too. The two would cancel if it divided by the
+    second moment; but it first subtracts a squared mean, which padding lowers more. Left out is
+    what batch normalisation takes out of the gradient, 2 of a channel's images x pixels directions.
+    """
+    variance = padded_bn_moments(side, images).variance
+    return math.sqrt(PASSED["relu"] / variance) * padding_factor(side)
+
+
+def _rectified(covariance: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """E[ReLU(u) ReLU(v)] of centred Gaussians: Cho & Saul 2009, NIPS, the kernel of order 1."""
+    scale = np.sqrt(np.outer(variances, variances))
+    cosine = np.clip(covariance / scale, -1, 1)
+    angle = np.arccos(cosine)
+    return np.asarray(scale * (np.sin(angle) + (math.pi - angle) * cosine) / (2 * math.pi))
+
+
+def _window_mean(covariance: np.ndarray, side: int) -> np.ndarray:
+    """Of two pixels: the mean over the windows around them, moved together, zeros outside."""
+    padded = np.pad(covariance.reshape((side,) * 4), 1)
+    ranges = [slice(start, start + side) for start in range(3)]
+    moved = [padded[rows, columns, rows, columns] for rows in ranges for columns in ranges]
+    return np.asarray(np.sum(moved, axis=0) / 9).reshape(covariance.shape)
 
 
 def theory_line(depth: int, growth: float) -> tuple[np.ndarray, np.ndarray]:

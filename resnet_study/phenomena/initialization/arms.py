@@ -23,11 +23,12 @@ path_gradient_norm          ‖∂L/∂x_1‖ of what comes back along single pa
                             `resnet_study.phenomena.initialization.paths`
 =========================== ================================================================
 
-L is the mean cross-entropy of the first mini-batch of digits, weights are those before the
-first step, both exactly as training with the same seed has them; normalisation uses the
-statistics of the batch; norms are Euclidean over the whole batch; n = (depth - 2)/6. ``stage``
-is that of the layer or of block b: 0 for the stem, 3 for the output of the last block, and 0
-where it has no meaning (lags, path lengths). A plain network has pairs of layers for blocks.
+L is the mean cross-entropy of the first mini-batch of digits, of `BATCH` images unless ``images``
+says otherwise; weights are those before the first step, both exactly as training with the same seed
+has them. All but single paths is computed from them in float64; normalisation uses the statistics
+of the batch; norms are Euclidean over the whole batch; n = (depth - 2)/6. ``stage`` is that of the
+layer or of block b: 0 for the stem, 3 for the output of the last block, and 0 where it has no
+meaning (lags, path lengths). A plain network has pairs of layers for blocks.
 """
 
 from __future__ import annotations
@@ -62,21 +63,32 @@ SHATTERING = ("gradient_autocorrelation",)
 PATH_LENGTHS = ("path_gradient_norm",)
 QUANTITIES = GRADIENTS + VARIANCES + MOMENTS + SHATTERING + PATH_LENGTHS
 
-MODEL_COLUMNS = ("depth", "normalization", "initialization", "activation", "block_order")
+MODEL_COLUMNS = (
+    "depth",
+    "normalization",
+    "initialization",
+    "activation",
+    "block_order",
+    "width",
+)
 COLUMNS = INITIALIZATION_COLUMNS
 """Of the frame, one row per value. Names as in `ModelSpec`; ``family`` is plain or residual."""
 
-RECIPE = 1
+RECIPE = 2
 """Raised whenever a definition above changes; with the numbers above in the names of files."""
 
 DEPTHS = (8, 20, 32, 44, 56, 110)
 PATH_DEPTH = 110
 SEEDS = (0, 1, 2, 3, 4)
 
+SIZES_DEPTH = 32
+WIDTHS, BATCHES = (32, 64, 128), (16, 64, 512)
+"""Other widths, and other numbers of images, of the plain network with batch normalisation."""
+
 
 @dataclass(frozen=True)
 class InitializationArm:
-    """One network and what is measured on it.
+    """One network and what is measured on it, with a mini-batch of so many images.
 
     Raises:
         UserError: if it is no network, a quantity is unknown or has no meaning for it, or it
@@ -85,9 +97,11 @@ class InitializationArm:
 
     model: ModelSpec
     quantities: tuple[str, ...]
+    images: int = BATCH
 
     def __post_init__(self) -> None:
         check_model(self.model)
+        require(self.images >= 2, "images", self.images, "statistics of a batch need at least 2")
         require(len(self.quantities) > 0, "quantities", "", "name at least one")
         for name in self.quantities:
             require(name in QUANTITIES, "quantities", name, f"valid are {', '.join(QUANTITIES)}")
@@ -124,10 +138,12 @@ class SeededArm:
         """Readable prefix and a hash of all that decides the numbers; a file name."""
         model = self.arm.model
         recipe = [RECIPE, BATCH, GRID, LAGS, LINES, PATHS, PATH_BATCH]
-        content = [recipe, dataclasses.asdict(model), sorted(self.arm.quantities), self.seeds]
+        arm = [dataclasses.asdict(model), self.arm.images, sorted(self.arm.quantities)]
+        content = [recipe, *arm, self.seeds]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
-        settings = "_".join(str(getattr(model, name)) for name in MODEL_COLUMNS[1:])
-        return f"{self.arm.family}-{model.depth}_{settings}_{digest}"
+        settings = [str(getattr(model, name)) for name in MODEL_COLUMNS[1:]]
+        named = "_".join([*settings, str(self.arm.images)])
+        return f"{self.arm.family}-{model.depth}_{named}_{digest}"
 
 
 def seeded_arms(arms: Iterable[InitializationArm], seeds: Sequence[int]) -> list[SeededArm]:
@@ -141,27 +157,27 @@ def seeded_arms(arms: Iterable[InitializationArm], seeds: Sequence[int]) -> list
         require(0 <= seed < 2**32, "seed", seed, f"valid are 0 to {2**32 - 1}")
         require(list(seeds).count(seed) == 1, "seeds", seed, "name each seed once")
     made = [SeededArm(arm, tuple(seeds)) for arm in arms]
-    models = [one.arm.model for one in made]
-    repeated = [one.name for one in made if models.count(one.arm.model) > 1]
+    networks = [(one.arm.model, one.arm.images) for one in made]
+    repeated = [one for one, own in zip(made, networks, strict=True) if networks.count(own) > 1]
     if repeated:
-        raise UserError(f"{repeated[0]}: more than one arm has this network; merge them")
+        raise UserError(f"{repeated[0].name}: more than one arm has this network; merge them")
     return made
 
 
 def _arms() -> list[InitializationArm]:
-    """The default grid: every setting at every depth.
+    """The default grid: every setting at every depth, and one network in other sizes.
 
-    With batch normalisation: plain, and residual in the original and the pre-activated order,
-    with autocorrelations; paths at one depth. Without: the initialisations whose factor per
-    layer theory gives, beside plain networks residual ones where the signal needs rescue; those
-    of He with autocorrelations too, and in the pre-activated order.
+    With batch normalisation: plain and residual with autocorrelations, and residual in the
+    pre-activated order; paths at one depth. Without: the initialisations whose factor per layer
+    theory gives, beside plain networks residual ones where the signal needs rescue; that of He in
+    the pre-activated order too.
     """
     everywhere = GRADIENTS + MOMENTS
     residual = everywhere + VARIANCES
     settings: list[tuple[dict[str, object], tuple[str, ...]]] = [
         ({"residual": False}, everywhere + SHATTERING),
         ({"residual": True}, residual + SHATTERING),
-        ({"residual": True, "block_order": "full-preactivation"}, residual + SHATTERING),
+        ({"residual": True, "block_order": "full-preactivation"}, residual),
     ]
     for initialization, activation, beside in (
         ("he", "relu", True),
@@ -177,17 +193,20 @@ def _arms() -> list[InitializationArm]:
             "initialization": initialization,
             "activation": activation,
         }
-        more = SHATTERING if initialization == "he" else ()
-        settings.append(({"residual": False, **free}, everywhere + more))
+        settings.append(({"residual": False, **free}, everywhere))
         if beside:
-            settings.append(({"residual": True, **free}, residual + more))
+            settings.append(({"residual": True, **free}, residual))
     settings.append(({"normalization": "none", "block_order": "full-preactivation"}, residual))
     made = []
     for switches, quantities in settings:
         for depth in DEPTHS:
             model = ModelSpec(depth=depth, **switches)  # type: ignore[arg-type]
-            paths = depth == PATH_DEPTH and model.residual and model.normalization == "batch"
+            paths = model == ModelSpec(depth=PATH_DEPTH)
             made.append(InitializationArm(model, quantities + (PATH_LENGTHS if paths else ())))
+    sizes = [(width, BATCH) for width in WIDTHS] + [(ModelSpec.width, n) for n in BATCHES]
+    for width, images in sizes:
+        model = ModelSpec(depth=SIZES_DEPTH, residual=False, width=width)
+        made.append(InitializationArm(model, GRADIENTS, images))
     return made
 
 

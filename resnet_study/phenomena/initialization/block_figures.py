@@ -223,14 +223,17 @@ def _moments_line(moment: str, norm: str, blocks: int, start: float) -> np.ndarr
         return start * theory.unnormalized_second_moment(blocks, SIDES)
     variance = moment == "channel_variance"
     scale = theory.BRANCH_VARIANCE if variance else theory.BRANCH_MEAN_SQUARE
-    return scale * theory.preactivation_variance(blocks, measures.BRANCHES)
+    return scale * theory.preactivation_variance(
+        blocks, measures.padded_branches(0 if variance else 1)
+    )
 
 
 def _ratio_line(blocks: int) -> np.ndarray:
     """Predicted Var(branch)/Var(skip) of every block of a fully pre-activated network."""
-    variance = theory.preactivation_variance(blocks, measures.BRANCHES)
+    branches = measures.padded_branches(0)
+    variance = theory.preactivation_variance(blocks, branches)
     skip = [theory.carried(v, b, blocks) for b, v in enumerate(variance[:-1], start=1)]
-    return np.repeat(measures.BRANCHES, blocks) / np.array(skip)
+    return np.repeat(branches, blocks) / np.array(skip)
 
 
 def _block_ratios(rows: pd.DataFrame) -> pd.DataFrame:

@@ -60,11 +60,6 @@ DETECTABLE = 0.01
 """Depths at which the correlation of a seed is below are not fitted: along one line of finitely
 many images it is noise there, and no number put in its place would have its spread."""
 
-_FIRST, _SECOND, _THIRD = (theory.neighbour_share(side) for side in SIDES)
-
-BRANCHES = (_FIRST, _SECOND, _THIRD)
-"""Variance of a branch by stage in units of `theory.BRANCH_VARIANCE`, zero padding included."""
-
 LEAST_BLOCKS = 4
 """Blocks per stage that a comparison of two laws within a stage takes."""
 
@@ -147,13 +142,29 @@ def variance_reset(frames: Frames) -> Measurement | Missing:
         return Missing(PREACTIVATED.needed(f"at least {6 * LEAST_BLOCKS + 2} layers"))
     depth = int(deep["depth"].max())
     values = values_at(per_network(deep, _fall_at_transitions), depth)
-    wide = theory.preactivation_variance((depth - 2) // 6, BRANCHES)
-    predicted = _fall_at_transitions(
-        pd.DataFrame({"depth": depth, "index": np.arange(len(wide)), "value": wide})
+    padded, predicted = (
+        _predicted_fall(depth, branches) for branches in (padded_branches(0), (1.0, 1.0, 1.0))
     )
-    numbers = {**PREACTIVATED.named(depth), "after_over_before": geometric_mean(np.exp(values))}
-    name = "ln((v/2 + u)/v), v and u being the variances of skip and branch"
+    numbers = {
+        **PREACTIVATED.named(depth),
+        "after_over_before": geometric_mean(np.exp(values)),
+        "predicted": predicted,
+        "padded": padded,
+    }
+    name = "ln((v/2 + u)/v), v and u being the variances of skip and branch, without borders"
     return Measurement((values,), 0.0, "below", "ln(after/before)", numbers, (name, predicted))
+
+
+def padded_branches(moment: int) -> tuple[float, float, float]:
+    """Variance (0) or squared mean (1) of a branch by stage, as `theory.padded_branch` has them."""
+    first, second, third = (theory.padded_branch(side)[moment] for side in SIDES)
+    return first, second, third
+
+
+def _predicted_fall(depth: int, branches: tuple[float, float, float]) -> float:
+    wide = theory.preactivation_variance((depth - 2) // 6, branches)
+    index = np.arange(len(wide))
+    return _fall_at_transitions(pd.DataFrame({"depth": depth, "index": index, "value": wide}))
 
 
 def correlation_difference(frames: Frames) -> Measurement | Missing:

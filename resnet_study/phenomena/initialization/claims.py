@@ -13,7 +13,13 @@ from resnet_study.judging.claim import Claim
 from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.phenomena.depths import Measure
 from resnet_study.phenomena.gradients import theory
-from resnet_study.phenomena.initialization import block_measures, gradient_measures
+from resnet_study.phenomena.initialization import (
+    block_measures,
+    gradient_measures,
+    size_measures,
+    words,
+)
+from resnet_study.phenomena.initialization.arms import BATCH, BATCHES, SIZES_DEPTH, WIDTHS
 from resnet_study.phenomena.initialization.fits import BN_PLAIN, PREACTIVATED, UNNORMALIZED
 
 _YANG = "Yang et al. 2019, arXiv 1902.08129"
@@ -22,78 +28,6 @@ _DE_SMITH = "De & Smith 2020, arXiv 2002.10444"
 _BROCK = "Brock et al. 2021, arXiv 2101.08692"
 _BALDUZZI = "Balduzzi et al. 2017, arXiv 1702.08591"
 _VEIT = "Veit et al. 2016, arXiv 1605.06431, of a trained network"
-
-_FACTOR = """{{ network }} ({{ setting }}) at initialisation: the activation-gradient norm is
-multiplied by {{ factor|number(".4g") }} per layer toward the input, within stages
-({{ predicted|number(".4g") }} predicted); stage by stage
-{% for stage in factor_by_stage %}{{ ", " if not loop.first }}{{ stage|number(".4g") }}
-{%- if predicted_by_stage %} ({{ predicted_by_stage[loop.index0]|number(".4g") }} predicted)
-{%- endif %}{% endfor %}; jumps between stages included {{ factor_with_jumps|number(".4g") }}.
-{% if predicted_by_stage %} Zero padding included, on maps of {{ sides|join(", ") }} pixels'
-side; without borders {{ formula }} = {{ predicted_without_borders|number(".4g") }}.{% endif %}
-{% if factors_elsewhere %} Other depths: {{ factors_elsewhere|number(".4g") }}.{% endif %}"""
-_SLOWER = """Factor per layer toward the input at depth {{ depth }}, within stages, padding
-included: {% for one in networks %}{{ "; " if not loop.first }}{{ one.factor|number(".4g") }}
-with {{ one.setting }}{% endfor %}. Other depths:
-{% for one in networks %}{{ "; " if not loop.first }}{{ one.factors_elsewhere }}{% endfor %}."""
-_VANISHED = """First/last ratio of the activation-gradient norm in {{ family }} networks without
-normalisation at initialisation, geometric mean over seeds:
-{% for name, by_depth in ratios.items() %} {{- "; " if not loop.first }}{{ name }}
-{{ by_depth|number(".2g") }}{% endfor %}. Judged: its log10 under LeCun initialisation at depth
-{{ depth }}."""
-_RATIOS = """First/last ratio of the activation-gradient norm in {{ family }} networks with BN at
-initialisation, geometric mean over seeds: {{ ratios }}."""
-_BLOCKS = """{% if blocks %} Not judged, ∂L/∂x at the input of the first block over that at the
-output of the last: {{ blocks.ratios }}; as a power of depth exponent {{ blocks.exponent }};
-misses {{ blocks.misses }}.{% endif %}"""
-_LAW = (
-    _RATIOS
-    + """ Root mean square miss in ln(ratio), two parameters each: {{ misses }}. The exponential
-has a factor of {{ factor_per_layer|number(".4g") }} per layer."""
-    + _BLOCKS
-)
-_EXPONENT = _RATIOS + " As a power of depth: exponent {{ exponent }}." + _BLOCKS
-_BRANCH_SHARE = """{{ network }} ({{ setting }}) at initialisation: every block adds
-{{ added_per_block }} to Var(skip)/Var(branch), within stages. In the first stage
-Var(branch)/Var(skip) falls as the block's number to the power {{ first_stage_exponent }}; −1
-predicted for many blocks, {{ expected_exponent }} for these {{ blocks_per_stage }} with a
-rectified stem before them, 1/(l − 1/2). {% if original_depth %} Original blocks at depth
-{{ original_depth }}: {{ original_added_per_block }} per block (there ReLU follows the addition,
-which the prediction is not for; a random walk that is reflected at 0 would keep 1 − 2/π =
-{{ reflected_walk|number(".3f") }} of its variance).{% endif %}"""
-_VARIANCE_LAW = """{{ network }} ({{ setting }}) at initialisation, channel variance at the block
-outputs against the number of the block in its stage, each stage fitted apart: root mean square
-miss in ln(variance) {{ misses }}. As an exponential a factor of
-{{ factor_per_block|number(".4g") }} per block. {% if expected_by_stage %} He initialisation
-gives a branch the second moment of its input, a factor of 2; {{ expected_by_stage|number }} in
-the three stages with zero padding, geometric mean {{ expected|number(".4g") }}.{% endif %}"""
-_RESET = """{{ network }} ({{ setting }}) at initialisation: channel variance at the output of
-the first block of stages 2 and 3 over that of the block before: {{ after_over_before }},
-geometric mean. The shortcut is option A, whose zero channels halve the mean over channels; a
-projection of the normalised input would carry none of the growth on."""
-_CORRELATIONS = """Autocorrelation of the input gradient at lag 1 along a line between two
-images, with BN, at initialisation: plain {{ plain }}; residual {{ residual }}. Judged at depth
-{{ depth }}."""
-_CORRELATION_DECAY = """Correlation of the input gradients at lag 1 as a power of depth, with BN,
-at initialisation: exponent
-{% for name, family in families.items() %}{{ "; " if not loop.first }}{{ name }}
-{{ family.exponent }} ({{ family.correlations }}){% endfor %}.
-{% if fitted %} Fitted at {{ fitted|join(", ") }}: at the other depths a seed correlates by less
-than {{ detectable|number("g") }}, which is noise.{% endif %} The predictions 1/2^L (plain) and
-1/(β√L) (residual) are for two inputs far apart; neighbours start near 1 and come to the former
-only when depth has driven them apart."""
-_PATH_LAW = """{{ network }} ({{ setting }}) at initialisation: gradient g of one path through k
-branches, k = 1 to {{ longest }}: root mean square miss in ln g of an exponential in k
-{{ misses.exponential }}, of a power of k {{ misses.power }}. Every branch multiplies g by
-{{ factor_per_branch|number(".4g") }}. The source measured a trained network."""
-_PATH_SHARE = """{{ network }} ({{ setting }}) at initialisation: paths through
-{{ branches_from }} to {{ branches_to }} of the {{ blocks }} branches carry 95 % of the gradient,
-the sum over k of C({{ blocks }}, k)·g(k), with a mean length of {{ mean_length }}; they are
-{{ percent_of_paths }} % of all paths. In the source (110 layers, trained): 5 to 17 of 54, 0.45
-%. If g did not fall with k, 95 % of the gradient would need 95 % of the paths."""
-_NORM_PRESERVATION = """Residual networks with BN at initialisation, ratio of the gradient norms
-at input and output of a block, blocks that keep the shape: mean |ln ratio| {{ mean_deviation }};
-geometric mean ratio {{ mean_ratio|number(".4g") }}."""
 
 _AT_START = "networks at initialisation, no training, at least 5 seeds"
 
@@ -152,7 +86,7 @@ def _factor(
         source,
         measure,
         f"plain {_AT_START}",
-        _FACTOR,
+        words.FACTOR,
         fact=fact and f"factor, {fact}",
     )
     together = replace(
@@ -173,7 +107,7 @@ EXPONENTIAL_IN_DEPTH = _claim(
     f"{_YANG}, abstract",
     partial(gradient_measures.ratio_law, family="plain", better="exponential", worse="power"),
     f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-    _LAW,
+    words.LAW,
     quote="gradient signals grow exponentially in depth",
 )
 
@@ -191,6 +125,28 @@ CLAIMS = (
             predicted=theory.BN_RELU_GROWTH,
         ),
     ),
+    _claim(
+        "initial_factor_bn_plain_wide",
+        f"At initialisation, the activation-gradient norm of a plain network of {SIZES_DEPTH} "
+        f"layers with batch normalisation, ReLU and {WIDTHS[-1]} filters in the first stage grows "
+        "per layer toward the input as the mean field with zero padding around its maps has it, "
+        f"within {size_measures.SIZE_MARGIN:g} %.",
+        f"{_YANG}, carried over to convolutions with zero padding by this project",
+        size_measures.wide_growth,
+        f"plain {_AT_START}",
+        words.WIDE,
+    ),
+    _claim(
+        "initial_factor_bn_plain_images",
+        "At initialisation, the factor per layer by which the activation-gradient norm of a plain "
+        f"network of {SIZES_DEPTH} layers with batch normalisation and ReLU grows changes by less "
+        f"than {size_measures.SIZE_MARGIN:g} % when the mini-batch has {BATCHES[-1]} images in "
+        f"place of {BATCH}: the finite mini-batch does not explain what the factor lacks.",
+        f"hypothesis of this project, on {_YANG}",
+        size_measures.growth_with_images,
+        f"plain {_AT_START}",
+        words.IMAGES,
+    ),
     EXPONENTIAL_IN_DEPTH,
     _claim(
         "initial_growth_residual_power",
@@ -201,7 +157,7 @@ CLAIMS = (
             gradient_measures.ratio_law, family="residual", better="power", worse="exponential"
         ),
         f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-        words=_LAW,
+        words=words.LAW,
     ),
     _claim(
         "initial_growth_residual_linear",
@@ -211,7 +167,7 @@ CLAIMS = (
         f"hypothesis of this project, the counterpart of {_YANG}",
         gradient_measures.ratio_exponent,
         f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-        words=_EXPONENT,
+        words=words.EXPONENT,
     ),
     *_plain_factor("he", "relu", "√(2·½)"),
     *_plain_factor("lecun", "relu", "√(1·½)"),
@@ -229,7 +185,7 @@ CLAIMS = (
             other=gradient_measures.without_normalization("plain", "uniform"),
         ),
         f"plain {_AT_START}",
-        words=_SLOWER,
+        words=words.SLOWER,
     ),
     _claim(
         "gradients_vanish_without_bn_plain",
@@ -239,7 +195,7 @@ CLAIMS = (
         _GLOROT,
         partial(gradient_measures.vanished_ratio, family="plain"),
         f"plain {_AT_START}",
-        words=_VANISHED,
+        words=words.VANISHED,
     ),
     _claim(
         "gradients_do_not_vanish_without_bn_residual",
@@ -249,7 +205,7 @@ CLAIMS = (
         "hypothesis of this project: the shortcut passes the gradient on",
         partial(gradient_measures.vanished_ratio, family="residual"),
         f"residual {_AT_START}",
-        words=_VANISHED,
+        words=words.VANISHED,
     ),
     _claim(
         "branch_variance_falls_as_one_over_block",
@@ -259,7 +215,7 @@ CLAIMS = (
         _DE_SMITH,
         block_measures.variance_ratio_slope,
         f"fully pre-activated residual {_AT_START}, best 110 layers",
-        words=_BRANCH_SHARE,
+        words=words.BRANCH_SHARE,
     ),
     _claim(
         "variance_grows_linearly_with_bn",
@@ -274,7 +230,7 @@ CLAIMS = (
             worse="exponential",
         ),
         f"fully pre-activated residual {_AT_START}, best 110 layers",
-        words=_VARIANCE_LAW,
+        words=words.VARIANCE_LAW,
     ),
     _claim(
         "variance_grows_exponentially_without_bn",
@@ -288,7 +244,7 @@ CLAIMS = (
             worse="linear",
         ),
         f"residual {_AT_START}, best 110 layers",
-        words=_VARIANCE_LAW,
+        words=words.VARIANCE_LAW,
     ),
     _claim(
         "variance_reset_at_transitions",
@@ -297,7 +253,7 @@ CLAIMS = (
         _BROCK,
         block_measures.variance_reset,
         f"fully pre-activated residual {_AT_START}, best 110 layers",
-        words=_RESET,
+        words=words.RESET,
     ),
     _claim(
         "residual_gradients_less_shattered",
@@ -306,7 +262,7 @@ CLAIMS = (
         _BALDUZZI,
         block_measures.correlation_difference,
         f"plain and residual {_AT_START}",
-        words=_CORRELATIONS,
+        words=words.CORRELATIONS,
     ),
     _claim(
         "residual_gradients_shatter_slower",
@@ -315,7 +271,7 @@ CLAIMS = (
         _BALDUZZI,
         block_measures.correlation_decay,
         f"plain and residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
-        words=_CORRELATION_DECAY,
+        words=words.CORRELATION_DECAY,
     ),
     _claim(
         "path_gradient_exponential",
@@ -324,7 +280,7 @@ CLAIMS = (
         _VEIT,
         block_measures.path_gradient_law,
         f"residual {_AT_START}, best 110 layers",
-        words=_PATH_LAW,
+        words=words.PATH_LAW,
     ),
     _claim(
         "few_short_paths_carry_gradient",
@@ -333,7 +289,7 @@ CLAIMS = (
         _VEIT,
         block_measures.gradient_path_share,
         f"residual {_AT_START}, best 110 layers",
-        words=_PATH_SHARE,
+        words=words.PATH_SHARE,
     ),
     _claim(
         "norm_preserved_better_with_more_blocks",
@@ -342,6 +298,6 @@ CLAIMS = (
         "Zaeemzadeh et al. 2018, arXiv 1805.07477",
         block_measures.norm_preservation_slope,
         f"residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
-        words=_NORM_PRESERVATION,
+        words=words.NORM_PRESERVATION,
     ),
 )

@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 import scipy
 
+from resnet_study.architecture import ModelSpec
 from resnet_study.judging.statistics import log_slope
+from resnet_study.phenomena.initialization.arms import BATCH
 from resnet_study.phenomena.initialization.theory import path_shares
 
 LARGEST_GROWTH = 20.0
@@ -24,13 +26,18 @@ LARGEST_GROWTH = 20.0
 
 @dataclass(frozen=True)
 class NetworkKind:
-    """Settings of `ModelSpec` that tell the measured networks apart, beside depth and seed."""
+    """What tells the measured networks apart, beside depth and seed.
+
+    Settings of `ModelSpec`, and the number of images in the mini-batch.
+    """
 
     family: str
     normalization: str = "batch"
     initialization: str = "he"
     activation: str = "relu"
     block_order: str = "original"
+    width: int = ModelSpec.width
+    images: int = BATCH
 
     @property
     def setting(self) -> str:
@@ -39,7 +46,9 @@ class NetworkKind:
         norm = "no normalisation" if self.normalization == "none" else norm
         names = {"he": "He", "lecun": "LeCun", "relu": "ReLU"}
         parts = [norm, *(names.get(x, x) for x in (self.initialization, self.activation))]
-        return ", ".join(parts if self.block_order == "original" else [*parts, self.block_order])
+        parts += [self.block_order] if self.block_order != "original" else []
+        parts += [f"{self.width} filters in the first stage"] if self.width != 16 else []
+        return ", ".join([*parts, f"{self.images} images"] if self.images != BATCH else parts)
 
     def named(self, depth: int) -> dict[str, Any]:
         """What was judged, for `Measurement.numbers`."""

@@ -35,6 +35,8 @@ STAGES: dict[int, dict[str, Any]] = {
     for stage, dashes in ((1, "-"), (2, "-."), (3, (0, (5, 3))))
 }
 
+PADDED: dict[str, Any] = {**style.THEORY, "color": style.KINDS[0]}
+
 NO_BORDERS: dict[str, Any] = {"color": style.INK, "linestyle": "none", "marker": "_", "mew": 1.2}
 
 INITIALIZATIONS = dict(zip(("He", "LeCun", "uniform", "Glorot"), style.KINDS, strict=False))
@@ -75,8 +77,9 @@ _MARGIN = f"±{measures.FACTOR_MARGIN:g} %"
     "stages, and in each stage alone. Dotted: theory. In a plain network the squared norm grows by "
     f"π/(π−1) per layer, the norm by {_GROWTH} (Yang et al. 2019, arXiv 1902.08129; wide, fully "
     f"connected layers, large batch); grey: {_MARGIN}, the margin within which this counts as "
-    "reproduced. In a residual network no growth by a factor per layer: a line in proportion to "
-    f"depth is drawn through the geometric mean of the points. {panels.MEDIANS}",
+    "reproduced; green in (d): the same mean field for 3×3 convolutions with zero padding, pooled "
+    "over the stages. In a residual network no growth by a factor per layer: a line in proportion "
+    f"to depth is drawn through the geometric mean of the points. {panels.MEDIANS}",
     across=True,
 )
 def signal_gradients(frames: Frames) -> Figure:
@@ -96,6 +99,7 @@ def signal_gradients(frames: Frames) -> Figure:
     _ratios_by_depth(axes[1, 0], rows)
     _factors_by_depth(axes[1, 1], rows[rows["kind"] == "plain"])
     handles = [*style.keys(colours), style.key("theory", **style.THEORY)]
+    handles.append(style.key("theory, zero padding", **PADDED))
     handles += style.family_keys(NORMALIZED, ms=4)
     handles += [style.key(f"stage {stage}", **look) for stage, look in STAGES.items()]
     sentences = [
@@ -126,9 +130,11 @@ def signal_gradients(frames: Frames) -> Figure:
 def vanishing_gradients(frames: Frames) -> Figure:
     """Without normalisation: first/last ratio against depth, and factor per layer by setting."""
     networks = {
-        _name(family, setting): fits.NetworkKind(family, "none", *map(str.lower, setting))
+        _name(family, (init, activation)): fits.NetworkKind(
+            family, "none", init.lower(), activation.lower()
+        )
         for family in style.FAMILIES
-        for setting in SETTINGS
+        for init, activation in SETTINGS
     }
     rows = measured(frames, "activation_gradient_norm", networks)
     kinds: dict[Any, pd.DataFrame] = dict(list(rows.groupby("kind")))
@@ -263,6 +269,8 @@ def _factors_by_depth(panel: Axes, rows: pd.DataFrame) -> None:
     grey: dict[str, Any] = {"color": style.FAINT, "alpha": 0.5, "linewidth": 0}
     panel.axhspan(BN_RELU_GROWTH - margin, BN_RELU_GROWTH + margin, **grey)
     panel.axhline(BN_RELU_GROWTH, gid="theory-factor", **style.THEORY)
+    padded = float(np.prod(measures.padded_growth())) ** (1 / 3)
+    panel.axhline(padded, gid="theory-factor-padded", **PADDED)
     panel.set_ylabel("factor per layer")
     # Two layers of a stage are no fit of a slope.
     deep = rows[rows["depth"] > 8]

@@ -16,7 +16,10 @@ lies in the interval is said beside. Intervals among the numbers are of one medi
 The theory of He and of Glorot & Bengio counts the inputs n of a unit. On the small maps of the
 digits, 8, 4 and 2 pixels wide, many units have fewer than 9 pixels of inputs, so that their
 formula gives less without normalisation; it is judged with the inputs that there are
-(`theory.padding_factor`), and what it gives without borders stands beside.
+(`theory.padding_factor`), and what it gives without borders stands beside. With batch normalisation
+it is the other way round: what is judged is the formula as published, without borders, and the
+same with zero padding (`theory.padded_bn_growth`), which was worked out when the
+measured factors had been seen, stands beside. `size_measures` judges that on other networks.
 """
 
 from __future__ import annotations
@@ -114,6 +117,7 @@ def growth_deviation(
     padded = network.normalization == "none"
     expected = [predicted * factor for factor in (PADDING if padded else (1.0, 1.0, 1.0))]
     pooled = math.prod(expected) ** (1 / 3)
+    beside = None if padded else padded_growth()
     numbers = {
         **network.named(depth),
         "factor": median_interval(values),
@@ -124,6 +128,8 @@ def growth_deviation(
         "sides": SIDES,
         "formula": formula,
         "predicted_without_borders": predicted,
+        "padded_by_stage": beside,
+        "padded": beside and math.prod(beside) ** (1 / 3),
         "factors_elsewhere": by_depth(factors.drop(columns=depth)),
     }
     name = f"{pooled:.4g}, {formula}{', with padding' if padded else ''}"
@@ -144,6 +150,12 @@ def growth_deviation(
         numbers,
         (f"no deviation from {name}", 0.0),
     )
+
+
+def padded_growth() -> tuple[float, float, float]:
+    """Factor per layer with batch normalisation and zero padding, by stage."""
+    first, second, third = (theory.padded_bn_growth(side) for side in SIDES)
+    return first, second, third
 
 
 def slower_than(frames: Frames, network: NetworkKind, other: NetworkKind) -> Measurement | Missing:

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from resnet_study.phenomena.gradients.theory import padding_factor
+from resnet_study.phenomena.gradients.theory import padded_bn_moments, padding_factor
 
 BRANCH_MEAN_SQUARE, BRANCH_VARIANCE = 1 / math.pi, 1 - 1 / math.pi
 """What a fully pre-activated branch with batch normalisation and He initialisation adds to the
@@ -18,9 +18,14 @@ ReLU(y) with y standard normal, of mean 1/√(2π) and second moment 1/2, with w
 2/fan_in."""
 
 
-def neighbour_share(side: int) -> float:
-    """Mean share of the 3x3 window around a pixel that lies on a map of side x side pixels."""
-    return ((3 * side - 2) / (3 * side)) ** 2
+def padded_branch(side: int) -> tuple[float, float]:
+    """Variance and squared mean of such a branch with zero padding, on maps of side x side pixels.
+
+    In units of `BRANCH_VARIANCE` and `BRANCH_MEAN_SQUARE`; of blocks whose input is made of many
+    branches like it.
+    """
+    variance, mean_square = padded_bn_moments(side)
+    return 2 * variance / BRANCH_VARIANCE, 2 * mean_square / BRANCH_MEAN_SQUARE
 
 
 def preactivation_variance(
@@ -36,7 +41,8 @@ def preactivation_variance(
 
     Args:
         blocks: per stage, n.
-        branches: variance of a branch in each stage; `neighbour_share` of its maps with padding.
+        branches: variance, or squared mean, of a branch in each stage; with padding those of
+            `padded_branch`.
 
     Returns:
         Shape (3n + 1,), after the stem and after every block, in units of `BRANCH_VARIANCE`
