@@ -2,8 +2,8 @@
 
     python docs/tables.py
 
-A table lies between ``<!-- NAME -->`` and ``<!-- end -->``, NAME a function of `TABLES`; a number
-within a sentence between ``<!-- STUDY NETWORK NAME ITERATION -->`` and ``<!-- end -->``, NAME a
+A table lies between ``<!-- NAME STUDY -->`` and ``<!-- end -->``, NAME a function of `TABLES`; a
+number in a sentence between ``<!-- STUDY NETWORK NAME ITERATION -->`` and ``<!-- end -->``, NAME a
 function of `NUMBERS`. Verdicts and effects come from `findings.json`, all other numbers from the
 records.
 """
@@ -43,12 +43,19 @@ GRADIENT_STEPS = (0, 1, 10, 100, 1_000, 10_000, 30_000, 39_680, 64_000)
 GRADIENT_NETWORKS = ("plain-56", "plain-110", "residual-56")
 
 _NUMBER = re.compile(r"<!-- (\w+) ([a-z]+)-(\d+) (\w+) (\d+) -->[^\n]*?<!-- end -->")
-_BLOCK = re.compile(r"<!-- (?!end )(\w+) -->.*?<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- (\w+) (\w+) -->.*?<!-- end -->", re.DOTALL)
 
 
-def cifar10_errors() -> str:
-    """Last errors at full length beside the paper's, percent."""
-    frames = _frames("cifar10")
+def errors(study: str) -> str:
+    """Last errors by depth and family: percent, median (lowest to highest; n)."""
+    table = error_table("", _frames(study))
+    rows = [[str(depth), *(cell.text for cell in cells)] for depth, cells in table.rows]
+    return _table(("depth", *table.columns), rows)
+
+
+def errors_beside_paper(study: str) -> str:
+    """Last errors, medians, beside the paper's, percent."""
+    frames = _frames(study)
     published = published_errors().set_index(["family", "depth", "split"])["error"]
     ours = pd.concat({split: final_error(frames, split) for split in ("train", "test")})
     rows = []
@@ -56,28 +63,21 @@ def cifar10_errors() -> str:
     for (family, depth), runs in networks:
         row = [f"{family}-{depth}"]
         for split in ("train", "test"):
-            row.append(f"{runs.loc[split]['error'].mean():.2f}")
+            row.append(f"{runs.loc[split]['error'].median():.2f}")
             row.append(f"{published.loc[(family, depth, split)]:.2f}")
         rows.append(row)
     return _table(("network", "training", "paper", "test", "paper"), rows)
 
 
-def quick_errors() -> str:
-    """Last errors on digits by depth and family: percent, mean ± standard deviation (n)."""
-    table = error_table("", _frames("quick"))
-    rows = [[str(depth), *(cell.text for cell in cells)] for depth, cells in table.rows]
-    return _table(("depth", *table.columns), rows)
-
-
-def quick_verdicts() -> str:
+def verdicts(study: str) -> str:
     """Claim, verdict, median effect with interval, and the seeds on the claimed side."""
-    return _verdicts(_findings("quick"))
+    return _verdicts(_findings(study))
 
 
-def quick_primary() -> str:
+def primary(study: str) -> str:
     """The same, of the primary claims alone."""
-    names = {claim.name for claim in load_study("quick").primary}
-    return _verdicts([finding for finding in _findings("quick") if finding.claim in names])
+    names = {claim.name for claim in load_study(study).primary}
+    return _verdicts([finding for finding in _findings(study) if finding.claim in names])
 
 
 def _verdicts(findings: Iterable[Finding]) -> str:
@@ -85,24 +85,15 @@ def _verdicts(findings: Iterable[Finding]) -> str:
     return _table(("claim", "verdict", "median effect", "seeds that agree"), rows)
 
 
-def quick_counts() -> str:
+def counts(study: str) -> str:
     """How often each verdict was given."""
-    return _counts("quick")
+    found = verdict_counts(_findings(study))
+    return ", ".join(f"{count} {verdict}" for verdict, count in found if count)
 
 
-def cifar10_counts() -> str:
-    """The same."""
-    return _counts("cifar10")
-
-
-def signal_propagation_counts() -> str:
-    """The same."""
-    return _counts("signal_propagation")
-
-
-def cifar10_gradients() -> str:
+def gradients(study: str) -> str:
     """log10 of three gradients at layer 2 over the same at the last convolution."""
-    columns = {name: _three_gradients(name) for name in GRADIENT_NETWORKS}
+    columns = {name: _three_gradients(study, name) for name in GRADIENT_NETWORKS}
     rows = [
         [f"{step:,}", *(columns[name].get(step, "") for name in GRADIENT_NETWORKS)]
         for step in GRADIENT_STEPS
@@ -112,16 +103,7 @@ def cifar10_gradients() -> str:
 
 TABLES = {
     table.__name__: table
-    for table in (
-        cifar10_errors,
-        quick_errors,
-        quick_verdicts,
-        quick_primary,
-        quick_counts,
-        cifar10_counts,
-        signal_propagation_counts,
-        cifar10_gradients,
-    )
+    for table in (errors, errors_beside_paper, verdicts, primary, counts, gradients)
 }
 
 
@@ -182,7 +164,9 @@ def filled(text: str) -> str:
             iteration.
     """
     text = _NUMBER.sub(_number, text)
-    return _BLOCK.sub(lambda m: f"<!-- {m[1]} -->\n\n{TABLES[m[1]]()}\n\n<!-- end -->", text)
+    return BLOCK.sub(
+        lambda m: f"<!-- {m[1]} {m[2]} -->\n\n{TABLES[m[1]](m[2])}\n\n<!-- end -->", text
+    )
 
 
 def _number(match: re.Match[str]) -> str:
@@ -211,10 +195,10 @@ def _over_last(layers: pd.DataFrame, name: str) -> pd.Series:
     return over_last(frames, COLUMNS[name]).groupby("step")["ratio"].median()
 
 
-def _three_gradients(network: str) -> dict[int, str]:
+def _three_gradients(study: str, network: str) -> dict[int, str]:
     """``raw / signal / turn`` by recorded step, as log10."""
     family, depth = network.split("-")
-    layers = _layers("cifar10", family, int(depth))
+    layers = _layers(study, family, int(depth))
     ratios = pd.DataFrame({name: np.log10(_over_last(layers, name)) for name in COLUMNS})
     return {int(str(step)): " / ".join(map(_signed, row)) for step, row in ratios.iterrows()}
 
@@ -239,11 +223,6 @@ def _rounded(value: float) -> str:
 def _signed(value: float) -> str:
     """One decimal, with the sign that a minus should have, and none before zero."""
     return f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−")
-
-
-def _counts(study: str) -> str:
-    counts = verdict_counts(_findings(study))
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

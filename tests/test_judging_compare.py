@@ -1,4 +1,4 @@
-"""`compare`: what it averages, over what, and how it refuses."""
+"""`compare`: what it reduces, over what, and how it refuses."""
 
 import numpy as np
 import pytest
@@ -6,55 +6,59 @@ from planted import equal, join, planted_frames
 
 from resnet_study.errors import UserError
 from resnet_study.judging.compare import compare
+from resnet_study.judging.selections import SPREAD, conv_layers
 
 FRAMES = planted_frames((8, 20, 56), 3, 60)
 
 
 def test_error_against_depth_is_the_planted_one() -> None:
     table = compare(FRAMES, "error", split="train")
-    assert list(table.columns) == ["family", "depth", "mean", "sd", "n"]
+    assert list(table.columns) == ["family", "depth", *SPREAD]
     assert (table["n"] == 3).all()
-    plain = table[table["family"] == "plain"].set_index("depth")["mean"]
+    plain = table[table["family"] == "plain"].set_index("depth")["median"]
     assert plain[56] == pytest.approx(36, abs=1)
 
 
 def test_test_error_of_summary_equals_last_row() -> None:
     left = compare(FRAMES, "error", split="test")
     right = compare(FRAMES, "test_error_last")
-    assert left["mean"].to_numpy() == pytest.approx(right["mean"].to_numpy())
+    assert left["median"].to_numpy() == pytest.approx(right["median"].to_numpy())
 
 
 def test_layer_quantity_against_layer_and_depth() -> None:
     by_layer = compare(FRAMES, "response_std", "layer", {"depth": "56"})
     assert by_layer.groupby("family")["layer"].apply(list).map(len).tolist() == [56, 56]
     by_depth = compare(FRAMES, "response_std", "depth", {"depth": "56"})
-    conv = by_layer[by_layer["layer"] < 56].groupby("family")["mean"].mean()
-    assert by_depth["mean"].to_numpy() == pytest.approx(conv.to_numpy())
+    rows = conv_layers(FRAMES.layers[FRAMES.layers["depth"] == 56])
+    rows = rows[rows["step"] == rows["step"].max()]
+    runs = rows.groupby(["family", "run_id"])["response_std"].mean()
+    conv = runs.groupby("family").median()
+    assert by_depth["median"].to_numpy() == pytest.approx(conv.to_numpy())
 
 
 def test_gradient_ratio_at_a_step_and_against_step() -> None:
     start = compare(FRAMES, "gradient_ratio", at_step=0)
-    plain = start[start["family"] == "plain"].set_index("depth")["mean"]
+    plain = start[start["family"] == "plain"].set_index("depth")["median"]
     assert plain[56] == pytest.approx(1.2**53, rel=0.4)
     steps = compare(FRAMES, "gradient_ratio", "step", {"family": "plain", "depth": "56"})
     assert steps["step"].tolist() == sorted(FRAMES.layers["step"].unique())
-    assert steps["mean"].iloc[0] == pytest.approx(plain[56])
+    assert steps["median"].iloc[0] == pytest.approx(plain[56])
     growth = compare(FRAMES, "growth_per_layer", "step", {"family": "plain", "depth": "56"})
     assert growth["step"].tolist() == steps["step"].tolist()
-    assert growth["mean"].iloc[[0, -1]].tolist() == pytest.approx([1.2, 0.9], abs=0.01)
+    assert growth["median"].iloc[[0, -1]].tolist() == pytest.approx([1.2, 0.9], abs=0.01)
     signal, turn = (compare(FRAMES, f"{name}_ratio", at_step=0) for name in ("signal", "turn"))
     # The planted weights grow with the root of the layer.
-    assert signal["mean"].iloc[2] == pytest.approx(plain[56] * (2 / 55) ** 0.5, rel=1e-6)
-    assert turn["mean"].iloc[2] == pytest.approx(plain[56] / (2 / 55) ** 0.5, rel=1e-6)
+    assert signal["median"].iloc[2] == pytest.approx(plain[56] * (2 / 55) ** 0.5, rel=1e-6)
+    assert turn["median"].iloc[2] == pytest.approx(plain[56] / (2 / 55) ** 0.5, rel=1e-6)
     response = compare(FRAMES, "response_gradient_ratio", at_step=0)
-    assert response["mean"].to_numpy() == pytest.approx(start["mean"].to_numpy())
+    assert response["median"].to_numpy() == pytest.approx(start["median"].to_numpy())
 
 
 def test_relative_update_and_loss_against_step() -> None:
     updates = compare(FRAMES, "relative_update", "layer", {"depth": "8"}, at_step=0)
     one = FRAMES.layers[(FRAMES.layers["depth"] == 8) & (FRAMES.layers["step"] == 0)]
     ratio = (one["update_norm"] / one["weight_norm"]).groupby([one["family"], one["layer"]])
-    assert updates["mean"].to_numpy() == pytest.approx(ratio.mean().to_numpy())
+    assert updates["median"].to_numpy() == pytest.approx(ratio.median().to_numpy())
     loss = compare(FRAMES, "loss", "step", split="val")
     assert loss["step"].min() == 0
     assert loss["step"].max() == 60
@@ -115,4 +119,4 @@ def test_user_errors_are_one_line(arguments: dict, message: str) -> None:
 def test_missing_values_are_no_zeros() -> None:
     table = compare(planted_frames((8,), 2, growth=equal(1.0)), "inactive_fraction", "layer")
     assert table["layer"].max() == 7
-    assert np.isfinite(table["mean"]).all()
+    assert np.isfinite(table["median"]).all()

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from planted import equal, join, planted_frames
 
 from resnet_study.judging.selections import (
+    SPREAD,
     comparable_groups,
     early_error,
     final_error,
     growth_per_layer,
     iterations_to_error,
     layer_quantity,
-    mean_over_seeds,
+    median_over_seeds,
     over_last,
     rows_at,
     select,
@@ -172,11 +173,9 @@ def test_a_run_read_twice_counts_once() -> None:
         pd.testing.assert_frame_equal(a, b)
 
 
-def test_mean_over_seeds_counts_what_is_there() -> None:
-    table = pd.DataFrame({"depth": [8, 8, 8, 20, 56], "x": [1.0, 3.0, np.nan, 7.0, np.nan]})
-    result = mean_over_seeds(table, "x", ["depth"])
+def test_median_over_seeds_counts_what_is_there() -> None:
+    table = pd.DataFrame({"depth": [8] * 4 + [20, 56], "x": [1.0, 3.0, 90.0, np.nan, 7.0, np.nan]})
+    result = median_over_seeds(table, "x", ["depth"])
     assert result["depth"].tolist() == [8, 20]
-    assert result["mean"].tolist() == [2.0, 7.0]
-    assert result["n"].tolist() == [2, 1]
-    assert result["sd"][0] == pytest.approx(2**0.5)
-    assert np.isnan(result["sd"][1])
+    found = [tuple(row) for row in result[list(SPREAD)].to_numpy().tolist()]
+    assert found == [(3, 1, 90, 3), (7, 7, 7, 1)]

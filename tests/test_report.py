@@ -308,7 +308,7 @@ def test_effect_is_given_with_unit_interval_and_level() -> None:
     assert words.effect_text(replace(FINDING, effect=None, interval=None)) == "no estimate"
 
 
-def test_error_table_is_mean_sd_n_of_each_depth_and_family() -> None:
+def test_error_table_is_median_and_range_of_each_depth_and_family() -> None:
     table = content.error_table("", FRAMES)
     assert table.columns == (
         "plain, training",
@@ -322,7 +322,8 @@ def test_error_table_is_mean_sd_n_of_each_depth_and_family() -> None:
             cells, [(f, s) for f in ("plain", "residual") for s in ("train", "test")], strict=True
         ):
             values = runs.loc[runs.family == family, f"{split}_error_last"]
-            assert cell.text == f"{values.mean():.2f} ± {values.std(ddof=1):.2f} (3)"
+            low, median, high = (f"{value:.2f}" for value in sorted(values))
+            assert cell.text == f"{median} ({low} to {high}; 3)"
             assert cell.published == ""
 
 

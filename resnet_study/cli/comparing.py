@@ -32,7 +32,7 @@ def compare(
 ) -> int:
     """Compare any recorded quantity against depth, layer or step, over any runs.
 
-    Prints mean, standard deviation and n over seeds, as a table, and draws it if asked.
+    Prints median, lowest and highest, and n over seeds, as a table, and draws it if asked.
 
     Examples: resnet-study compare error results/quick --split=train;
     resnet-study compare response_std results/quick --against=layer --where depth=56

@@ -1,13 +1,12 @@
 """A figure of any table of `resnet_study.judging.compare`.
 
-It draws what the table says, means and standard deviations: single seeds are not in it.
+It draws what the table says, medians, the lowest and the highest: other seeds are not in it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,8 +25,7 @@ from resnet_study.drawing.style import (
     titled,
 )
 from resnet_study.errors import UserError
-
-STATISTICS = ["mean", "sd", "n"]
+from resnet_study.judging.selections import SPREAD
 
 AXES = {"depth": DEPTH, "layer": "layer (1 = input)", "step": ITERATION}
 
@@ -36,30 +34,29 @@ FEW = 12
 
 
 def comparison_figure(table: pd.DataFrame, quantity: str, against: str) -> Figure:
-    """Mean ± standard deviation of a quantity, one line per group of runs.
+    """Median of a quantity, from its lowest to its highest run, one line per group of runs.
 
-    The y axis is logarithmic if all means are positive and span a factor of 100 or more. Bars
-    end where the quantity does: errors at 0 and 100 %, what is never negative at 0.
+    The y axis is logarithmic if all medians are positive and span a factor of 100 or more.
 
     Args:
-        table: columns ``mean``, ``sd``, ``n`` and the one named `against`; the other columns
+        table: columns `SPREAD` and the one named `against`; the other columns
             tell the lines apart: family by line style and marker, all else by colour.
         quantity: label of the y axis, with its unit.
         against: column of the x axis, numeric; ``step`` is drawn on a logarithmic axis that
             holds iteration 0.
 
     Raises:
-        UserError: if a column is missing or nothing in ``mean`` is finite.
+        UserError: if a column is missing or nothing in ``median`` is finite.
     """
-    absent = [c for c in (against, *STATISTICS) if c not in table]
+    absent = [c for c in (against, *SPREAD) if c not in table]
     if absent:
         raise UserError(
             f"comparison: no column {', '.join(absent)}; there are {', '.join(table.columns)}"
         )
-    rows = table[panels.drawable(table["mean"], positive=False)].sort_values(against)
+    rows = table[panels.drawable(table["median"], positive=False)].sort_values(against)
     if rows.empty:
         raise UserError(
-            f"comparison: {quantity} has no finite mean against {against}; choose other runs"
+            f"comparison: {quantity} has no finite median against {against}; choose other runs"
         )
     with drawing():
         return _draw(rows, quantity, against, dropped=len(table) - len(rows))
@@ -68,51 +65,38 @@ def comparison_figure(table: pd.DataFrame, quantity: str, against: str) -> Figur
 def _draw(rows: pd.DataFrame, quantity: str, against: str, dropped: int) -> Figure:
     figure, axes = new_figure(1, 1, 2.8)
     panel: Axes = axes[0, 0]
-    positions, means = rows[against].unique(), rows["mean"]
-    if means.min() > 0 and means.max() / means.min() >= 100:
+    positions, medians = rows[against].unique(), rows["median"]
+    if medians.min() > 0 and medians.max() / medians.min() >= 100:
         panel.set_yscale("log")
     if against == "step":
         iteration_axis(panel, int(positions.max()))
     elif len(positions) <= FEW:
         depth_axis(panel, positions)
-    low, high = _spread(rows, quantity, panel.get_yscale() == "log")
     handles = []
     for label, look, line in _lines(rows, against):
-        x, mean, ends = line[against], line["mean"], (low[line.index], high[line.index])
+        x, ends = line[against], (line["low"], line["high"])
         if len(positions) > FEW:
             look["marker"] = ""
             panel.fill_between(x, *ends, color=look["color"], alpha=0.18, linewidth=0)
         else:
             bars = {"color": look["color"], "linewidth": 1.0}
             panel.vlines(x, *ends, **bars)
-        panel.plot(x, mean, gid=label or quantity, **look)
+        panel.plot(x, line["median"], gid=label or quantity, **look)
         handles.append(key(label or quantity, **look))
     panel.set(xlabel=AXES.get(against, against), ylabel=quantity)
     panel.grid(axis="y", color=FAINT, linewidth=0.5)
     single = rows["n"].max() == 1
     sentences = [
-        f"Mean over {panels.seeds(rows['n'])}.",
-        "One seed each: no spread." if single else "Bars and bands: ± one standard deviation.",
+        f"Medians over {panels.seeds(rows['n'])}.",
+        "One seed each: no spread." if single else "Bars and bands: lowest to highest.",
         panels.left_out(dropped),
     ]
     return titled(finish(figure, handles, sentences), f"{quantity} against {against}")
 
 
-def _spread(rows: pd.DataFrame, quantity: str, logarithmic: bool) -> tuple[pd.Series, pd.Series]:
-    """Ends of the bars."""
-    mean, sd = rows["mean"], rows["sd"].fillna(0.0)
-    low, high = mean - sd, mean + sd
-    if logarithmic:
-        # A bar that reaches zero has no place on a log axis; it ends at the lowest mean.
-        return low.where(low > 0, np.minimum(mean, mean.min())), high
-    if (mean >= 0).all():
-        low = low.clip(lower=0)
-    return low, high.clip(upper=100) if "error" in quantity else high
-
-
 def _lines(rows: pd.DataFrame, against: str) -> list[tuple[str, dict[str, Any], pd.DataFrame]]:
     """Label, look and rows of every line."""
-    groups = [c for c in rows.columns if c not in (against, *STATISTICS) and rows[c].nunique() > 1]
+    groups = [c for c in rows.columns if c not in (against, *SPREAD) and rows[c].nunique() > 1]
     others = [c for c in groups if c != "family"]
     kinds = sorted(set(rows[others].itertuples(index=False, name=None)), key=_sortable)
     colours = dict(zip(kinds, sequential(range(len(kinds))).values(), strict=True))

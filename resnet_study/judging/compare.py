@@ -1,4 +1,4 @@
-"""Compare any recorded quantity against depth, layer or step, averaged over seeds."""
+"""Compare any recorded quantity against depth, layer or step, over seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resnet_study.judging.selections import (
     final_error,
     growth_per_layer,
     layer_quantity,
-    mean_over_seeds,
+    median_over_seeds,
     over_last,
     rows_at,
     select,
@@ -57,7 +57,7 @@ def compare(
     at_step: int | None = None,
     split: str = "test",
 ) -> pd.DataFrame:
-    """Mean over seeds of a quantity, per family and whatever else tells runs apart.
+    """Median over seeds of a quantity, per family and whatever else tells runs apart.
 
     Args:
         frames: the records.
@@ -74,7 +74,8 @@ def compare(
 
     Returns:
         Sorted, with columns ``family``, ``depth``, every other spec field that differs among
-        the selected runs, ``layer`` or ``step`` if asked against it, ``mean``, ``sd``, ``n``.
+        the selected runs, ``layer`` or ``step`` if asked against it, ``median``, ``low``,
+        ``high`` (lowest and highest run) and ``n``.
 
     Raises:
         UserError: for an unknown quantity, field, split or axis, and if nothing is selected.
@@ -95,7 +96,7 @@ def compare(
     table = table.join(frames.runs[fields], on="run_id")
     axis = [against] if against != "depth" else []
     by = ["family", "depth", *fields, *axis]
-    return mean_over_seeds(table, "value", by).sort_values(by, ignore_index=True)
+    return median_over_seeds(table, "value", by).sort_values(by, ignore_index=True)
 
 
 def choose(frames: Frames, where: Mapping[str, str]) -> Frames:

@@ -6,7 +6,7 @@ are judged is in `claim`, how they are told in `words`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -74,17 +74,17 @@ def arms_by_depth(
     return arms
 
 
-def means(arms: Mapping[int, Arm], reduce: Callable[[Arm], Any] = np.mean) -> dict[int, float]:
-    """Mean, or another number, of each depth's runs."""
-    return {int(depth): float(reduce(arms[depth])) for depth in sorted(arms)}
+def medians(arms: Mapping[int, Arm]) -> dict[int, float]:
+    """Of each depth's runs."""
+    return {int(depth): float(arms[depth].median()) for depth in sorted(arms)}
 
 
 def other_depths(
     first: Mapping[int, Arm], second: Mapping[int, Arm], judged: int
 ) -> dict[int, float]:
-    """Differences of the means, first − second, at the depths that are not judged."""
+    """Differences of the medians, first − second, at the depths that are not judged."""
     shared = sorted((set(first) & set(second)) - {judged})
-    return {int(depth): float(first[depth].mean() - second[depth].mean()) for depth in shared}
+    return {int(depth): float(first[depth].median() - second[depth].median()) for depth in shared}
 
 
 def ended_counts(group: Frames) -> dict[str, int]:

@@ -313,17 +313,23 @@ def growth_per_layer(
     return table
 
 
-def mean_over_seeds(table: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
-    """Mean, standard deviation and number of runs.
+SPREAD = ("median", "low", "high", "n")
+"""Columns of `median_over_seeds`."""
+
+
+def median_over_seeds(table: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
+    """Median, lowest and highest of the runs, and their number.
+
+    Where some networks fail to start, mean and standard deviation are no network's.
 
     Args:
         table: one row per run and whatever else is in ``by``.
-        value: column to average; missing values are not counted.
-        by: columns that tell apart what is not averaged over.
+        value: column to reduce; missing values are not counted.
+        by: columns that tell apart what is not reduced.
 
     Returns:
-        ``by``, ``mean``, ``sd`` (n − 1 in the denominator; NaN for one run) and ``n``.
+        ``by`` and `SPREAD`: ``median``, ``low``, ``high`` and ``n``.
     """
     groups = table.groupby(list(by), dropna=False)[value]
-    result = groups.agg(mean="mean", sd="std", n="count").reset_index()
+    result = groups.agg(median="median", low="min", high="max", n="count").reset_index()
     return result[result["n"] > 0].reset_index(drop=True)

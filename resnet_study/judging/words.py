@@ -17,6 +17,7 @@ import numpy as np
 from resnet_study.judging.statistics import Interval
 
 if TYPE_CHECKING:
+    import pandas as pd
     from jinja2 import Environment
 
 ENDING = """
@@ -64,6 +65,17 @@ def number(value: Any, form: str = ".3g", unit: str = "") -> str:
     if isinstance(value, Sequence):
         return ", ".join(number(part, form, unit) for part in value)
     return "none" if value is None else format(value, form) + unit
+
+
+def spread(row: Mapping[str, Any] | pd.Series[Any]) -> str:
+    """``71.72 (54.61 to 89.61; 7)`` of the columns of `median_over_seeds`; one run has no range."""
+    n = f"{row['n']:.0f}"
+    ends = f"{row['low']:.2f} to {row['high']:.2f}; " if row["n"] > 1 else ""
+    return f"{row['median']:.2f} ({ends}{n})"
+
+
+SPREAD_WORDS = "median (lowest to highest; number of seeds)"
+"""What `spread` prints."""
 
 
 def plain(value: Any) -> Any:

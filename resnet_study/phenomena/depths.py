@@ -65,7 +65,7 @@ def families_at_one_depth(
     """Plain and residual runs of the depth at which they are compared; None if they share none.
 
     Returns:
-        Both arms; ``depth``, both means, and their difference at the other depths.
+        Both arms; ``depth``, both medians, and their difference at the other depths.
     """
     arms = {family: arms_by_depth(table, family, value) for family in FAMILIES}
     shared = set(arms["plain"]) & set(arms["residual"])
@@ -75,8 +75,8 @@ def families_at_one_depth(
     plain, residual = (arms[family][depth] for family in FAMILIES)
     return (plain, residual), {
         "depth": depth,
-        "plain": float(plain.mean()),
-        "residual": float(residual.mean()),
+        "plain": float(plain.median()),
+        "residual": float(residual.median()),
         "plain_minus_residual_elsewhere": other_depths(arms["plain"], arms["residual"], depth),
     }
 

@@ -18,11 +18,12 @@ from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.judging.selections import (
     final_error,
-    mean_over_seeds,
+    median_over_seeds,
     select,
     varying_fields,
 )
 from resnet_study.judging.verdict import VERDICTS
+from resnet_study.judging.words import spread
 from resnet_study.records import Frames
 from resnet_study.studies.find import reference_folder
 from resnet_study.studies.study import Study
@@ -58,7 +59,7 @@ SHOWN_VALUES = 6
 
 @dataclass(frozen=True)
 class Cell:
-    """An error of the table: ``9.42 ± 0.13 (5)`` and what is published for it, if anything."""
+    """An error of the table (`judging.words.spread`) and what is published for it, if anything."""
 
     text: str
     published: str = ""
@@ -66,7 +67,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ErrorTable:
-    """Mean ± sd (n) of the last errors per depth; a table per group of comparable runs."""
+    """The last errors per depth; a table per group of comparable runs."""
 
     label: str
     columns: tuple[str, ...]
@@ -191,10 +192,9 @@ def error_table(label: str, frames: Frames) -> ErrorTable:
     """
     families = panels.families_in(frames.runs)
     columns = tuple((family, split) for family in families for split in ("train", "test"))
-    means = {
-        split: mean_over_seeds(final_error(frames, split), "error", ["family", "depth"]).set_index(
-            ["family", "depth"]
-        )
+    by = ["family", "depth"]
+    medians = {
+        split: median_over_seeds(final_error(frames, split), "error", by).set_index(by)
         for split in ("train", "test")
     }
     published = panels.published_errors() if panels.beside_the_paper(frames) else pd.DataFrame()
@@ -202,8 +202,8 @@ def error_table(label: str, frames: Frames) -> ErrorTable:
     for depth in sorted(int(d) for d in frames.runs["depth"].unique()):
         cells = []
         for family, split in columns:
-            row = means[split].reindex([(family, depth)]).iloc[0]
-            text = "–" if math.isnan(row["mean"]) else mean_sd_n(row["mean"], row["sd"], row["n"])
+            row = medians[split].reindex([(family, depth)]).iloc[0]
+            text = "–" if math.isnan(row["median"]) else spread(row)
             cells.append(Cell(text, _published(published, family, depth, split)))
         rows.append((depth, tuple(cells)))
     names = {"train": "training", "test": "test"}
@@ -278,11 +278,6 @@ def provenance_warnings(environments: Sequence[Mapping[str, Any]]) -> tuple[str,
     if absent:
         warnings.append(f"{absent} of {total} runs have no readable environment.json.")
     return tuple(warnings)
-
-
-def mean_sd_n(mean: float, sd: float, n: float) -> str:
-    """``9.42 ± 0.13 (5)``; without ± for one run, which has no spread."""
-    return f"{mean:.2f} ({n:.0f})" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f} ({n:.0f})"
 
 
 def percent(value: float | None) -> str:

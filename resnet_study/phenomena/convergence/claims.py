@@ -12,12 +12,12 @@ _SEEDS = "5 seeds or more each"
 _PAIR = f"runs of depth 20 and 56 (or one from {MINIMUM_DEEP} to 110), {_SEEDS}"
 
 _EARLY = (
-    """Mean training error over the first quarter of the run at depth {{ depth }}: plain
+    """Mean training error over the first quarter of the run at depth {{ depth }}, medians: plain
 {{ plain }} %, residual {{ residual }} %."""
     + FAMILIES_ELSEWHERE
 )
 _ITERATIONS = """Iterations until the training error of plain networks stays at or below
-{{ level|number("g") }} %, geometric mean over the runs that reach it:
+{{ level|number("g") }} %, medians over seeds:
 {{ iterations|number(",.0f") }}. {% if never_reached %} Never reached by
 {{ never_reached|number("", " of %d runs"|format(seeds)) }}: these count as later than the end of
 the schedule, wherever that is.{% endif %} Root mean square miss in ln(iterations): {{ misses }}

@@ -25,6 +25,7 @@ schedule, equal in everything else and in shape.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -39,7 +40,6 @@ from resnet_study.judging.measurement import (
     Missing,
     arms_by_depth,
     ended_counts,
-    geometric_mean,
 )
 from resnet_study.judging.selections import (
     comparable_groups,
@@ -100,7 +100,7 @@ def iterations_against_depth(group: Frames) -> Measurement | Missing:
     misfits = [
         pd.Series([fit.misfit for fit in fits], index=seeds) for fits in (linear, exponential)
     ]
-    growth = float(np.mean([fit.growth for fit in exponential]))
+    growth = float(np.median([fit.growth for fit in exponential]))
     all_reached = times.dropna(axis=1)
     fewer = len(depths) > all_reached.shape[1] >= LEAST_REACHED
     counts = ended_counts(group._replace(runs=group.runs[group.runs["family"] == "plain"]))
@@ -108,8 +108,8 @@ def iterations_against_depth(group: Frames) -> Measurement | Missing:
         "level": LEVEL,
         "seeds": len(seeds),
         "iterations": {
-            d: geometric_mean(times[d].dropna().to_numpy(float)) if reached[d].any() else None
-            for d in depths
+            d: float(middle) if math.isfinite(middle) else None
+            for d, middle in times[depths].fillna(math.inf).median().items()
         },
         "never_reached": {d: int((~reached[d]).sum()) for d in depths if not reached[d].all()},
         "misses": _misses(*misfits),
@@ -198,12 +198,12 @@ def _longer_measurement(
 
 def _ends(part: Frames, errors: dict[int, Arm], pair: tuple[int, int]) -> dict[str, Any]:
     """``iterations``, and by depth ``errors`` and ``runs``; ``gap``, deep minus shallow."""
-    mean = {depth: float(errors[depth].mean()) for depth in pair}
+    ends = {depth: float(errors[depth].median()) for depth in pair}
     return {
         "iterations": _length(part.runs),
-        "errors": mean,
+        "errors": ends,
         "runs": {depth: len(errors[depth]) for depth in pair},
-        "gap": mean[pair[1]] - mean[pair[0]],
+        "gap": ends[pair[1]] - ends[pair[0]],
     }
 
 

@@ -23,7 +23,7 @@ from resnet_study.judging.measurement import (
     Side,
     arms_by_depth,
     ended_counts,
-    means,
+    medians,
     other_depths,
 )
 from resnet_study.judging.selections import final_error
@@ -58,7 +58,7 @@ def training_error_difference(
     if pair is None:
         return Missing()
     shallow, deep = pair
-    clean = means(arms_by_depth(final_error(group, "train_clean"), family, "error"))
+    clean = medians(arms_by_depth(final_error(group, "train_clean"), family, "error"))
     ends = reference.fig6_ends()
     paper = ends[ends["family"] == family].set_index("depth")["train_error_percent"]
     base = {d: arms[shallow] for d in arms if d != shallow}
@@ -66,7 +66,7 @@ def training_error_difference(
         "family": family,
         "shallow": shallow,
         "deep": deep,
-        "errors": means(arms),
+        "errors": medians(arms),
         "clean_errors": {d: clean[d] for d in pair} if set(pair) <= set(clean) else {},
         "above_shallow_elsewhere": other_depths(arms, base, deep),
         "paper": {d: float(paper[d]) for d in pair} if np.isfinite(paper.get(deep, np.nan)) else {},
@@ -114,10 +114,10 @@ def deepest_training_error(group: Frames) -> Measurement | Missing:
     if 1202 not in arms:
         return Missing()
     clean = arms_by_depth(final_error(group, "train_clean"), "residual", "error")
-    errors = means(arms)
+    errors = medians(arms)
     numbers = {
         "error": errors.pop(1202),
-        "clean_error": means(clean).get(1202),
+        "clean_error": medians(clean).get(1202),
         "errors_elsewhere": errors,
         **ended_counts(group),
     }
@@ -132,9 +132,9 @@ def _test_error_difference(
     if not set(pair) <= set(arms):
         return Missing()
     shallow, deep = pair
-    train = means(arms_by_depth(final_error(group, "train"), "residual", "error"))
+    train = medians(arms_by_depth(final_error(group, "train"), "residual", "error"))
     numbers = {
-        "errors": means(arms),
+        "errors": medians(arms),
         "train_errors": {d: train[d] for d in pair if d in train},
         "paper": published_test_errors(pair),
         "reproductions": reproduced_test_errors(pair),

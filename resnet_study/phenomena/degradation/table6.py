@@ -12,13 +12,15 @@ from resnet_study import reference
 from resnet_study.judging.selections import (
     comparable_groups,
     ended,
+    median_over_seeds,
     papers_networks,
     varying_fields,
 )
+from resnet_study.judging.words import SPREAD_WORDS, spread
 from resnet_study.records import Frames, read_environment
 
 ERRORS = ("train_error_last", "test_error_last", "test_error_selected", "test_error_best")
-"""Columns of the summaries that are averaged over seeds, in percent."""
+"""Columns of the summaries, in percent, of which seeds have a median."""
 
 
 def paper_table(frames: Frames) -> pd.DataFrame:
@@ -26,7 +28,7 @@ def paper_table(frames: Frames) -> pd.DataFrame:
 
     Returns:
         ``network, images`` (their source, such as "CIFAR-10 (JPEG)"), ``iterations, setting, n,
-        parameters``, mean and ``_sd`` (n − 1) of each of `ERRORS`,
+        parameters``, each of `ERRORS` (`selections.SPREAD` by name; None where no run has it),
         ``table6`` (test error; of ResNet-110 the mean of five runs), ``reproductions`` (text).
         Empty where no run of the paper's networks on CIFAR-10 has ended.
     """
@@ -48,8 +50,8 @@ def paper_table(frames: Frames) -> pd.DataFrame:
             }
             row["parameters"] = some["parameters"].iloc[0] if "parameters" in some else None
             for name in ERRORS:
-                values = pd.to_numeric(some[name]) if name in some else pd.Series(dtype=float)
-                row |= {name: values.mean(), f"{name}_sd": values.std()}
+                table = median_over_seeds(some.reindex(columns=["depth", name]), name, ["depth"])
+                row[name] = dict(table.iloc[0]) if len(table) else None
             row["table6"] = published.get(network, math.nan)
             row["reproductions"] = _reproductions(network)
             rows.append((family, depth, row))
@@ -65,7 +67,7 @@ def paper_table_text(table: pd.DataFrame) -> str:
     lines = [
         "# Errors beside the paper and public reproductions",
         "",
-        "Percent, mean ± standard deviation (number of seeds), runs that ended. *Selected*: at the "
+        f"Percent, {SPREAD_WORDS}, runs that ended. *Selected*: at the "
         "lowest validation error; *best* is chosen on the test set, hence optimistic. Table 6 of "
         "He et al. 2015 (arXiv 1512.03385) has test errors of one run each, of ResNet-110 the mean "
         "of five; reproductions as their READMEs state them. The paper trained for 64,000 "
@@ -76,12 +78,7 @@ def paper_table_text(table: pd.DataFrame) -> str:
         "|---" * len(columns) + "|",
     ]
     for row in table.to_dict("records"):
-        cells = [
-            f"{row[name]:.2f} ± {row[f'{name}_sd']:.2f} ({row['n']})"
-            if row["n"] > 1
-            else f"{row[name]:.2f} (1)"
-            for name in ERRORS
-        ]
+        cells = [spread(row[name]) if row[name] else "–" for name in ERRORS]
         paper = "–" if math.isnan(row["table6"]) else f"{row['table6']:.2f}"
         words = (
             row["network"],

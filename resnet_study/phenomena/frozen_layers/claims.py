@@ -27,7 +27,7 @@ the layers of a run {{ rank_correlation|number(".2f") }}. Weight growth accounts
 initialisation (median over layers, in logarithms), a smaller gradient at equal norm for the
 rest. {% if open_runs %} In {{ open_runs }} runs layers that have not thawed leave the median
 open, between {{ median_between[0]|number(".2f") }} and {{ median_between[1]|number(".2f") }}
-(means over runs). {% endif %} {% if other_arms %} log2(measured/predicted) of other arms:
+(medians over runs). {% endif %} {% if other_arms %} log2(measured/predicted) of other arms:
 {% for arm in other_arms %}
 {{- ", " if not loop.first }}{{ "≥ " if arm.bound }}{{ arm.ratio|number(".2f") }} for
 plain-{{ arm.depth }} with weight decay {{ arm.weight_decay|number("g") }} (n = {{ arm.runs }})
@@ -58,7 +58,7 @@ layers whose weights had grown by a factor of {{ inflated }} or more by iteratio
 _GROWTH = """plain-{{ depth }} at a rate of {{ rates[0]|number("g") }}
 {% if rates|length > 1 %}and {{ rates[1]|number("g") }}{% else %}without and with
 warm-up{% endif %}: the weights of the layer that grew most grew by a factor of
-{{ factors.full }} and {{ factors.gentle }} (geometric means over runs, at any recorded
+{{ factors.full }} and {{ factors.gentle }} (medians over runs, at any recorded
 iteration)."""
 _ERRORS = """plain-{{ depth }} at a rate of {{ rates[0]|number("g") }}
 {% if rates|length > 1 %}and {{ rates[1]|number("g") }}{% else %}without and with

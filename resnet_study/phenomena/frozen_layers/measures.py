@@ -19,7 +19,6 @@ from resnet_study.judging.measurement import (
     Measurement,
     Missing,
     ended_counts,
-    geometric_mean,
 )
 from resnet_study.judging.selections import final_error, select
 from resnet_study.phenomena.depths import LENGTH_FIELDS, MINIMUM_DEEP, WARMUP_FIELDS
@@ -81,10 +80,10 @@ def thaw_time(group: Frames, predicted: str) -> Measurement | Missing:
         "thawed": len(seen),
         "thaw": float(seen.median()) if len(seen) else None,
         "predicted": float(judged[predicted].astype(float).median()),
-        "rank_correlation": float(own["rank"].mean()),
+        "rank_correlation": float(own["rank"].median()),
         "percent_by_weight_growth": float(100 * np.median(by_weights)),
         "open_runs": int((own["low"] != own["high"]).sum()),
-        "median_between": [float(own["low"].mean()), float(own["high"].mean())],
+        "median_between": [float(own[side].median()) for side in ("low", "high")],
         "other_arms": _other_arms(ratios, chosen),
     }
     return _within_band(own, "layers have not thawed by the end of the runs", numbers)
@@ -198,8 +197,8 @@ def frozen_without_decay(group: Frames) -> Measurement | Missing:
         "frozen_below": FROZEN,
     }
     for name, table in (("with_decay", with_decay), ("without_decay", without)):
-        percent = float(100 * table["frozen"].mean())
-        turn = geometric_mean(table["effective"].to_numpy())
+        percent = float(100 * table["frozen"].median())
+        turn = float(table["effective"].median())
         numbers[name] = {"percent_frozen": percent, "radians_per_iteration": turn}
     shares = tuple(
         table["frozen"].set_axis(plain.runs.loc[table.index, "seed"])
@@ -218,7 +217,7 @@ def growth_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
     found = _gentler(group, gentle, np.log(peak_growth(_deep_plain(group))))
     if isinstance(found, Missing):
         return found
-    factors = {arm: math.exp(getattr(found, arm).mean()) for arm in ("full", "gentle")}
+    factors = {arm: math.exp(getattr(found, arm).median()) for arm in ("full", "gentle")}
     numbers = {**found.numbers, "factors": factors}
     return Measurement((found.full, found.gentle), 0.0, "above", "ln G", numbers)
 
@@ -232,7 +231,7 @@ def error_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
     found = _gentler(group, gentle, final_error(_deep_plain(group), "train")["error"])
     if isinstance(found, Missing):
         return found
-    errors = {arm: float(getattr(found, arm).mean()) for arm in ("full", "gentle")}
+    errors = {arm: float(getattr(found, arm).median()) for arm in ("full", "gentle")}
     numbers = {**found.numbers, "errors": errors, **ended_counts(group)}
     return Measurement((found.full, found.gentle), 0.0, "above", "percentage points", numbers)
 
@@ -304,13 +303,13 @@ def _within_band(bounds: pd.DataFrame, why: str, numbers: dict[str, Any]) -> Mea
 
 
 def _other_arms(ratios: pd.DataFrame, judged: Chosen) -> list[dict[str, Any]]:
-    """The arms that are not judged: mean ``ratio``, ``runs``, and whether it is a lower bound."""
+    """The arms that are not judged: median ``ratio``, ``runs``, and whether it is a lower bound."""
     pairs = zip(ratios["depth"], ratios["weight_decay"], strict=True)
     arms = {Chosen(int(depth), float(decay)) for depth, decay in pairs}
     return [
         {
             **arm._asdict(),
-            "ratio": float(own["low"].mean()),
+            "ratio": float(own["low"].median()),
             "runs": len(own),
             "bound": bool((own["low"] != own["high"]).any()),
         }

@@ -21,7 +21,7 @@ _GROWTH = """plain-{{ depth }} at initialisation: the norm grows by a factor
 within stages of equal width). {% if factors_elsewhere %} Other depths:
 {{ factors_elsewhere|number(".4g") }}.{% endif %}"""
 _RESIDUAL_RATIO = """Layer 2 over the last convolution, activation-gradient norm at initialisation,
-geometric mean over seeds, residual networks: {{ residual }}.{% if plain %} Plain networks:
+medians over seeds, residual networks: {{ residual }}.{% if plain %} Plain networks:
 {{ plain }}.{% endif %} Judged: log10(ratio/depth) at depth {{ depth }}; below 0 the ratio is
 smaller than the depth."""
 _IN_TRAINING = """plain-{{ depth }} {% if iteration is none %} at the end {% else %} near iteration

@@ -13,8 +13,7 @@ from resnet_study.judging.measurement import (
     Missing,
     Side,
     arms_by_depth,
-    geometric_mean,
-    means,
+    medians,
 )
 from resnet_study.judging.selections import (
     ended,
@@ -44,11 +43,11 @@ def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
         return Missing()
     depth = 56 if 56 in arms else max(arms)
     within = arms_by_depth(growth_per_layer(group, within_stages=True), "plain", "growth")[depth]
-    factors = means(arms)
+    factors = medians(arms)
     numbers = {
         "depth": depth,
         "factor": factors.pop(depth),
-        "factor_within_stages": float(within.mean()),
+        "factor_within_stages": float(within.median()),
         "factors_elsewhere": factors,
     }
     plain = group.runs[group.runs["family"] == "plain"]
@@ -68,7 +67,7 @@ def residual_ratio_at_initialization(group: Frames) -> Measurement | Missing:
     depth = deep_depth(arms["residual"])
     if depth is None:
         return Missing()
-    numbers = {"depth": depth, **{f: means(arms[f], geometric_mean) for f in FAMILIES}}
+    numbers = {"depth": depth, **{f: medians(arms[f]) for f in FAMILIES}}
     values = np.log10(arms["residual"][depth] / depth)
     return Measurement((values,), 0.0, "below", "log10(ratio/depth)", numbers)
 
@@ -99,7 +98,7 @@ def in_training(
     values = np.log10(plain[chosen])
     states = {"healthy": abs(values) < border, "vanished": values <= -border}
     counts = {name: int(state.sum()) for name, state in states.items()}
-    medians = {family: means(arms[family], np.median) for family in FAMILIES}
+    by_family = {family: medians(arms[family]) for family in FAMILIES}
     judged = ratios[(ratios["family"] == "plain") & (ratios["depth"] == chosen)]
     numbers = {
         "quantity": quantity,
@@ -107,10 +106,10 @@ def in_training(
         "depth": chosen,
         "steps": sorted({int(step) for step in judged["step"].dropna()}),
         "border": BORDERS[quantity],
-        "ratio": medians["plain"].pop(chosen),
+        "ratio": by_family["plain"].pop(chosen),
         "states": {**counts, "exploded": len(values) - sum(counts.values())},
-        "plain_elsewhere": medians["plain"],
-        "residual": medians["residual"],
+        "plain_elsewhere": by_family["plain"],
+        "residual": by_family["residual"],
         "without_finite_ratio": int(judged["lost"].sum()),
     }
     threshold = border if claimed == "within" else -border

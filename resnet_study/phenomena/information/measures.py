@@ -10,7 +10,7 @@ from resnet_study.judging.measurement import (
     Missing,
     Side,
     arms_by_depth,
-    means,
+    medians,
 )
 from resnet_study.judging.selections import FIRST, KEYS, conv_layers, layer_quantity, rows_at
 from resnet_study.phenomena.depths import deep_depth
@@ -74,4 +74,4 @@ def _of_deep_plain(table: pd.DataFrame, threshold: float, claimed: Side) -> Meas
 def _numbers(table: pd.DataFrame, depth: int) -> dict[str, object]:
     """The depth that is judged, and medians over seeds of every network."""
     arms = {f: arms_by_depth(table, f, "value") for f in FAMILIES}
-    return {"depth": depth, **{f: means(arms[f], lambda arm: arm.median()) for f in FAMILIES}}
+    return {"depth": depth, **{f: medians(arms[f]) for f in FAMILIES}}

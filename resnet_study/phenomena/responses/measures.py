@@ -10,7 +10,7 @@ from resnet_study.judging.measurement import (
     Measurement,
     Missing,
     arms_by_depth,
-    means,
+    medians,
 )
 from resnet_study.judging.selections import conv_layers, rows_at, select
 from resnet_study.phenomena.depths import MINIMUM_DEEP, families_at_one_depth, with_one_warmup
@@ -35,7 +35,7 @@ def responses_against_depth(group: Frames) -> Measurement | Missing:
     deep = max((d for d in arms if MINIMUM_DEEP <= d <= 110), default=None)
     if 20 not in arms or deep is None:
         return Missing()
-    numbers = {"responses": means(arms), "deep": deep, "paper": _published("residual")}
+    numbers = {"responses": medians(arms), "deep": deep, "paper": _published("residual")}
     unit = "response standard deviation"
     return Measurement((arms[deep], arms[20]), 0.0, "below", unit, numbers)
 
