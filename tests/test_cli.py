@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from resnet_study import __version__, cli
 from resnet_study.cli import SUBCOMMANDS, commands, main
@@ -449,9 +450,23 @@ def test_figures_are_drawn_where_they_belong(
     output = capsys.readouterr().out
     assert output.startswith("error_against_depth: ")
     assert sorted(path.name for path in (study / "figures").iterdir()) == [
+        "error_against_depth.csv",
         "error_against_depth.png",
         "error_against_depth.svg",
     ]
+
+
+def test_figures_are_drawn_as_asked(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = ("--only", "error_against_depth", f"--output={tmp_path}")
+    assert call("figures", study, *only, "--format=pdf,png", "--style=slides", "--width=8") == 0
+    assert capsys.readouterr().out == f"error_against_depth: {tmp_path}/error_against_depth.pdf\n"
+    with Image.open(tmp_path / "error_against_depth.png") as picture:
+        assert picture.width == 8 * 200
+    for wrong in ("--format=gif", "--style=slide", "--width=0", "--palette=x"):
+        assert call("figures", study, *only, wrong) == 2
+        assert wrong.split("=")[0] in capsys.readouterr().err
 
 
 def test_a_dry_run_lists_every_run_and_starts_none(
