@@ -44,8 +44,9 @@ RUN_FIGURES = [
     name
     for name in FIGURES
     if name not in {f.name for f in load_study("signal_propagation").figures}
+    and name != "curves_beside_paper"
 ]
-"""Those that are drawn from runs rather than from networks at initialisation."""
+"""Those that are drawn from any runs rather than from networks at initialisation."""
 
 COLOUR_BLIND = {
     "protanopia": """0.152286 1.052583 -0.204868
@@ -293,6 +294,27 @@ def test_a_warm_up_of_some_depths_parts_no_figure_and_is_said() -> None:
     assert "Warmed up" not in words(draw("error_against_depth", cold))
     # Of depth 56 alone.
     assert "Warmed up" not in words(draw("gradient_heatmap", together))
+
+
+def test_curves_stand_beside_the_paper_s_of_networks_on_cifar10_alone() -> None:
+    with pytest.raises(UserError, match="no curves of the paper"):
+        draw("curves_beside_paper")
+    frames = planted_frames((20, 56), 2, 60, values={"data.name": "cifar10"})
+    figure = draw("curves_beside_paper", frames)
+    assert len(panels(figure)) == 4
+    x, y = line(figure, "paper-plain-56-test")
+    paper = reference.fig6()
+    paper = paper[(paper["network"] == "plain-56") & (paper["split"] == "test")]
+    paper = paper.groupby("iteration")["error_percent"].median()
+    np.testing.assert_array_equal(x, paper.index)
+    np.testing.assert_array_equal(y, paper)
+    x, y = line(figure, "runs-residual-20-train")
+    rows = frames.metrics[frames.metrics["split"] == "train"]
+    rows = rows[(rows["family"] == "residual") & (rows["depth"] == 20)]
+    np.testing.assert_allclose(y, rows.groupby("step")["error"].median().loc[list(x)])
+    assert "n = 2 seeds" in words(figure)
+    one = draw("curves_beside_paper", of_family(frames, "plain"))
+    assert [panel.get_title(loc="left")[4:9] for panel in panels(one)] == ["plain", "plain"]
 
 
 @pytest.mark.parametrize("name", RUN_FIGURES)
