@@ -183,6 +183,8 @@ def _number_of_finding(match: re.Match[str]) -> str:
     value: Any = _findings(study)[claim].numbers
     for name in path.split("."):
         value = value[name]
+    if isinstance(value, dict):  # JSON has no depths, but names
+        value = {int(name) if name.isdigit() else name: part for name, part in value.items()}
     start = match[0][: match[0].index("-->") + 3]
     return f"{start}{number(value, '.4g')}<!-- end -->"
 
