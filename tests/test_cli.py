@@ -222,14 +222,16 @@ BAD = [
     (["claims", "{study}", "--confidence=nan"], "--confidence=nan"),
     (["compare", "error"], "name at least one study folder"),
     (["compare", "eror", "{study}"], "unknown quantity eror; did you mean error?"),
-    (["compare", "error", "{study}", "--against=time"], "'depth', 'layer', 'step'"),
-    (["compare", "error", "{study}", "--where", "depth"], "--where depth: write a name"),
-    (["compare", "error", "{study}", "--where", "depth="], "--where depth=: write a name"),
+    (["compare", "error", "{study}", "--against=stp"], "unknown field stp; did you mean step?"),
+    (["compare", "error", "{study}", "--by=family,"], "--by family,: names with commas between"),
+    (["compare", "error", "{study}", "--difference=famly"], "did you mean family?"),
+    (["compare", "error", "{study}", "--where", "depth"], "--where depth: write model.depth=20,56"),
+    (["compare", "error", "{study}", "--where", "depth="], "--where depth=: write model.depth"),
     (["compare", "error", "{study}", "--where", "model.dept=8"], "model.dept"),
     (["compare", "error", "{study}", "--where", "depth=deep"], "depth"),
     (
-        ["compare", "error", "{study}", "--plot=a.pdf"],
-        "--plot=a.pdf: the file ends in .png or .svg",
+        ["compare", "error", "{study}", "--plot=a.gif"],
+        "--plot=a.gif: the file ends in .png, .svg or .pdf",
     ),
     (["compare", "error", "{study}", "--plot={file}/a.png"], "{file}"),
     (["data", "mnist"], "'cifar10', 'digits', 'synthetic'"),
@@ -384,6 +386,19 @@ def test_compare_prints_and_draws(study: Path, capsys: pytest.CaptureFixture[str
     assert f"{90 / 41 + 0.5:.5g}" in output
     assert str(plot) in output
     assert plot.read_text().rstrip().endswith("</svg>")
+
+
+def test_compare_of_several_quantities_and_of_differences(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot, csv = tmp_path / "both.pdf", tmp_path / "both.csv"
+    words = ("--difference=family", "--where", "seed<2", f"--plot={plot}", f"--csv={csv}")
+    assert call("compare", "error,loss", study, *words) == 0
+    assert capsys.readouterr().err == ""
+    table = pd.read_csv(csv)
+    assert set(table["quantity"]) == {"error", "loss"}
+    assert set(table["difference"]) == {"residual - plain"}
+    assert plot.read_bytes().startswith(b"%PDF")
 
 
 def test_values_of_repeated_list_flags_add_up_and_others_are_refused(
