@@ -111,6 +111,8 @@ def test_a_field_as_axis_and_fields_that_tell_apart() -> None:
     assert table["n"].tolist() == [3] * 4
     pooled = compare(both, "error", "optimizer.learning_rate", by=["family"])
     assert list(pooled.columns) == ["family", "optimizer.learning_rate", *SPREAD]
+    by_seed = compare(both, "error", "seed", by=["family"])
+    assert by_seed["seed"].tolist() == [0, 1, 2] * 2
     everything = compare(both, "error", by=["family"])
     assert everything["n"].tolist() == [6, 6]
 
@@ -167,6 +169,7 @@ def test_unfinished_runs_are_compared_at_a_step_only() -> None:
         ({"quantity": "error", "where": ["depth>56"]}, "recorded are 20, 56, 8"),
         ({"quantity": "error", "against": "layers"}, "did you mean layer"),
         ({"quantity": "error", "by": ["famly"]}, "did you mean family"),
+        ({"quantity": "error", "by": ["step"]}, "unknown field step"),
         ({"quantity": "error", "against": "layer"}, "cannot be compared against layer"),
         ({"quantity": "error", "split": "tset"}, "did you mean test"),
         ({"quantity": "images_per_second", "against": "step"}, "one value per run"),

@@ -145,10 +145,10 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
     if asked.split not in LABELS:
         raise UserError(f"split={asked.split}: {nearest_hint(asked.split, LABELS)}")
     frames = choose(frames, [selection(text) for text in asked.where])
-    for field in (*asked.by, against):
-        if field not in (*AXES, *frames.runs):
-            hint = nearest_hint(field, [*AXES, *map(str, frames.runs.columns)])
-            raise UserError(f"unknown field {field}; {hint}")
+    fields = [str(name) for name in frames.runs]
+    for field, known_ones in (*((name, fields) for name in asked.by), (against, [*AXES, *fields])):
+        if field not in known_ones:
+            raise UserError(f"unknown field {field}; {nearest_hint(field, known_ones)}")
     if asked.at_step is None and against != "step":
         frames = ended(frames)
         if not len(frames.runs):
@@ -164,7 +164,7 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
     # The family and depth of the records are the same as these; one name each is enough.
     apart = list(asked.by) or ["family", "depth", *varying_fields(frames.runs)]
     groups = list(dict.fromkeys([*apart, against]))
-    wanted = [name for name in (*groups, "seed") if name not in table]
+    wanted = [name for name in dict.fromkeys([*groups, "seed"]) if name not in table]
     return table.join(frames.runs[wanted], on="run_id"), groups
 
 
