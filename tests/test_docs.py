@@ -132,7 +132,7 @@ def command(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-VERDICT = r"(reproduced|indicated|undecided) │ After training the share of positive"
+VERDICT = r"(reproduced|indicated|undecided) +│ first_layers_balanced"
 """As the table of findings begins, before it wraps."""
 
 

@@ -329,7 +329,8 @@ def sync_line(results: Path) -> str:
 
 
 def console_for_tables() -> Console:
-    """Wide when piped, so that a table is not folded to a terminal that is not there."""
+    """As wide as the terminal or as COLUMNS says; in a pipe without it nothing is folded."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 200, markup=False)
+    told = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if told else 200, markup=False)
