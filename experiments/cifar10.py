@@ -42,6 +42,7 @@ STUDY = Study(
         gradients_figures.gradient_heatmap,
         gradients_figures.update_heatmap,
         responses_figures.response_std,
+        responses_figures.responses_beside_paper,
     ),
     claims=(
         degradation_claims.DEEPER_PLAIN_HIGHER_TRAINING_ERROR,

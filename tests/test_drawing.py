@@ -24,6 +24,7 @@ from resnet_study.drawing.style import FAMILIES, KINDS, sequential
 from resnet_study.errors import UserError
 from resnet_study.judging.compare import Question, compare, differences, label_of
 from resnet_study.phenomena.information import probes as information
+from resnet_study.phenomena.responses.figures import PAPER_LIMIT
 from resnet_study.records import Frames
 from resnet_study.studies.find import load_study
 from tests.planted import join, planted_frames
@@ -44,7 +45,7 @@ RUN_FIGURES = [
     name
     for name in FIGURES
     if name not in {f.name for f in load_study("signal_propagation").figures}
-    and name != "curves_beside_paper"
+    and not name.endswith("_beside_paper")
 ]
 """Those that are drawn from any runs rather than from networks at initialisation."""
 
@@ -315,6 +316,29 @@ def test_curves_stand_beside_the_paper_s_of_networks_on_cifar10_alone() -> None:
     assert "n = 2 seeds" in words(figure)
     one = draw("curves_beside_paper", of_family(frames, "plain"))
     assert [panel.get_title(loc="left")[4:9] for panel in panels(one)] == ["plain", "plain"]
+
+
+def test_responses_stand_beside_the_paper_s() -> None:
+    with pytest.raises(UserError, match="no responses of the paper"):
+        draw("responses_beside_paper")
+    frames = planted_frames((20, 56), 2, 60, values={"data.name": "cifar10"})
+    large = frames.layers["run_id"].str.startswith("plain-56") & (frames.layers["layer"] == 3)
+    layers = frames.layers.assign(
+        response_std=frames.layers["response_std"].mask(large, 10 * PAPER_LIMIT)
+    )
+    figure = draw("responses_beside_paper", changed(frames, layers=layers))
+    paper = reference.fig7()
+    published = paper[paper["network"] == "ResNet-110"]["response_std"].to_numpy()
+    np.testing.assert_array_equal(line(figure, "paper-residual-110-layer")[1], published)
+    ranked = line(figure, "paper-residual-110-rank")[1]
+    np.testing.assert_array_equal(ranked, np.sort(published)[::-1])
+    assert paper["response_std"].max() < PAPER_LIMIT
+    own = layers[(layers["family"] == "residual") & (layers["depth"] == 20)]
+    own = own[(own["step"] == own["step"].max()) & (own["layer"] < 20)]
+    expected = own.groupby("layer")["response_std"].median()
+    np.testing.assert_allclose(line(figure, "runs-residual-20-layer")[1], expected)
+    assert {panel.get_ylim() for panel in panels(figure)} == {(0.0, PAPER_LIMIT)}
+    assert "Partly beyond the axis: plain-56." in words(figure)
 
 
 @pytest.mark.parametrize("name", RUN_FIGURES)

@@ -122,7 +122,7 @@ def test_formats_are_told_apart_and_refused() -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_line_that_is_drawn_is_in_the_numbers(name: str) -> None:
     of_runs = FIGURES[name] not in load_study("signal_propagation").figures
-    if name == "curves_beside_paper":
+    if name.endswith("_beside_paper"):
         figure = FIGURES[name].draw(planted_frames((20,), 2, 60, values={"data.name": "cifar10"}))
     elif name == "information":
         probes = ("copy_correlation", "class_contrast", "gradient_agreement")

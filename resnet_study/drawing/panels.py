@@ -22,6 +22,9 @@ from resnet_study.records import PROBES, Frames
 PAIR = (20, 56)
 """Depths of the paper's Figure 1, shown where not all depths can be."""
 
+SOURCES = {"paper": "He et al. 2015", "runs": "these runs"}
+"""Titles of panels that show the paper's numbers, and those of the runs."""
+
 
 def arms(runs: pd.DataFrame, without: Iterable[str] = ()) -> pd.Series:
     """What tells a run apart beside depth, family and seed: ``learning_rate=0.01, steps=400``."""

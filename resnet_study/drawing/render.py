@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels
 from resnet_study.drawing.data import data_of
+from resnet_study.drawing.film import FILMS, save_film
+from resnet_study.drawing.place import Place, drawing_into
 from resnet_study.drawing.style import drawing, titled
 from resnet_study.errors import UserError
 from resnet_study.files import write_atomically
@@ -27,7 +30,8 @@ DPI = 200
 FORMATS = ("png", "svg", "csv")
 """Written by default: two pictures and the numbers that they show."""
 
-MORE_FORMATS = ("pdf",)
+MORE_FORMATS = ("pdf", "gif", "webp")
+"""Of the last two a figure that moves (`FigureDefinition.moving`) is a film, any other a still."""
 
 _UNDATED: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -47,6 +51,7 @@ class FigureDefinition:
         draw: pure function; raises `UserError` if there is nothing to draw.
         across: whether it takes all runs at once, whatever they differ in, and tells them apart
             itself.
+        moving: the pictures of its film in order, if it has one; pure likewise.
     """
 
     name: str
@@ -54,10 +59,14 @@ class FigureDefinition:
     caption: str
     draw: Callable[[Frames], Figure]
     across: bool = False
+    moving: Callable[[Frames], Iterable[Figure]] | None = None
 
-    def __call__(self, frames: Frames) -> Figure:
-        """Draw it."""
-        return self.draw(frames)
+    def __call__(
+        self, frames: Frames, *, figure: Place | None = None, ax: Axes | None = None
+    ) -> Figure:
+        """Draw it, on its own, into a figure or part of one, or in the place of a panel."""
+        with drawing_into(ax if figure is None else figure):
+            return self.draw(frames)
 
 
 @dataclass(frozen=True)
@@ -90,12 +99,15 @@ class RenderedFigure:
 
 
 def figure(
-    title: str, caption: str, across: bool = False
+    title: str,
+    caption: str,
+    across: bool = False,
+    moving: Callable[[Frames], Iterable[Figure]] | None = None,
 ) -> Callable[[Callable[[Frames], Figure]], FigureDefinition]:
     """Make a figure of a function that draws it under the common style; its name is the key.
 
     Args:
-        title, caption, across: as in `FigureDefinition`.
+        title, caption, across, moving: as in `FigureDefinition`.
     """
 
     def define(draw: Callable[[Frames], Figure]) -> FigureDefinition:
@@ -104,7 +116,7 @@ def figure(
             with drawing():
                 return titled(draw(frames), title)
 
-        return FigureDefinition(draw.__name__, title, caption, wrapper, across)
+        return FigureDefinition(draw.__name__, title, caption, wrapper, across, moving)
 
     return define
 
@@ -190,7 +202,12 @@ def _render(
         if strict:
             raise UserError(f"{definition.name}: {problem}") from error
         return RenderedFigure(name, title, definition.caption, {}, problem)
-    files = save(figure, folder, name, formats)
+    films = [form for form in formats if form in FILMS]
+    files = save(figure, folder, name, [form for form in formats if form not in films])
+    if films:
+        pictures = definition.moving(group) if definition.moving else [figure]
+        files |= save_film(pictures, folder, name, films)
+    files = {form: files[form] for form in formats}
     return RenderedFigure(name, title, f"{definition.caption} {panels.describe(group)}", files)
 
 

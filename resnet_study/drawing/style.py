@@ -26,6 +26,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
+from resnet_study.drawing import place
 from resnet_study.drawing.look import WIDTH, current
 
 SMALL, TITLE = 7.8, 11.0
@@ -117,7 +118,7 @@ def points(size: float) -> float:
 def new_figure(
     rows: int, columns: int, height: float, titles: Iterable[str] = (), **subplots: Any
 ) -> tuple[Figure, np.ndarray]:
-    """An empty figure and its panels.
+    """An empty figure and its panels, or the place that figures are drawn into and its panels.
 
     Args:
         rows, columns: of panels.
@@ -129,7 +130,10 @@ def new_figure(
         The figure and its axes, shape (rows, columns).
     """
     width = current().width
-    figure = Figure(figsize=(width, height * width / WIDTH), layout="constrained")
+    # A part of a figure has all the methods that are used of one.
+    figure = cast(Figure, place.current()) or Figure(
+        figsize=(width, height * width / WIDTH), layout="constrained"
+    )
     axes = figure.subplots(rows, columns, squeeze=False, **subplots)
     for letter, panel, title in zip(ascii_lowercase, axes.flat, titles, strict=False):
         panel.set_title(f"({letter}) {title}", loc="left")
@@ -155,11 +159,19 @@ def finish(
         for axis in (panel.xaxis, panel.yaxis):
             if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
                 _log_ticks(axis)
-    text, room = current().text, current().room
+    text, room, inside = current().text, current().room, place.current()
+    if inside is not None:
+        room *= place.inches(inside) / current().width
     characters = max(20, round(NOTE_CHARACTERS * room))
-    lines = textwrap.wrap(" ".join(s for s in sentences if s), characters)
+    said = " ".join(s for s in sentences if s)
+    lines = textwrap.wrap(said, characters)
     widest = max((len(str(handle.get_label())) for handle in handles), default=0) / room
     columns = columns or (4 if widest < 19 else 3 if widest < 22 else 2 if widest < 38 else 1)
+    title: dict[str, Any] = {"fontsize": points(TITLE), "fontweight": "bold"}
+    small: dict[str, Any] = {"fontsize": points(SMALL), "color": QUIET}
+    if inside is not None:
+        place.surround(inside, handles, columns, (said, characters), title, small)
+        return figure
     rows = math.ceil(len(handles) / columns)
     header = text * (TITLE_INCHES + rows * LEGEND_INCHES + (0.06 if rows else 0.0))
     footer = text * (len(lines) * NOTE_INCHES + 0.08)
@@ -167,23 +179,24 @@ def finish(
     figure.set_figheight(height)
     body = (0, footer / height, 1, 1 - (header + footer) / height)
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=body, w_pad=0.06 * text))
-    title: dict[str, Any] = {"fontsize": points(TITLE), "fontweight": "bold", "va": "top"}
-    figure.text(0.012, 1 - 0.06 * text / height, "", gid="title", in_layout=False, **title)
+    figure.text(
+        0.012, 1 - 0.06 * text / height, "", gid="title", in_layout=False, va="top", **title
+    )
     if rows:
         look: dict[str, Any] = {"columnspacing": 1.3, "handletextpad": 0.5, "borderaxespad": 0.0}
         look |= {"borderpad": 0.3, "labelspacing": 0.35, "loc": "upper left"}
         corner = (0.007, 1 - text * TITLE_INCHES / height)
         box = figure.legend(handles=list(handles), ncols=columns, bbox_to_anchor=corner, **look)
         box.set_in_layout(False)
-    small: dict[str, Any] = {"fontsize": points(SMALL), "color": QUIET, "va": "bottom"}
-    small["linespacing"] = 1.25
+    small |= {"va": "bottom", "linespacing": 1.25}
     figure.text(0.012, 0.05 * text / height, "\n".join(lines), in_layout=False, **small)
     return figure
 
 
 def titled(figure: Figure, title: str) -> Figure:
     """Write the heading into the room that `finish` left for it, unless it has one."""
-    for text in figure.texts:
+    outer = cast(Figure, figure.get_figure(root=False))
+    for text in [*figure.texts, *outer.texts]:
         if text.get_gid() == "title" and not text.get_text():
             text.set_text(title)
     return figure

@@ -23,8 +23,6 @@ TRAINING_ERROR = {
     "train_clean": "Training error of all training images, not augmented.",
 }
 
-SOURCES = {"paper": "He et al. 2015", "runs": "these runs"}
-
 GRID = (5.0, 10.0)
 """Percent, where Figure 6 has lines across."""
 
@@ -170,10 +168,12 @@ def curves_beside_paper(frames: Frames) -> Figure:
     if measured.empty:
         raise UserError("no run has recorded errors")
     families, colours = panels.families_in(measured), style.sequential(rows["depth"])
-    titles = [f"{family}, {source}" for source in SOURCES.values() for family in families]
+    titles = [f"{family}, {source}" for source in panels.SOURCES.values() for family in families]
     drawn, axes = style.new_figure(2, len(families), 4.6, titles, sharey=True)
     told: dict[str, Any] = {"hue": ("depth", colours), "style": ("split", looks)}
-    for panel, own, (source, family) in plots.cells(axes, rows, source=SOURCES, family=families):
+    for panel, own, (source, family) in plots.cells(
+        axes, rows, source=panels.SOURCES, family=families
+    ):
         last = int(rows.loc[rows["source"] == source, "step"].max())
         plots.linear_iterations(panel, last)
         for error in GRID:

@@ -6,7 +6,7 @@ nor a convolution. Which three gradients there are is said in `resnet_study.prob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,9 @@ PROFILE_STEPS = (0, 1, 10, 100)
 
 PICTURE_STEPS = (0, 10, 100)
 """Iterations of `signal_and_turn`; the nearest recorded are drawn."""
+
+PICTURES = 40
+"""Most of the film, beside that of iteration 0; as many iterations as records have near them."""
 
 DEEP = 56
 """Depth of the heatmaps: the deep network of the paper's Figure 1. A plain network of 110 layers
@@ -157,6 +160,18 @@ def gradient_ratio(frames: Frames) -> Figure:
     return style.finish(drawn, handles, sentences, columns=5)
 
 
+def signal_and_turn_film(frames: Frames) -> Iterator[Figure]:
+    """The same as `signal_and_turn` at the recorded iterations, one picture for each."""
+    last = max(int(frames.layers["step"].max()), 1)
+    wanted = [0, *np.geomspace(1, last, PICTURES).round().astype(int).tolist()]
+    rows, depths, left_out = _signal_and_turn(frames, wanted)
+    limits = {str(name): _limits(part["relative"]) for name, part in rows.groupby("quantity")}
+    for step in sorted(rows["step"].unique().tolist()):
+        shown = rows[rows["step"] == step]
+        drawn = _draw_signal_and_turn(frames, shown, depths, left_out, limits)
+        yield style.titled(drawn, f"Signal and turn by layer at iteration {step:,}")
+
+
 @figure(
     "Signal and turn by layer",
     "Plain against residual, at initialisation and after k iterations, layer by layer from the "
@@ -165,43 +180,75 @@ def gradient_ratio(frames: Frames) -> Figure:
     "turn, the angle by which an iteration turns the weights: whether the layer learns. Both "
     "relative to the last convolution, of the network of "
     f"{DEEP} layers, or else the deepest that all families have. {panels.MEDIANS}",
+    moving=signal_and_turn_film,
 )
 def signal_and_turn(frames: Frames) -> Figure:
     """A row of panels each for signal and turn, a panel per iteration, with both families in it."""
+    rows, depths, left_out = _signal_and_turn(frames, PICTURE_STEPS)
+    drawn = _draw_signal_and_turn(frames, rows, depths, left_out)
+    return style.titled(drawn, _finding(rows, depths, int(rows["step"].max())))
+
+
+def _signal_and_turn(
+    frames: Frames, wanted: Sequence[int]
+) -> tuple[pd.DataFrame, dict[str, int], str]:
+    """Rows with ``quantity`` and ``relative``, the depth of each family, and what is left out."""
     rows = panels.layer_rows(frames, "weight_norm", "weight_gradient_norm", "angular_step")
     depths = _heatmap_depths(rows)
     rows = rows[(rows["depth"] == rows["family"].map(depths)) & (rows["layer"] >= FIRST)]
-    steps = _nearest_steps(rows, PICTURE_STEPS) or [int(rows["step"].max())]
+    steps = _nearest_steps(rows, wanted) or [int(rows["step"].max())]
     rows = rows[rows["step"].isin(steps)].reset_index(drop=True)
     parts = []
     for name in ("signal", "turn"):
         values = rows.assign(quantity=name, value=layer_quantity(rows, COLUMNS[name]))
         last = _at_layer(values, values["depth"] - 1, "value")
         parts.append(values.assign(relative=values["value"] / last))
-    drawn_rows, left_out = panels.drawable_rows(pd.concat(parts, ignore_index=True), "relative")
-    families = panels.families_in(drawn_rows)
+    kept, left_out = panels.drawable_rows(pd.concat(parts, ignore_index=True), "relative")
+    return kept, depths, left_out
+
+
+def _draw_signal_and_turn(
+    frames: Frames,
+    rows: pd.DataFrame,
+    depths: dict[str, int],
+    left_out: str,
+    limits: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """Panels of every iteration in the rows, of a single one side by side.
+
+    Args:
+        limits: of the axes of ``signal`` and ``turn``; by default those of the data.
+    """
+    families, steps = panels.families_in(rows), sorted(rows["step"].unique().tolist())
     colours = {family: style.FAMILIES[family].colour for family in families}
-    at = [f"k = {style.thousands(step)}" for step in steps]
-    titles = [f"{name}, {when}" for name in ("signal", "turn") for when in at]
-    drawn, axes = style.new_figure(2, len(steps), 3.9, titles, sharey="row", sharex=True)
-    for row in axes:
-        row[0].set_yscale("log")
     told = {"quantity": ("signal", "turn"), "step": steps}
-    for panel, own, (quantity, step) in plots.cells(axes, drawn_rows, **told):
+    titles = [f"{name}, k = {style.thousands(k)}" for name in told["quantity"] for k in steps]
+    shape = (2, len(steps), 3.9) if len(steps) > 1 else (1, 2, 2.3)
+    drawn, axes = style.new_figure(
+        *shape, titles, sharey="row" if len(steps) > 1 else False, sharex=True
+    )
+    for panel, own, (quantity, step) in plots.cells(axes, rows, **told):
+        panel.set_yscale("log")
+        if limits:
+            panel.set_ylim(limits[quantity])
         panel.axhline(1, color=style.FAINT, linewidth=0.8, zorder=0)
         plots.vertical(panel, plots.stage_ends(rows))
         gid = f"{{hue}}-{quantity}-step{step}"
         plots.lines(panel, own, "layer", "relative", gid, hue=("family", colours))
     style.label(axes, "layer", "last convolution = 1")
     sentences = [
-        panels.over_seeds(drawn_rows, ["family", "quantity", "step", "layer"]),
+        panels.over_seeds(rows, ["family", "quantity", "step", "layer"]),
         "Vertical lines: stages.",
         left_out,
-        panels.of_runs(frames, drawn_rows),
+        panels.of_runs(frames, rows),
     ]
     handles = [style.key(f"{f}-{depths[f]}", color=colours[f]) for f in families]
-    style.finish(drawn, handles, sentences)
-    return style.titled(drawn, _finding(drawn_rows, depths, steps[-1]))
+    return style.finish(drawn, handles, sentences)
+
+
+def _limits(values: pd.Series) -> tuple[float, float]:
+    """Of an axis that holds all of them and 1, with room."""
+    return min(float(values.min()), 1.0) / 1.5, max(float(values.max()), 1.0) * 1.5
 
 
 def _finding(rows: pd.DataFrame, depths: dict[str, int], step: int) -> str:

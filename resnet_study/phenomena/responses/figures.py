@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -18,6 +20,9 @@ network that exploded in its first steps would flatten all others."""
 
 ORDERS = {"layer": "in layer order", "rank": "sorted by magnitude"}
 
+PAPER_LIMIT = 4.0
+"""Upper end of the axis beside the paper's, above the largest value of Figure 7."""
+
 
 @figure(
     "Layer responses after training",
@@ -29,17 +34,9 @@ ORDERS = {"layer": "in layer order", "rank": "sorted by magnitude"}
 )
 def response_std(frames: Frames) -> Figure:
     """Standard deviation of the responses of finished runs, by layer and by rank."""
-    rows = panels.layer_rows(frames, "response_std")
-    done = frames.runs.index[frames.runs["status"] == "finished"]
-    rows = rows_at(rows[rows["run_id"].isin(done)], None)
-    rows = rows[panels.drawable(rows["response_std"], positive=False)]
-    if rows.empty:
-        raise UserError(
-            "no finished run has recorded its responses; "
-            "finish a run with probes.layers_every above 0"
-        )
+    rows = _ends(frames)
     families, colours = panels.families_in(rows), style.sequential(rows["depth"])
-    theirs = reference.fig7().rename(columns={"layer_index": "layer", "network": "run_id"})
+    theirs = _published()
     theirs = theirs[theirs["depth"].isin(colours) & panels.beside_the_paper(frames)]
     titles = [f"{family}, {order}" for order in ORDERS.values() for family in families]
     drawn, axes = style.new_figure(2, len(families), 3.7, titles, sharey=True, sharex=True)
@@ -72,6 +69,72 @@ def response_std(frames: Frames) -> Figure:
     return style.finish(drawn, handles, sentences)
 
 
+@figure(
+    "Layer responses beside the paper's",
+    "Standard deviation of the responses of the convolutions (output after batch normalisation, "
+    "before nonlinearity and addition) after training, plain networks dashed, (above) in layer "
+    "order and (below) sorted by magnitude within each run. (Left) He et al. 2015, arXiv "
+    "1512.03385, Figure 7, read off its vector paths, one run each. (Right) The same of finished "
+    f"runs, in the same axes: responses above {PAPER_LIMIT:g} lie beyond them. {panels.MEDIANS}",
+)
+def responses_beside_paper(frames: Frames) -> Figure:
+    """The paper's responses on the left, those of runs on CIFAR-10 on the right."""
+    if not panels.beside_the_paper(frames):
+        raise UserError("no responses of the paper: these are not its networks on CIFAR-10")
+    measured = _ends(frames)
+    rows = pd.concat({"paper": _published(), "runs": measured}, names=["source"])
+    rows = _by_order(rows.reset_index("source").reset_index(drop=True))
+    colours = style.sequential(rows["depth"])
+    looks = {
+        family: {"linestyle": style.FAMILIES[family].linestyle, "linewidth": style.points(1.2)}
+        for family in style.FAMILIES
+    }
+    titles = [f"{source}, by {order}" for order in ORDERS for source in panels.SOURCES.values()]
+    drawn, axes = style.new_figure(2, 2, 4.2, titles, sharex=True, sharey=True)
+    for panel, own, (order, source) in plots.cells(axes, rows, order=ORDERS, source=panels.SOURCES):
+        told: dict[str, Any] = {"hue": ("depth", colours), "style": ("family", looks)}
+        plots.lines(panel, own, "at", "response_std", f"{source}-{{style}}-{{hue}}-{order}", **told)
+        panel.set_xlabel(order)
+        panel.tick_params(labelbottom=True)
+    axes[0, 0].set(xlim=(0, int(rows["at"].max()) + 1), ylim=(0, PAPER_LIMIT))
+    for row in axes:
+        row[0].set_ylabel("response std")
+    beyond = sorted({*measured.loc[measured["response_std"] > PAPER_LIMIT, "network"]})
+    sentences = [
+        f"Runs: {panels.over_seeds(measured, ['family', 'depth', 'layer'])}",
+        "Paper: Figure 7, digitised, one run each.",
+        f"Partly beyond the axis: {', '.join(beyond)}." if beyond else "",
+        panels.of_runs(frames),
+    ]
+    handles = style.keys(colours)
+    handles += [style.key(family, color=style.INK, **look) for family, look in looks.items()]
+    return style.finish(drawn, handles, sentences, columns=5)
+
+
+def _ends(frames: Frames) -> pd.DataFrame:
+    """Responses of the convolutions at the end of finished runs.
+
+    Raises:
+        UserError: if there is none.
+    """
+    rows = panels.layer_rows(frames, "response_std")
+    done = frames.runs.index[frames.runs["status"] == "finished"]
+    rows = rows_at(rows[rows["run_id"].isin(done)], None)
+    rows = rows[panels.drawable(rows["response_std"], positive=False)]
+    if rows.empty:
+        raise UserError(
+            "no finished run has recorded its responses; "
+            "finish a run with probes.layers_every above 0"
+        )
+    return rows.assign(network=rows["family"] + "-" + rows["depth"].astype(str))
+
+
+def _published() -> pd.DataFrame:
+    """Figure 7, a run per network."""
+    table = reference.fig7().rename(columns={"layer_index": "layer"})
+    return table.assign(run_id=table["network"], seed=0)
+
+
 def _by_order(rows: pd.DataFrame) -> pd.DataFrame:
     """Every row twice, for each ``order`` with its place ``at``: the layer, and the rank by size.
 
@@ -82,4 +145,4 @@ def _by_order(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([rows.assign(order=order, at=at) for order, at in places.items()])
 
 
-FIGURES = (response_std,)
+FIGURES = (response_std, responses_beside_paper)
