@@ -196,21 +196,19 @@ def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, device
     from resnet_study.launch.placement import default_workers
     from resnet_study.launch.status import run_states
 
-    varying = [
-        name for name in specs[0].flat() if len({str(spec.flat()[name]) for spec in specs}) > 1
-    ]
+    points = [spec.flat() for spec in specs]
+    varying = [name for name in points[0] if len({point[name] for point in points}) > 1]
     seconds, source = estimate(specs, results / "runs")
     states = run_states(results / "runs", [spec.run_id for spec in specs])
     table = Table()
     for name in ("run id", *varying, "state", "time"):
         table.add_column(name, justify="right" if name == "time" else "left")
     left = []
-    for spec, run in zip(specs, states, strict=True):
-        time = duration(seconds[spec.run_id]) if seconds else ""
-        fields = (str(spec.flat()[name]) for name in varying)
-        table.add_row(spec.run_id, *fields, run.state, time)
+    for point, run in zip(points, states, strict=True):
+        time = duration(seconds[run.run_id]) if seconds else ""
+        table.add_row(run.run_id, *(str(point[name]) for name in varying), run.state, time)
         if run.state not in records.DONE:
-            left.append(seconds.get(spec.run_id, 0.0))
+            left.append(seconds.get(run.run_id, 0.0))
     console_for_tables().print(table)
     count = workers or default_workers(devices)
     total = ""
