@@ -2,10 +2,10 @@
 
     python docs/tables.py
 
-A table lies between ``<!-- NAME STUDY -->`` and ``<!-- end -->``, NAME a function of `TABLES`; a
-number in a sentence between ``<!-- STUDY NETWORK NAME ITERATION -->`` and ``<!-- end -->``, NAME a
-function of `NUMBERS`. Verdicts and effects come from `findings.json`, all other numbers from the
-records.
+Between a comment and ``<!-- end -->`` stands what the comment names: a table after
+``<!-- NAME STUDY -->``, NAME a function of `TABLES`; in a sentence a number of the records after
+``<!-- STUDY NETWORK NAME ITERATION -->``, NAME a function of `NUMBERS`, or one of a finding after
+``<!-- STUDY/CLAIM.NUMBER -->``, NUMBER its name in `findings.json`, dotted where nested.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from resnet_study.judging.selections import (
     layer_quantity,
     over_last,
 )
+from resnet_study.judging.words import number
 from resnet_study.phenomena.gradients.measures import COLUMNS
 from resnet_study.records import Frames, read_frames
 from resnet_study.report.content import error_table, verdict_counts
@@ -43,6 +44,7 @@ GRADIENT_STEPS = (0, 1, 10, 100, 1_000, 10_000, 30_000, 39_680, 64_000)
 GRADIENT_NETWORKS = ("plain-56", "plain-110", "residual-56")
 
 _NUMBER = re.compile(r"<!-- (\w+) ([a-z]+)-(\d+) (\w+) (\d+) -->[^\n]*?<!-- end -->")
+_OF_FINDING = re.compile(r"<!-- (\w+)/(\w+)\.([\w.]+) -->[^\n]*?<!-- end -->")
 BLOCK = re.compile(r"<!-- (\w+) (\w+) -->.*?<!-- end -->", re.DOTALL)
 
 
@@ -71,13 +73,12 @@ def errors_beside_paper(study: str) -> str:
 
 def verdicts(study: str) -> str:
     """Claim, verdict, median effect with interval, and the seeds on the claimed side."""
-    return _verdicts(_findings(study))
+    return _verdicts(_findings(study).values())
 
 
 def primary(study: str) -> str:
     """The same, of the primary claims alone."""
-    names = {claim.name for claim in load_study(study).primary}
-    return _verdicts([finding for finding in _findings(study) if finding.claim in names])
+    return _verdicts(_findings(study)[claim.name] for claim in load_study(study).primary)
 
 
 def _verdicts(findings: Iterable[Finding]) -> str:
@@ -87,7 +88,7 @@ def _verdicts(findings: Iterable[Finding]) -> str:
 
 def counts(study: str) -> str:
     """How often each verdict was given."""
-    found = verdict_counts(_findings(study))
+    found = verdict_counts(list(_findings(study).values()))
     return ", ".join(f"{count} {verdict}" for verdict, count in found if count)
 
 
@@ -150,8 +151,8 @@ def weights(layers: pd.DataFrame, step: int) -> str:
 
 
 NUMBERS = {
-    number.__name__: number
-    for number in (raw, signal, turn, signal_apart, turn_apart, signal_lowest, weights)
+    function.__name__: function
+    for function in (raw, signal, turn, signal_apart, turn_apart, signal_lowest, weights)
 }
 """Of several seeds the median."""
 
@@ -160,10 +161,11 @@ def filled(text: str) -> str:
     """A page with every table and number written anew.
 
     Raises:
-        KeyError: if a name is none of `TABLES` or `NUMBERS`, or there is no such network or
-            iteration.
+        KeyError: if a name is none of `TABLES` or `NUMBERS`, or there is no such network,
+            iteration, claim or number.
     """
     text = _NUMBER.sub(_number, text)
+    text = _OF_FINDING.sub(_number_of_finding, text)
     return BLOCK.sub(
         lambda m: f"<!-- {m[1]} {m[2]} -->\n\n{TABLES[m[1]](m[2])}\n\n<!-- end -->", text
     )
@@ -174,6 +176,17 @@ def _number(match: re.Match[str]) -> str:
     layers = _layers(study, family, int(depth))
     start = match[0][: match[0].index("-->") + 3]
     return f"{start}{NUMBERS[name](layers, int(step))}<!-- end -->"
+
+
+def _number_of_finding(match: re.Match[str]) -> str:
+    study, claim, path = match.groups()
+    value: Any = _findings(study)[claim].numbers
+    for name in path.split("."):
+        value = value[name]
+    if isinstance(value, dict):  # JSON has no depths, but names
+        value = {int(name) if name.isdigit() else name: part for name, part in value.items()}
+    start = match[0][: match[0].index("-->") + 3]
+    return f"{start}{number(value, '.4g')}<!-- end -->"
 
 
 def _layers(study: str, family: str, depth: int) -> pd.DataFrame:
@@ -235,8 +248,9 @@ def _frames(study: str) -> Frames:
     return read_frames([REFERENCE / study])
 
 
-def _findings(study: str) -> list[Finding]:
-    return list(read_findings(REFERENCE / study / "findings.json").values())
+@cache
+def _findings(study: str) -> dict[str, Finding]:
+    return read_findings(REFERENCE / study / "findings.json")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ STUDY = Study(
     figures=(
         degradation_figures.error_against_depth,
         degradation_figures.training_curves,
+        degradation_figures.curves_beside_paper,
         gradients_figures.signal_and_turn,
         gradients_figures.gradient_profile,
         gradients_figures.gradient_ratio,

@@ -68,6 +68,6 @@ STUDY = Study(
     ),
     primary=information_claims.CLAIMS,
     seeds=SEEDS,
-    cost="28 runs",
+    cost="28 runs; 42 min on two cores that did other work beside",
     probes=PROBES,
 )

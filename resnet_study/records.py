@@ -68,12 +68,11 @@ INITIALIZATION_COLUMNS = (
     "stage",
     "value",
 )
+"""``quantity`` as in `resnet_study.phenomena.initialization.arms`, which says what ``index`` counts
+for each; ``stage`` 0 where it has no meaning."""
 
 EARLIER_INITIALIZATION = {"width": 16, "images": 128}
 """What records of earlier versions, which have no columns for it, were measured with."""
-"""``quantity`` as in `resnet_study.phenomena.initialization.arms`, which says what
-``index`` counts for each;
-``stage`` 0 where it has no meaning."""
 
 STATUSES = ("running", "finished", "diverged", "failed", "stopped")
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from resnet_study import __version__, cli
 from resnet_study.cli import SUBCOMMANDS, commands, main
@@ -221,14 +222,16 @@ BAD = [
     (["claims", "{study}", "--confidence=nan"], "--confidence=nan"),
     (["compare", "error"], "name at least one study folder"),
     (["compare", "eror", "{study}"], "unknown quantity eror; did you mean error?"),
-    (["compare", "error", "{study}", "--against=time"], "'depth', 'layer', 'step'"),
-    (["compare", "error", "{study}", "--where", "depth"], "--where depth: write a name"),
-    (["compare", "error", "{study}", "--where", "depth="], "--where depth=: write a name"),
+    (["compare", "error", "{study}", "--against=stp"], "unknown field stp; did you mean step?"),
+    (["compare", "error", "{study}", "--by=family,"], "--by family,: names with commas between"),
+    (["compare", "error", "{study}", "--difference=famly"], "did you mean family?"),
+    (["compare", "error", "{study}", "--where", "depth"], "--where depth: write model.depth=20,56"),
+    (["compare", "error", "{study}", "--where", "depth="], "--where depth=: write model.depth"),
     (["compare", "error", "{study}", "--where", "model.dept=8"], "model.dept"),
     (["compare", "error", "{study}", "--where", "depth=deep"], "depth"),
     (
-        ["compare", "error", "{study}", "--plot=a.pdf"],
-        "--plot=a.pdf: the file ends in .png or .svg",
+        ["compare", "error", "{study}", "--plot=a.gif"],
+        "--plot=a.gif: the file ends in .png, .svg or .pdf",
     ),
     (["compare", "error", "{study}", "--plot={file}/a.png"], "{file}"),
     (["data", "mnist"], "'cifar10', 'digits', 'synthetic'"),
@@ -385,6 +388,19 @@ def test_compare_prints_and_draws(study: Path, capsys: pytest.CaptureFixture[str
     assert plot.read_text().rstrip().endswith("</svg>")
 
 
+def test_compare_of_several_quantities_and_of_differences(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot, csv = tmp_path / "both.pdf", tmp_path / "both.csv"
+    words = ("--difference=family", "--where", "seed<2", f"--plot={plot}", f"--csv={csv}")
+    assert call("compare", "error,loss", study, *words) == 0
+    assert capsys.readouterr().err == ""
+    table = pd.read_csv(csv)
+    assert set(table["quantity"]) == {"error", "loss"}
+    assert set(table["difference"]) == {"residual - plain"}
+    assert plot.read_bytes().startswith(b"%PDF")
+
+
 def test_values_of_repeated_list_flags_add_up_and_others_are_refused(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -449,9 +465,23 @@ def test_figures_are_drawn_where_they_belong(
     output = capsys.readouterr().out
     assert output.startswith("error_against_depth: ")
     assert sorted(path.name for path in (study / "figures").iterdir()) == [
+        "error_against_depth.csv",
         "error_against_depth.png",
         "error_against_depth.svg",
     ]
+
+
+def test_figures_are_drawn_as_asked(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = ("--only", "error_against_depth", f"--output={tmp_path}")
+    assert call("figures", study, *only, "--format=pdf,png", "--style=slides", "--width=8") == 0
+    assert capsys.readouterr().out == f"error_against_depth: {tmp_path}/error_against_depth.pdf\n"
+    with Image.open(tmp_path / "error_against_depth.png") as picture:
+        assert picture.width == 8 * 200
+    for wrong in ("--format=gif", "--style=slide", "--width=0", "--palette=x"):
+        assert call("figures", study, *only, wrong) == 2
+        assert wrong.split("=")[0] in capsys.readouterr().err
 
 
 def test_a_dry_run_lists_every_run_and_starts_none(

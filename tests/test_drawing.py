@@ -22,7 +22,7 @@ from resnet_study.drawing.panels import labelled_groups, medians
 from resnet_study.drawing.render import render, save
 from resnet_study.drawing.style import FAMILIES, KINDS, sequential
 from resnet_study.errors import UserError
-from resnet_study.judging.compare import compare
+from resnet_study.judging.compare import Question, compare, differences, label_of
 from resnet_study.phenomena.information import probes as information
 from resnet_study.records import Frames
 from resnet_study.studies.find import load_study
@@ -44,8 +44,9 @@ RUN_FIGURES = [
     name
     for name in FIGURES
     if name not in {f.name for f in load_study("signal_propagation").figures}
+    and name != "curves_beside_paper"
 ]
-"""Those that are drawn from runs rather than from networks at initialisation."""
+"""Those that are drawn from any runs rather than from networks at initialisation."""
 
 COLOUR_BLIND = {
     "protanopia": """0.152286 1.052583 -0.204868
@@ -295,6 +296,27 @@ def test_a_warm_up_of_some_depths_parts_no_figure_and_is_said() -> None:
     assert "Warmed up" not in words(draw("gradient_heatmap", together))
 
 
+def test_curves_stand_beside_the_paper_s_of_networks_on_cifar10_alone() -> None:
+    with pytest.raises(UserError, match="no curves of the paper"):
+        draw("curves_beside_paper")
+    frames = planted_frames((20, 56), 2, 60, values={"data.name": "cifar10"})
+    figure = draw("curves_beside_paper", frames)
+    assert len(panels(figure)) == 4
+    x, y = line(figure, "paper-plain-56-test")
+    paper = reference.fig6()
+    paper = paper[(paper["network"] == "plain-56") & (paper["split"] == "test")]
+    paper = paper.groupby("iteration")["error_percent"].median()
+    np.testing.assert_array_equal(x, paper.index)
+    np.testing.assert_array_equal(y, paper)
+    x, y = line(figure, "runs-residual-20-train")
+    rows = frames.metrics[frames.metrics["split"] == "train"]
+    rows = rows[(rows["family"] == "residual") & (rows["depth"] == 20)]
+    np.testing.assert_allclose(y, rows.groupby("step")["error"].median().loc[list(x)])
+    assert "n = 2 seeds" in words(figure)
+    one = draw("curves_beside_paper", of_family(frames, "plain"))
+    assert [panel.get_title(loc="left")[4:9] for panel in panels(one)] == ["plain", "plain"]
+
+
 @pytest.mark.parametrize("name", RUN_FIGURES)
 def test_n_and_spread_are_on_the_figure(name: str) -> None:
     assert "n = 3 seeds" in words(draw(name))
@@ -413,8 +435,9 @@ def test_runs_without_a_summary_are_unfinished(tmp_path: Path) -> None:
     ("quantity", "against"), [("error", "depth"), ("response_std", "layer"), ("loss", "step")]
 )
 def test_comparison_draws_the_table(quantity: str, against: str) -> None:
-    table = compare(FRAMES, quantity, against)
-    figure = comparison_figure(table, quantity, against)
+    table = compare(FRAMES, Question(quantity, against))
+    figure = comparison_figure({quantity: table}, against, "Of some runs.")
+    assert "Of some runs." in words(figure)
     gid = "plain" if against == "depth" else "plain, depth 20"
     x, y = line(figure, gid)
     rows = table[table.family == "plain"]
@@ -426,20 +449,33 @@ def test_comparison_draws_the_table(quantity: str, against: str) -> None:
 
 def test_comparison_tells_spec_fields_apart_and_masks_nan() -> None:
     slow = planted_frames((8, 20), 2, 60, values={"optimizer.learning_rate": 0.01})
-    table = compare(join(planted_frames((8, 20), 2, 60), slow), "error")
+    both = join(planted_frames((8, 20), 2, 60), slow)
+    table = compare(both, Question("error"))
     table.loc[0, "median"] = np.nan
-    text = words(comparison_figure(table, "error", "depth"))
+    text = words(comparison_figure({"error": table}, "depth"))
     assert "plain, learning_rate=0.01" in text
     assert "residual, learning_rate=0.1" in text
     assert "1 value not finite" in text
+    names = comparison_figure({"error": compare(both, Question("error", "family"))}, "family")
+    assert [tick.get_text() for tick in names.axes[0].get_xticklabels()] == ["plain", "residual"]
+
+
+def test_comparison_has_a_panel_per_quantity_and_says_what_bars_are() -> None:
+    asked = (Question("error"), Question("signal_ratio"))
+    frames = planted_frames((8, 20, 56), 5, 60)
+    tables = {label_of(one): differences(frames, one, "family") for one in asked}
+    figure = comparison_figure(tables, "depth")
+    labels = [panel.get_ylabel() for panel in panels(figure)]
+    assert labels == ["test error (%), residual - plain", "signal ratio, residual - plain"]
+    assert "exact intervals of the median (93.8 %)" in words(figure)
 
 
 def test_comparison_of_nothing_is_a_user_error() -> None:
-    table = compare(FRAMES, "error")
+    table = compare(FRAMES, Question("error"))
     with pytest.raises(UserError, match="no column layer"):
-        comparison_figure(table, "error", "layer")
+        comparison_figure({"error": table}, "layer")
     with pytest.raises(UserError, match="no finite median"):
-        comparison_figure(table.assign(median=np.nan), "error", "depth")
+        comparison_figure({"error": table.assign(median=np.nan)}, "depth")
 
 
 def test_medians_of_two_are_geometric_on_a_logarithmic_axis() -> None:

@@ -88,7 +88,7 @@ def test_the_same_network_gives_the_same_files(data: str, tmp_path: Path) -> Non
         titles = " ".join(panel.get_title(loc="left") for panel in figure.axes)
         assert f"7: {names[images.labels[1]]}" in titles
         assert f"→ {names[found.logits[1].argmax()]}" in titles
-        written.append([file.read_bytes() for file in save(figure, tmp_path, name)])
+        written.append([file.read_bytes() for file in save(figure, tmp_path, name).values()])
     assert written[0] == written[1]
 
 

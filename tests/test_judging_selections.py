@@ -155,6 +155,23 @@ def test_comparable_groups_do_not_mix_settings() -> None:
         assert set(group.metrics["run_id"]) == set(group.runs.index)
 
 
+def test_what_follows_from_the_length_of_a_schedule_tells_nothing_apart() -> None:
+    def of(iterations: int, first_drop: int) -> Frames:
+        values = {"schedule.first_drop": first_drop, "probes.evaluate_every": iterations // 2}
+        return planted_frames((20,), 2, iterations, layers=False, values=values)
+
+    short, long, later = of(200, 100), of(600, 300), of(600, 400)
+    runs = join(short, long).runs
+    assert varying_fields(runs) == ["schedule.iterations"]
+    assert [len(g.runs) for g in comparable_groups(join(short, long))] == [4, 4]
+    fields = ["schedule.iterations", "schedule.first_drop"]
+    assert varying_fields(join(short, long, later).runs) == fields
+    assert len(comparable_groups(join(short, long, later))) == 3
+    assert varying_fields(join(short, later).runs) == fields  # another fraction
+    # Of one length nothing follows from it.
+    assert varying_fields(join(long, later).runs) == ["schedule.first_drop"]
+
+
 def test_named_fields_may_differ_within_a_comparable_group() -> None:
     usual = planted_frames((20,), 2, layers=False)
     warm = planted_frames((56,), 2, layers=False, values={"schedule.warmup_error": 80.0})

@@ -251,7 +251,7 @@ def test_hostile_text_is_shown_as_it_is(tmp_path: Path) -> None:
     study = replace(STUDY, title=HOSTILE, question=HOSTILE, cost=HOSTILE)
     frames = with_environment(tmp_path / "runs", {"command": HOSTILE, "data": HOSTILE})
     runs = frames.runs.assign(status="failed", reason=HOSTILE)
-    figures = [RenderedFigure("x", HOSTILE, HOSTILE, None, None, HOSTILE)]
+    figures = [RenderedFigure("x", HOSTILE, HOSTILE, {}, HOSTILE)]
     markdown, html = report(tmp_path, frames._replace(runs=runs), [finding], figures, study)
     page = Page(html)
     assert not {"script", "iframe"} & set(page.tags)

@@ -11,15 +11,24 @@ import pytest
 
 from resnet_study.architecture import ModelSpec
 from resnet_study.errors import UserError
+from resnet_study.files import write_json
 from resnet_study.judging.judge import judge
 from resnet_study.judging.selections import SPREAD
 from resnet_study.phenomena.convergence.claims import RESIDUAL_CONVERGES_FASTER
 from resnet_study.phenomena.degradation.table6 import paper_table, paper_table_text
 from resnet_study.phenomena.gradients.claims import GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN
 from resnet_study.probes import recorded_steps
-from resnet_study.records import PROBES, RunWriter, find_runs, read_frames, read_run
+from resnet_study.records import (
+    PROBES,
+    RunWriter,
+    find_runs,
+    read_frames,
+    read_run,
+    write_initialization,
+)
 from resnet_study.spec import DataSpec, RunSpec, ScheduleSpec
 from resnet_study.studies.publish import publish, without_paths
+from tests.planted_initialization import planted_initialization
 
 ITERATIONS = 6400
 
@@ -132,6 +141,20 @@ def test_the_table_stands_beside_the_paper_and_counts_only_the_ended(study: Path
     first = "| ResNet-20 | CIFAR-10 (JPEG) | 6,400 | – | 269,722 "
     assert first + "| 9.00 (8.00 to 10.00; 3) | 9.00 (8.00 to 10.00; 3) | – " in text
     assert "nan" not in text
+
+
+def test_networks_measured_at_initialisation_are_copied_and_read_alike(tmp_path: Path) -> None:
+    measured, copy = tmp_path / "measured" / "initialization", tmp_path / "copy"
+    table = planted_initialization(depths=(8,), seeds=2).initialization
+    write_initialization(measured / "plain-8.parquet", table)
+    write_json(measured / "environment.json", {"command": "measure /home/someone/images"})
+    (copy / "initialization").mkdir(parents=True)
+    (copy / "initialization" / "of_before.parquet").touch()
+    assert "1 networks measured at initialisation" in publish(measured.parent, copy)
+    one, other = (read_frames([folder]).initialization for folder in (copy, measured.parent))
+    pd.testing.assert_frame_equal(one, other)
+    assert "someone" not in (copy / "initialization" / "environment.json").read_text()
+    assert not (copy / "initialization" / "of_before.parquet").exists()
 
 
 def test_other_data_have_no_such_table(tmp_path: Path) -> None:

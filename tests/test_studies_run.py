@@ -9,7 +9,7 @@ import pytest
 
 from resnet_study import phenomena
 from resnet_study.errors import UserError
-from resnet_study.judging.judge import Finding
+from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.launch import local
 from resnet_study.launch.local import Outcome
 from resnet_study.launch.options import Pool
@@ -182,13 +182,23 @@ def test_findings_are_printed_as_they_are_written(capsys: pytest.CaptureFixture[
     )
     undecided = replace(finding, verdict="undecided", effect=None, interval=None)
     reproduce.print_findings([finding, undecided])
-    rows = [line for line in capsys.readouterr().out.splitlines() if "Says" in line]
-    assert len(rows) == 2
-    for row in rows:
-        assert "Says [bold] and [/nothing]." in row
-    for word in ("~ indicated", "-1.23 points", "-2 to 0.5", "1 seed"):
-        assert word in rows[0]
-    assert "? undecided" in rows[1]
+    text = capsys.readouterr().out
+    assert text.count("Says [bold] and [/nothing].") == 2
+    for word in ("~ indicated", "? undecided", "-1.23 points", "-2 to 0.5 (95.0 %)", "1 seed"):
+        assert word in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_findings_are_as_wide_as_columns_says(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    found = read_findings(find.home() / "results" / "reference" / "quick" / "findings.json")
+    reproduce.print_findings(list(found.values()))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= width
+    assert "exploratory" in "\n".join(lines)
+    assert width == 60 or "turn_vanished_after_100_steps" in "\n".join(lines)
 
 
 @pytest.mark.parametrize("name", find.studies())

@@ -130,23 +130,35 @@ def figures(
     runs: Annotated[list[Path], Positional],
     only: list[str] | None = None,
     output: Path | None = None,
+    format: str = "png,svg,csv",
+    style: str = "paper",
+    width: float | None = None,
+    palette: str | None = None,
 ) -> int:
-    """Draw the figures of a study, or of any runs, as PNG and SVG.
+    """Draw the figures of a study, or of any runs.
 
     Args:
         runs: Study folders (results/quick) or run folders.
         only: Names of figures; by default every one. An unknown name lists those that exist.
         output: Folder for the files; by default figures/ in the first study folder.
+        format: Of the files: png, svg, pdf; csv has the numbers that a figure shows.
+        style: paper, slides, poster, a style of matplotlib or a file of its settings.
+        width: Inches; the letters keep their size.
+        palette: Colour map of matplotlib for depths, iterations and what else has an order; plain
+            and residual keep their colours.
     """
     from resnet_study import phenomena
-    from resnet_study.drawing.render import render
+    from resnet_study.drawing.look import look_of, looking
+    from resnet_study.drawing.render import formats_of, render
 
     frames = frames_in(runs)
     folder = output or runs[0] / "figures"
     chosen = phenomena.chosen("figure", phenomena.figures(), only)
-    drawn = render(chosen, frames, folder, strict=only is not None)
+    with looking(look_of(style, width, palette)):
+        drawn = render(chosen, frames, folder, only is not None, formats_of(format))
     for figure in drawn:
-        print(f"{figure.name}: {figure.png or f'not drawn ({figure.problem})'}")
+        first = next(iter(figure.files.values()), None)
+        print(f"{figure.name}: {first or f'not drawn ({figure.problem})'}")
     return 0
 
 
@@ -317,7 +329,8 @@ def sync_line(results: Path) -> str:
 
 
 def console_for_tables() -> Console:
-    """Wide when piped, so that a table is not folded to a terminal that is not there."""
+    """As wide as the terminal or as COLUMNS says; in a pipe without it nothing is folded."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 200, markup=False)
+    told = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if told else 200, markup=False)

@@ -5,71 +5,92 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from resnet_study.cli.commands import Positional, console_for_tables, frames_in
 from resnet_study.errors import UserError
-from resnet_study.names import pairs
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from resnet_study.judging.compare import Question
     from resnet_study.records import Frames
 
 
 def compare(
     quantity: Annotated[str, Positional],
     runs: Annotated[list[Path], Positional],
-    against: Literal["depth", "layer", "step"] = "depth",
+    against: str = "depth",
     where: list[str] | None = None,
-    by: Literal["run", "folder"] = "run",
+    by: str = "run",
+    difference: str | None = None,
     at_step: int | None = None,
     split: Literal["train", "train_clean", "val", "test"] = "test",
+    classifier: bool = False,
     plot: Path | None = None,
     csv: Path | None = None,
     json: bool = False,
 ) -> int:
-    """Compare any recorded quantity against depth, layer or step, over any runs.
+    """Compare recorded quantities against depth, layer, step or any setting, over any runs.
 
     Prints median, lowest and highest, and n over seeds, as a table, and draws it if asked.
 
-    Examples: resnet-study compare error results/quick --split=train;
-    resnet-study compare response_std results/quick --against=layer --where depth=56
-    --plot=response.png; resnet-study compare error results/quick results/reference/quick
-    --by=folder.
+    For example:
+
+    resnet-study compare error results/quick --split=train
+
+    resnet-study compare response_std results/quick --against=layer --where depth=56 --plot=a.pdf
+
+    resnet-study compare error,signal_ratio results/quick --where 'depth>20' --difference=family
+
+    resnet-study compare error results/quick results/reference/quick --by=folder
 
     Args:
         quantity: error, loss; a per-layer probe such as activation_gradient_norm or
             response_std; signal, relative_update; signal_ratio, turn_ratio, gradient_ratio (layer
             2 over the last convolution), growth_per_layer; or any number of the summaries, such as
-            test_error_selected or images_per_second.
+            test_error_selected or images_per_second. Several with commas between.
         runs: Study folders (results/quick) or run folders.
-        against: The axis.
-        where: Selections such as family=plain or model.depth=20,56.
+        against: The axis: depth, layer, step, or a setting such as optimizer.learning_rate.
+        where: Selections such as family=plain, model.depth=20,56, 'depth>20' or seed!=0, all of
+            which hold.
         by: run takes the runs of all folders together, each once; folder compares the folders,
-            which may hold the same runs.
+            which may hold the same runs. Else the fields that tell lines apart, such as
+            family,model.depth, all others being pooled.
+        difference: Of runs of one seed that differ in this field, such as family: medians with
+            exact intervals.
         at_step: The recorded step nearest to this one; by default the end of each run.
         split: Of error and loss.
-        plot: File for the figure, .png or .svg.
+        classifier: With layers, the last one too, which is no convolution.
+        plot: File for the figure, .png, .svg or .pdf.
         csv: File for the table.
         json: Print JSON for machines instead of a table.
     """
-    from resnet_study.judging.compare import compare as make_table
+    import pandas as pd
 
-    selections = pairs("--where", where or [], "model.depth=20,56")
-    if plot is not None and plot.suffix not in (".png", ".svg"):
-        raise UserError(f"--plot={plot}: the file ends in .png or .svg")
-    asked: dict[str, Any] = {"quantity": quantity, "against": against, "where": selections}
-    asked |= {"at_step": at_step, "split": split}
+    from resnet_study.judging.compare import Question, label_of
+
+    if plot is not None and plot.suffix[1:] not in ("png", "svg", "pdf"):
+        raise UserError(f"--plot={plot}: the file ends in .png, .svg or .pdf")
+    fields = [] if by in ("run", "folder") else _words("--by", by)
+    asked = Question("", against, where or [], at_step, split, fields, classifier)
+    questions = [replace(asked, quantity=name) for name in _words("QUANTITY", quantity)]
     if by == "folder":
         if again := [str(folder) for folder in runs if runs.count(folder) > 1]:
             raise UserError(f"{again[0]}: is named twice; name each folder once")
-        table = _by_folder({str(folder): frames_in([folder]) for folder in runs}, asked)
+        found = {str(folder): frames_in([folder]) for folder in runs}
+        tables = {label_of(one): _by_folder(found, one, difference) for one in questions}
     else:
         frames = frames_in(runs)
-        table = make_table(frames, **asked)
+        tables = {label_of(one): _table(frames, one, difference) for one in questions}
         _say_copies(frames)
+    named = [
+        table.assign(quantity=one.quantity)[["quantity", *table]] if len(questions) > 1 else table
+        for one, table in zip(questions, tables.values(), strict=True)
+    ]
+    table = pd.concat(named, ignore_index=True)
     if json:
         print(table.to_json(orient="records", indent=2))
     else:
@@ -81,24 +102,50 @@ def compare(
         write_atomically(csv, table.to_csv(index=False))
     if plot is not None:
         from resnet_study.drawing.comparison import comparison_figure
+        from resnet_study.drawing.render import save
 
         plot.parent.mkdir(parents=True, exist_ok=True)
-        comparison_figure(table, quantity, against).savefig(plot, dpi=200)
+        figure = comparison_figure(tables, against, _about(asked))
+        save(figure, plot.parent, plot.stem, [plot.suffix[1:]])
     for written in filter(None, (csv, plot)):
         print(written, file=sys.stderr if json else sys.stdout)
     return 0
 
 
-def _by_folder(folders: Mapping[str, Frames], asked: Mapping[str, Any]) -> pd.DataFrame:
+def _words(flag: str, text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise UserError(f"{flag} {text}: names with commas between are needed")
+    return list(dict.fromkeys(words))
+
+
+def _about(asked: Question) -> str:
+    """What was selected, for the small print."""
+    step = "" if asked.against == "step" else "At the end of each run."
+    if asked.at_step is not None:
+        step = f"At the recorded iteration nearest to {asked.at_step:,}."
+    where = f"Where {', '.join(asked.where)}." if asked.where else ""
+    pooled = f"Told apart by {', '.join(asked.by)} alone." if asked.by else ""
+    return " ".join(filter(None, (step, where, pooled)))
+
+
+def _table(frames: Frames, asked: Question, difference: str | None) -> pd.DataFrame:
+    from resnet_study.judging.compare import compare as medians
+    from resnet_study.judging.compare import differences
+
+    return medians(frames, asked) if difference is None else differences(frames, asked, difference)
+
+
+def _by_folder(
+    folders: Mapping[str, Frames], asked: Question, difference: str | None
+) -> pd.DataFrame:
     """A table with a column that tells the folders apart."""
     import pandas as pd
 
-    from resnet_study.judging.compare import compare as make_table
-
     tables = []
     for folder, frames in folders.items():
-        table = make_table(frames, **asked)
-        table.insert(2, "folder", folder)
+        table = _table(frames, asked, difference)
+        table.insert(min(2, len(table.columns)), "folder", folder)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 

@@ -116,7 +116,7 @@ def features(
     folder = _folder(output, run)
     if note:
         print(note)
-    for file in save(figure, folder, f"features_{_label(network)}"):
+    for file in save(figure, folder, f"features_{_label(network)}").values():
         print(file)
     return 0
 
@@ -180,7 +180,7 @@ def measure(
         frames = lesion_figure.frames_of(table)
         named = replace(lesion_figure.lesions, name=f"lesions_{_label(network)}")
         for figure in render([named], frames, _folder(output, run), strict=True):
-            print(figure.png, figure.svg, sep="\n")
+            print(*figure.files.values(), sep="\n")
     return 0
 
 

@@ -1,15 +1,18 @@
-"""A figure of any table of `resnet_study.judging.compare`.
+"""A figure of any tables of `resnet_study.judging.compare`.
 
-It draws what the table says, medians, the lowest and the highest: other seeds are not in it.
+It draws what the tables say, medians, the lowest and the highest: other seeds are not in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from resnet_study.drawing import panels
 from resnet_study.drawing.plots import DEPTH, ITERATION, depth_axis, iteration_axis
@@ -33,47 +36,70 @@ FEW = 12
 """Positions up to which each has a marker, a tick and a bar; more have a band."""
 
 
-def comparison_figure(table: pd.DataFrame, quantity: str, against: str) -> Figure:
-    """Median of a quantity, from its lowest to its highest run, one line per group of runs.
+def comparison_figure(tables: Mapping[str, pd.DataFrame], against: str, about: str = "") -> Figure:
+    """Median of quantities, from the lowest to the highest run, one line per group of runs.
 
-    The y axis is logarithmic if all medians are positive and span a factor of 100 or more.
+    A y axis is logarithmic if all medians are positive and span a factor of 100 or more.
 
     Args:
-        table: columns `SPREAD` and the one named `against`; the other columns
-            tell the lines apart: family by line style and marker, all else by colour.
-        quantity: label of the y axis, with its unit.
-        against: column of the x axis, numeric; ``step`` is drawn on a logarithmic axis that
-            holds iteration 0.
+        tables: a panel each, by the label of its y axis; columns `SPREAD` and the one named
+            `against`; the other columns tell the lines apart: family by line style and marker, all
+            else by colour. With a column ``level`` the ends are those of intervals.
+        against: column of the x axis; ``step`` is drawn on a logarithmic axis that holds iteration
+            0, and what is no number in the order of its names.
+        about: what was selected, for the small print.
 
     Raises:
         UserError: if a column is missing or nothing in ``median`` is finite.
     """
-    absent = [c for c in (against, *SPREAD) if c not in table]
-    if absent:
-        raise UserError(
-            f"comparison: no column {', '.join(absent)}; there are {', '.join(table.columns)}"
-        )
-    rows = table[panels.drawable(table["median"], positive=False)].sort_values(against)
-    if rows.empty:
-        raise UserError(
-            f"comparison: {quantity} has no finite median against {against}; choose other runs"
-        )
+    shown = {}
+    for label, table in tables.items():
+        absent = [c for c in (against, *SPREAD) if c not in table]
+        if absent:
+            raise UserError(
+                f"comparison: no column {', '.join(absent)}; there are {', '.join(table.columns)}"
+            )
+        rows = table[panels.drawable(table["median"], positive=False)].sort_values(against)
+        if rows.empty:
+            raise UserError(
+                f"comparison: {label} has no finite median against {against}; choose other runs"
+            )
+        shown[label] = rows
     with drawing():
-        return _draw(rows, quantity, against, dropped=len(table) - len(rows))
+        dropped = sum(map(len, tables.values())) - sum(map(len, shown.values()))
+        return _draw(shown, against, about, dropped)
 
 
-def _draw(rows: pd.DataFrame, quantity: str, against: str, dropped: int) -> Figure:
-    figure, axes = new_figure(1, 1, 2.8)
-    panel: Axes = axes[0, 0]
+def _draw(tables: Mapping[str, pd.DataFrame], against: str, about: str, dropped: int) -> Figure:
+    figure, axes = new_figure(len(tables), 1, 2.8 * len(tables), sharex=True)
+    handles: dict[str, Artist] = {}
+    for panel, (label, rows) in zip(axes.flat, tables.items(), strict=True):
+        handles |= _panel(panel, label, rows, against)
+    axes[-1, 0].set_xlabel(AXES.get(against, against.replace("_", " ")))
+    joined = pd.concat(tables.values())
+    sentences = [f"Medians over {panels.seeds(joined['n'])}.", _ends(joined), about]
+    title = f"{', '.join(label.partition(' (')[0] for label in tables)} against {against}"
+    return titled(
+        finish(figure, list(handles.values()), [*sentences, panels.left_out(dropped)]), title
+    )
+
+
+def _panel(panel: Axes, label: str, rows: pd.DataFrame, against: str) -> dict[str, Artist]:
+    """Draw one table; keys of the legend by label."""
     positions, medians = rows[against].unique(), rows["median"]
     if medians.min() > 0 and medians.max() / medians.min() >= 100:
         panel.set_yscale("log")
-    if against == "step":
+    numeric = is_numeric_dtype(rows[against]) and not is_bool_dtype(rows[against])
+    if not numeric:
+        rows = rows.assign(**{against: rows[against].map(list(positions).index)})
+        panel.set_xticks(range(len(positions)), [str(name) for name in positions])
+        panel.set_xlim(-0.5, len(positions) - 0.5)
+    elif against == "step":
         iteration_axis(panel, int(positions.max()))
     elif len(positions) <= FEW:
         depth_axis(panel, positions)
-    handles = []
-    for label, look, line in _lines(rows, against):
+    handles: dict[str, Artist] = {}
+    for name, look, line in _lines(rows, against):
         x, ends = line[against], (line["low"], line["high"])
         if len(positions) > FEW:
             look["marker"] = ""
@@ -81,22 +107,30 @@ def _draw(rows: pd.DataFrame, quantity: str, against: str, dropped: int) -> Figu
         else:
             bars = {"color": look["color"], "linewidth": 1.0}
             panel.vlines(x, *ends, **bars)
-        panel.plot(x, line["median"], gid=label or quantity, **look)
-        handles.append(key(label or quantity, **look))
-    panel.set(xlabel=AXES.get(against, against), ylabel=quantity)
+        panel.plot(x, line["median"], gid=name or label, **look)
+        handles[name or label] = key(name or label, **look)
+    told = list(rows["difference"].unique()) if "difference" in rows else []
+    panel.set_ylabel(f"{label}, {told[0]}" if len(told) == 1 else label)
     panel.grid(axis="y", color=FAINT, linewidth=0.5)
+    return handles
+
+
+def _ends(rows: pd.DataFrame) -> str:
+    """What bars and bands are."""
+    if "level" in rows:
+        levels = sorted({f"{100 * level:.1f}" for level in rows["level"].dropna()})
+        named = " to ".join(dict.fromkeys((levels[0], levels[-1]))) if levels else ""
+        what = f"exact intervals of the median ({named} %)" if named else "none, for too few seeds"
+        return f"Differences between runs of one seed. Bars and bands: {what}."
     single = rows["n"].max() == 1
-    sentences = [
-        f"Medians over {panels.seeds(rows['n'])}.",
-        "One seed each: no spread." if single else "Bars and bands: lowest to highest.",
-        panels.left_out(dropped),
-    ]
-    return titled(finish(figure, handles, sentences), f"{quantity} against {against}")
+    return "One seed each: no spread." if single else "Bars and bands: lowest to highest."
 
 
 def _lines(rows: pd.DataFrame, against: str) -> list[tuple[str, dict[str, Any], pd.DataFrame]]:
     """Label, look and rows of every line."""
-    groups = [c for c in rows.columns if c not in (against, *SPREAD) and rows[c].nunique() > 1]
+    groups = [
+        c for c in rows.columns if c not in (against, *SPREAD, "level") and rows[c].nunique() > 1
+    ]
     others = [c for c in groups if c != "family"]
     kinds = sorted(set(rows[others].itertuples(index=False, name=None)), key=_sortable)
     colours = dict(zip(kinds, sequential(range(len(kinds))).values(), strict=True))

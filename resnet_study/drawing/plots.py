@@ -20,7 +20,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from resnet_study.drawing.panels import drawable, medians
-from resnet_study.drawing.style import FAINT, QUIET, thousands
+from resnet_study.drawing.style import FAINT, QUIET, points, thousands
 
 DEPTH = "depth (log scale)"
 ITERATION = "iteration k, at log(1 + k)"
@@ -83,9 +83,10 @@ def lines(
     (by_hue, palette), (by_style, looks) = hue, style
     common: dict[str, Any] = {"x": x, "y": y, "ax": panel, "estimator": None, "legend": False}
     common |= {"hue": by_hue, "palette": palette} if by_hue else {}
-    faint: dict[str, Any] = {"alpha": 0.4, "linewidth": 0.6, "marker": ""}
+    faint: dict[str, Any] = {"alpha": 0.4, "linewidth": points(0.6), "marker": ""}
     if not joined:
-        faint = {"alpha": 0.35, "linestyle": "none", "markersize": 3.5, "markeredgewidth": 0}
+        faint = {"alpha": 0.35, "linestyle": "none", "markersize": points(3.5)}
+        faint["markeredgewidth"] = 0
     for value, part in rows.groupby(by_style) if by_style else [("", rows)]:
         own = {**look, **looks.get(value, {})}
         if part[units].nunique() > 1:

@@ -7,18 +7,33 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels
+from resnet_study.drawing.data import data_of
 from resnet_study.drawing.style import drawing, titled
 from resnet_study.errors import UserError
+from resnet_study.files import write_atomically
+from resnet_study.names import nearest_hint
 from resnet_study.records import Frames
 
 DPI = 200
+
+FORMATS = ("png", "svg", "csv")
+"""Written by default: two pictures and the numbers that they show."""
+
+MORE_FORMATS = ("pdf",)
+
+_UNDATED: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
 
 
 @dataclass(frozen=True)
@@ -53,17 +68,25 @@ class RenderedFigure:
         name: of the definition, followed by the group of runs if there are several.
         title: heading, likewise.
         caption: with networks, seeds and runs that did not finish.
-        png: path of the file; None if the figure could not be drawn.
-        svg: likewise.
+        files: by format; empty if the figure could not be drawn.
         problem: why it could not be drawn; empty if it was.
     """
 
     name: str
     title: str
     caption: str
-    png: Path | None
-    svg: Path | None
+    files: Mapping[str, Path]
     problem: str = ""
+
+    @property
+    def png(self) -> Path | None:
+        """Path of the picture, if there is one."""
+        return self.files.get("png")
+
+    @property
+    def svg(self) -> Path | None:
+        """Likewise."""
+        return self.files.get("svg")
 
 
 def figure(
@@ -87,9 +110,13 @@ def figure(
 
 
 def render(
-    figures: Sequence[FigureDefinition], frames: Frames, folder: Path, strict: bool = False
+    figures: Sequence[FigureDefinition],
+    frames: Frames,
+    folder: Path,
+    strict: bool = False,
+    formats: Sequence[str] = FORMATS,
 ) -> list[RenderedFigure]:
-    """Draw figures and write each as PNG and SVG.
+    """Draw figures in the current look and write each in several formats.
 
     Runs that differ in more than depth, family and seed (two learning rates, say) are never
     averaged: each group of comparable runs gets figures of its own, named after what tells
@@ -99,9 +126,10 @@ def render(
     Args:
         figures: in the order wanted.
         frames: the records.
-        folder: made if missing; files are ``<name>.png`` and ``<name>.svg``.
+        folder: made if missing; files are ``<name>.png`` and the like.
         strict: raise for a figure that cannot be drawn, instead of returning it with its
             ``problem`` and going on.
+        formats: of `FORMATS` and `MORE_FORMATS`; ``csv`` is what the figure shows.
 
     Raises:
         UserError: with ``strict``, for a figure that cannot be drawn.
@@ -110,23 +138,47 @@ def render(
     frames = panels.with_status(frames)
     groups, everything = panels.labelled_groups(frames), [("", frames)]
     return [
-        _render(definition, label, group, folder, strict)
+        _render(definition, label, group, folder, strict, formats)
         for definition in figures
         for label, group in (everything if definition.across else groups)
     ]
 
 
-def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write a figure as ``<name>.png`` and ``<name>.svg`` without dates or versions."""
-    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+def formats_of(text: str) -> list[str]:
+    """Formats out of ``png,pdf``.
+
+    Raises:
+        UserError: for one that figures are not written in, and for none.
+    """
+    formats = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    known = (*FORMATS, *MORE_FORMATS)
+    unknown = next((form for form in formats if form not in known), None)
+    if unknown is not None or not formats:
+        raise UserError(f"--format={text}: {nearest_hint(unknown or '', known)}")
+    return formats
+
+
+def save(
+    figure: Figure, folder: Path, name: str, formats: Sequence[str] = ("png", "svg")
+) -> dict[str, Path]:
+    """Write a figure as ``<name>.png`` and so on, without dates or versions."""
+    files = {form: folder / f"{name}.{form}" for form in formats}
     with drawing():
-        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-        figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None, "Creator": None})
-    return png, svg
+        for form, file in files.items():
+            if form == "csv":
+                write_atomically(file, data_of(figure).to_csv(index=False, float_format="%.8g"))
+            else:
+                figure.savefig(file, format=form, dpi=DPI, metadata=_UNDATED[form])
+    return files
 
 
 def _render(
-    definition: FigureDefinition, label: str, group: Frames, folder: Path, strict: bool
+    definition: FigureDefinition,
+    label: str,
+    group: Frames,
+    folder: Path,
+    strict: bool,
+    formats: Sequence[str],
 ) -> RenderedFigure:
     name = f"{definition.name}_{_slug(label)}" if label else definition.name
     title = f"{definition.title} ({label})" if label else definition.title
@@ -137,9 +189,9 @@ def _render(
         problem = reason.strip().splitlines()[0]
         if strict:
             raise UserError(f"{definition.name}: {problem}") from error
-        return RenderedFigure(name, title, definition.caption, None, None, problem)
-    png, svg = save(figure, folder, name)
-    return RenderedFigure(name, title, f"{definition.caption} {panels.describe(group)}", png, svg)
+        return RenderedFigure(name, title, definition.caption, {}, problem)
+    files = save(figure, folder, name, formats)
+    return RenderedFigure(name, title, f"{definition.caption} {panels.describe(group)}", files)
 
 
 def _slug(label: str) -> str:

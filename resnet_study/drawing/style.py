@@ -2,7 +2,7 @@
 
 Figures are matplotlib `Figure` objects made without pyplot: no global state, no display, no
 backend to choose. Each is an object that is freed like any other, and every function draws under
-`STYLE` whatever the caller's settings are.
+`STYLE` whatever the caller's settings are, changed only by `resnet_study.drawing.look`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-WIDTH = 5.6
-"""Inches: the text of a paper of one column, at which the smallest letters have 7.8 points."""
+from resnet_study.drawing.look import WIDTH, current
+
+SMALL, TITLE = 7.8, 11.0
+"""Points of the small print and of the title."""
 
 TITLE_INCHES, LEGEND_INCHES, NOTE_INCHES = 0.33, 0.19, 0.138
 """Height of the title and of each row of the legend and of the small print."""
@@ -64,6 +66,9 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "resnet-study",
 }
 
+SIZES = (*seaborn.plotting_context("paper"), "axes.linewidth", "lines.linewidth")
+"""Settings in points, which `Look.text` multiplies."""
+
 
 @dataclass(frozen=True)
 class FamilyStyle:
@@ -98,8 +103,15 @@ HOLLOW: Mapping[str, Any] = {"linestyle": "none", "markerfacecolor": "none"}
 
 
 def drawing() -> AbstractContextManager[None]:
-    """Draw and save under `STYLE`, whatever the global matplotlib settings are."""
-    return matplotlib.rc_context(cast(Any, STYLE))
+    """Draw and save under `STYLE` and the current look, whatever matplotlib's settings are."""
+    look = current()
+    scaled = {name: look.text * STYLE[name] for name in SIZES}
+    return matplotlib.rc_context(cast(Any, {**STYLE, **scaled, **look.settings}))
+
+
+def points(size: float) -> float:
+    """A size of letters that no setting has, in the current look."""
+    return size * current().text
 
 
 def new_figure(
@@ -109,14 +121,15 @@ def new_figure(
 
     Args:
         rows, columns: of panels.
-        height: of all rows together, in inches.
+        height: of all rows together, in inches at the width of a paper's column.
         titles: of the panels, row by row; each gets its letter.
         subplots: for `Figure.subplots`, such as ``sharey=True``.
 
     Returns:
         The figure and its axes, shape (rows, columns).
     """
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    width = current().width
+    figure = Figure(figsize=(width, height * width / WIDTH), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **subplots)
     for letter, panel, title in zip(ascii_lowercase, axes.flat, titles, strict=False):
         panel.set_title(f"({letter}) {title}", loc="left")
@@ -142,26 +155,29 @@ def finish(
         for axis in (panel.xaxis, panel.yaxis):
             if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
                 _log_ticks(axis)
-    lines = textwrap.wrap(" ".join(s for s in sentences if s), NOTE_CHARACTERS)
-    widest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    text, room = current().text, current().room
+    characters = max(20, round(NOTE_CHARACTERS * room))
+    lines = textwrap.wrap(" ".join(s for s in sentences if s), characters)
+    widest = max((len(str(handle.get_label())) for handle in handles), default=0) / room
     columns = columns or (4 if widest < 19 else 3 if widest < 22 else 2 if widest < 38 else 1)
     rows = math.ceil(len(handles) / columns)
-    header = TITLE_INCHES + rows * LEGEND_INCHES + (0.06 if rows else 0.0)
-    footer = len(lines) * NOTE_INCHES + 0.08
+    header = text * (TITLE_INCHES + rows * LEGEND_INCHES + (0.06 if rows else 0.0))
+    footer = text * (len(lines) * NOTE_INCHES + 0.08)
     height = header + float(figure.get_figheight()) + footer
     figure.set_figheight(height)
     body = (0, footer / height, 1, 1 - (header + footer) / height)
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=body, w_pad=0.06))
-    title: dict[str, Any] = {"fontsize": 11.0, "fontweight": "bold", "va": "top", "gid": "title"}
-    figure.text(0.012, 1 - 0.06 / height, "", in_layout=False, **title)
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=body, w_pad=0.06 * text))
+    title: dict[str, Any] = {"fontsize": points(TITLE), "fontweight": "bold", "va": "top"}
+    figure.text(0.012, 1 - 0.06 * text / height, "", gid="title", in_layout=False, **title)
     if rows:
         look: dict[str, Any] = {"columnspacing": 1.3, "handletextpad": 0.5, "borderaxespad": 0.0}
         look |= {"borderpad": 0.3, "labelspacing": 0.35, "loc": "upper left"}
-        corner = (0.007, 1 - TITLE_INCHES / height)
+        corner = (0.007, 1 - text * TITLE_INCHES / height)
         box = figure.legend(handles=list(handles), ncols=columns, bbox_to_anchor=corner, **look)
         box.set_in_layout(False)
-    small: dict[str, Any] = {"fontsize": 7.8, "color": QUIET, "va": "bottom", "linespacing": 1.25}
-    figure.text(0.012, 0.05 / height, "\n".join(lines), in_layout=False, **small)
+    small: dict[str, Any] = {"fontsize": points(SMALL), "color": QUIET, "va": "bottom"}
+    small["linespacing"] = 1.25
+    figure.text(0.012, 0.05 * text / height, "\n".join(lines), in_layout=False, **small)
     return figure
 
 
@@ -174,13 +190,13 @@ def titled(figure: Figure, title: str) -> Figure:
 
 
 def sequential(values: Iterable[Any], palette: str = "viridis") -> dict[Any, str]:
-    """A colour per value in rising order, from light to dark.
+    """A colour per value in rising order, from light to dark, unless the look has a palette.
 
     The lightest fifth of the map is left out: it would not be seen on white.
     """
     ordered = sorted(set(values))
     positions = [0.3] if len(ordered) == 1 else np.linspace(0.76, 0.0, len(ordered))
-    colours = matplotlib.colormaps[palette](positions)
+    colours = matplotlib.colormaps[current().palette or palette](positions)
     return {value: to_hex(colour) for value, colour in zip(ordered, colours, strict=True)}
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from resnet_study.data import Split
 from resnet_study.drawing import style
+from resnet_study.drawing.look import WIDTH
 from resnet_study.errors import UserError, require
 from resnet_study.inspection import walk
 from resnet_study.inspection.network import Inspected, in_its_arithmetic
@@ -152,7 +153,7 @@ def _draw(
     channels: int,
 ) -> Figure:
     rows = len(images)
-    figure = Figure(figsize=(style.WIDTH, 0.85 + 1.0 * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.85 + 1.0 * rows), layout="constrained")
     grid = figure.add_gridspec(
         1 + rows, 4, width_ratios=(1, 1.7, 1.7, 1.7), height_ratios=(0.55, *[1.0] * rows)
     )
@@ -167,7 +168,7 @@ def _draw(
         panel = figure.add_subplot(grid[1 + row, 0])
         _picture(panel, np.broadcast_to(image, (*image.shape[:2], 3)))
         label, answer = names[images.labels[row]], names[predictions[row]]
-        panel.set_title(f"{position}: {label}\n→ {answer}", loc="left", fontsize=7.8)
+        panel.set_title(f"{position}: {label}\n→ {answer}", loc="left", fontsize=style.SMALL)
         for stage, maps in enumerate(features.stages):
             panel = figure.add_subplot(grid[1 + row, 1 + stage])
             chosen = shown_channels(maps.shape[-1], channels)

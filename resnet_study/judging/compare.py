@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from resnet_study.errors import UserError
+from resnet_study.judging.choosing import choose, selection
 from resnet_study.judging.selections import (
     DERIVED,
     KEYS,
@@ -20,13 +21,15 @@ from resnet_study.judging.selections import (
     median_over_seeds,
     over_last,
     rows_at,
-    select,
     varying_fields,
 )
+from resnet_study.judging.statistics import median_interval
 from resnet_study.names import nearest_hint
+from resnet_study.probes import known
 from resnet_study.records import LAYER_COLUMNS, METRIC_COLUMNS, PROBES, Frames
 
-Against = Literal["depth", "layer", "step"]
+AXES = ("depth", "layer", "step")
+"""Beside the fields of runs."""
 
 METRICS = ("error", "loss", "learning_rate")
 """Quantities of ``metrics``, of one split."""
@@ -46,98 +49,133 @@ RUN_STEP_QUANTITIES = (*RATIOS, "growth_per_layer")
 """One number per run and recorded step, derived from the layers: `RATIOS`, and the growth of
 ‖∂L/∂z‖ per layer toward the input."""
 
-SPLITS = ("train", "train_clean", "val", "test")
+LABELS = {"train": "training ", "train_clean": "training ", "val": "validation ", "test": "test "}
+"""Splits, and how an axis names them."""
 
 
-def compare(
-    frames: Frames,
-    quantity: str,
-    against: str = "depth",
-    where: Mapping[str, str] | None = None,
-    at_step: int | None = None,
-    split: str = "test",
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Question:
+    """What is compared, of which runs.
+
+    Attributes:
+        quantity: one of `METRICS`, `LAYER_QUANTITIES`, `RUN_STEP_QUANTITIES`, any further numeric
+            column of ``metrics`` or ``layers``, or a numeric column of ``runs`` such as
+            ``test_error_selected`` or ``images_per_second``.
+        against: ``depth``, ``layer`` (layer quantities), ``step`` (all but run columns), or a field
+            of ``runs`` such as ``optimizer.learning_rate``.
+        where: selections of runs (`choosing.selection`), all of which hold.
+        at_step: the recorded step nearest to this one (runs without one within a factor of 2 are
+            left out); by default the last step of each run that finished or diverged.
+        split: a key of `LABELS`, for quantities of ``metrics``.
+        by: fields of ``runs`` that tell lines apart; all else is pooled. By default everything that
+            differs, so that nothing is.
+        classifier: with ``layer``, whether the last layer counts, which is no convolution.
+    """
+
+    quantity: str
+    against: str = "depth"
+    where: Sequence[str] = ()
+    at_step: int | None = None
+    split: str = "test"
+    by: Sequence[str] = ()
+    classifier: bool = False
+
+
+def compare(frames: Frames, asked: Question) -> pd.DataFrame:
     """Median over seeds of a quantity, per family and whatever else tells runs apart.
 
-    Args:
-        frames: the records.
-        quantity: one of `METRICS`, `LAYER_QUANTITIES`, `RUN_STEP_QUANTITIES`, any further
-            numeric column of ``metrics`` or ``layers``, or a numeric column of ``runs`` such
-            as ``test_error_selected`` or ``images_per_second``.
-        against: ``depth``, ``layer`` (layer quantities) or ``step`` (all but run columns).
-        where: selection of runs, column of ``runs`` to comma-separated values, such as
-            ``{"model.depth": "20,56", "family": "plain"}``.
-        at_step: for depth and layer, the recorded step nearest to this one (runs without one
-            within a factor of 2 are left out); by default the last step of each run that
-            finished or diverged.
-        split: train, train_clean, val or test, for quantities of ``metrics``.
-
     Returns:
-        Sorted, with columns ``family``, ``depth``, every other spec field that differs among
-        the selected runs, ``layer`` or ``step`` if asked against it, ``median``, ``low``,
-        ``high`` (lowest and highest run) and ``n``.
+        Sorted, with the columns that tell apart (by default ``family``, ``depth``, every other spec
+        field that differs among the selected runs), the axis, and `selections.SPREAD`.
 
     Raises:
         UserError: for an unknown quantity, field, split or axis, and if nothing is selected.
     """
-    _check(against, split)
-    frames = choose(frames, where or {})
-    if at_step is None and against != "step":
+    table, groups = _by_run(frames, asked)
+    return median_over_seeds(table, "value", groups).sort_values(groups, ignore_index=True)
+
+
+def differences(frames: Frames, asked: Question, between: str) -> pd.DataFrame:
+    """Median over seeds of a difference between runs of one seed, with an exact interval.
+
+    Args:
+        frames: the records.
+        asked: as of `compare`.
+        between: a field of ``runs``: each of its values minus the first one, such as ``family``.
+
+    Returns:
+        As of `compare`, with ``difference`` (``residual - plain``) in place of the field; ``low``
+        and ``high`` are the interval of `statistics.median_interval`, NaN for fewer than five
+        seeds, ``level`` its level, ``n`` the seeds that both have.
+
+    Raises:
+        UserError: likewise, and if the field has one value or no seed is in both.
+    """
+    table, groups = _by_run(frames, asked)
+    groups = [name for name in groups if name != between]
+    if between == "seed":
+        raise UserError("--difference=seed: takes runs of one seed; name another field")
+    if between not in frames.runs:
+        hint = nearest_hint(between, map(str, frames.runs.columns))
+        raise UserError(f"--difference={between}: unknown field; {hint}")
+    if between not in table:
+        table = table.join(frames.runs[between], on="run_id")
+    first, *others = sorted(table[between].unique())
+    if not others:
+        raise UserError(f"--difference={between}: all runs have {first}; choose others")
+    if table.duplicated([*groups, between, "seed"]).any():
+        raise UserError(f"--difference={between}: several runs of one seed; name more with --by")
+    wide = table.pivot(index=[*groups, "seed"], columns=between, values="value")
+    rows = []
+    for other in others:
+        paired = (wide[other] - wide[first]).dropna().rename("value").reset_index()
+        for key, own in paired.groupby(groups) if groups else [((), paired)]:
+            found = median_interval(own["value"])
+            row = {**dict(zip(groups, key, strict=True)), "difference": f"{other} - {first}"}
+            row |= {"median": found.estimate, "low": found.low, "high": found.high}
+            rows.append({**row, "n": len(own), "level": found.level})
+    if not any(row["n"] for row in rows):
+        raise UserError(f"--difference={between}: no seed is in runs with different values")
+    return pd.DataFrame(rows).sort_values(["difference", *groups], ignore_index=True)
+
+
+def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
+    """A row per run and position, with ``value``, and the columns that tell groups apart."""
+    quantity, against = asked.quantity, asked.against
+    if asked.split not in LABELS:
+        raise UserError(f"split={asked.split}: {nearest_hint(asked.split, LABELS)}")
+    frames = choose(frames, [selection(text) for text in asked.where])
+    fields = [str(name) for name in frames.runs]
+    for field, known_ones in (*((name, fields) for name in asked.by), (against, [*AXES, *fields])):
+        if field not in known_ones:
+            raise UserError(f"unknown field {field}; {nearest_hint(field, known_ones)}")
+    if asked.at_step is None and against != "step":
         frames = ended(frames)
         if not len(frames.runs):
             raise UserError("no selected run has finished; give a step to compare earlier ones")
-    table = _values(frames, quantity, against, at_step, split)
+    axis = against if against in AXES else "depth"
+    table = _values(frames, quantity, axis, asked.at_step, asked.split)
     table = table[table["value"].notna()]
+    if against == "layer" and not asked.classifier:
+        table = conv_layers(table)
     if not len(table):
-        step = "" if at_step is None else f" near step {at_step}"
+        step = "" if asked.at_step is None else f" near step {asked.at_step}"
         raise UserError(f"{quantity}: the selected runs have no value{step}; choose other runs")
-    fields = varying_fields(frames.runs)
     # The family and depth of the records are the same as these; one name each is enough.
-    table = table.join(frames.runs[fields], on="run_id")
-    axis = [against] if against != "depth" else []
-    by = ["family", "depth", *fields, *axis]
-    return median_over_seeds(table, "value", by).sort_values(by, ignore_index=True)
+    apart = list(asked.by) or ["family", "depth", *varying_fields(frames.runs)]
+    groups = list(dict.fromkeys([*apart, against]))
+    wanted = [name for name in dict.fromkeys([*groups, "seed"]) if name not in table]
+    return table.join(frames.runs[wanted], on="run_id"), groups
 
 
-def choose(frames: Frames, where: Mapping[str, str]) -> Frames:
-    """The records of the runs that match every selection (see `compare`).
-
-    Raises:
-        UserError: for an unknown field, and if nothing matches.
-    """
-    runs = frames.runs
-    for field, text in where.items():
-        if field not in runs:
-            raise UserError(f"where: unknown field {field}; {nearest_hint(field, runs.columns)}")
-        wanted = [part.strip() for part in text.split(",")]
-        matching = runs[_matches(runs[field], field, wanted)]
-        if not len(matching):
-            present = ", ".join(sorted(map(str, runs[field].unique())))
-            raise UserError(f"where {field}={text}: no such run; recorded are {present}")
-        runs = matching
-    return select(frames, runs.index)
-
-
-def _matches(column: pd.Series, field: str, wanted: list[str]) -> pd.Series:
-    if is_bool_dtype(column):
-        return column.map(lambda value: str(value).lower()).isin([w.lower() for w in wanted])
-    if is_numeric_dtype(column):
-        try:
-            return column.isin([float(w) for w in wanted])
-        except ValueError:
-            raise UserError(
-                f"where {field}={','.join(wanted)}: {field} is a number; give numbers such as "
-                f"{column.iloc[0]}"
-            ) from None
-    return column.astype(str).isin(wanted)
-
-
-def _check(against: str, split: str) -> None:
-    axes = get_args(Against)
-    if against not in axes:
-        raise UserError(f"against={against}: {nearest_hint(against, axes)}")
-    if split not in SPLITS:
-        raise UserError(f"split={split}: {nearest_hint(split, SPLITS)}")
+def label_of(asked: Question) -> str:
+    """What an axis says: ``test error (%)``."""
+    quantity = asked.quantity
+    units = {"loss": "nats", "wall_seconds": "s"} | {p.name: p.unit for p in known().values()}
+    unit = "%" if "error" in quantity else units.get(quantity, "")
+    words = quantity.replace("_", " ")
+    named = LABELS[asked.split] + words if quantity in METRICS[:2] else words
+    return f"{named} ({unit})" if unit else named
 
 
 def _values(

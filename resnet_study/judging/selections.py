@@ -30,6 +30,16 @@ ARM_FIELDS = ("model.depth", "model.residual", "seed")
 """Spec fields in which the runs of one comparison may differ."""
 
 
+LENGTH_FIELDS = (
+    "schedule.iterations",
+    "schedule.first_drop",
+    "schedule.second_drop",
+    "probes.log_every",
+    "probes.evaluate_every",
+    "probes.layers_every",
+)
+"""Spec fields in which a longer schedule of the same shape may differ."""
+
 WARMUP_FIELDS = (
     "schedule.warmup_learning_rate",
     "schedule.warmup_iterations",
@@ -74,9 +84,23 @@ def ended(frames: Frames) -> Frames:
 
 
 def varying_fields(runs: pd.DataFrame) -> list[str]:
-    """Spec fields, other than depth, family and seed, that differ among these runs."""
+    """Spec fields, other than depth, family and seed, that differ among these runs.
+
+    Without those of `LENGTH_FIELDS` that follow from the number of iterations: of a schedule that
+    is three times as long, with its drops at the same fractions, the length tells all.
+    """
     fields = [f for f in RunSpec().flat() if f not in ARM_FIELDS and f in runs]
-    return [field for field in fields if runs[field].nunique(dropna=False) > 1]
+    fields = [field for field in fields if runs[field].nunique(dropna=False) > 1]
+    length, *following = LENGTH_FIELDS
+    return [f for f in fields if length not in fields or f not in following or _own(runs, f)]
+
+
+def _own(runs: pd.DataFrame, field: str) -> bool:
+    """Whether a field says something that the number of iterations does not."""
+    length = runs[LENGTH_FIELDS[0]]
+    if field.endswith("_drop"):
+        return bool((runs[field] / length).round(3).nunique() > 1)
+    return bool((runs.groupby(length)[field].nunique(dropna=False) > 1).any())
 
 
 def comparable_groups(frames: Frames, may_differ: Sequence[str] = ()) -> list[Frames]:

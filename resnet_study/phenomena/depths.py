@@ -30,22 +30,17 @@ from resnet_study.judging.measurement import (
     arms_by_depth,
     other_depths,
 )
-from resnet_study.judging.selections import ENDED, WARMUP_FIELDS, comparable_groups, select, warm_up
+from resnet_study.judging.selections import (
+    ENDED,
+    WARMUP_FIELDS,
+    comparable_groups,
+    select,
+    warm_up,
+)
 from resnet_study.records import Frames
 
 MINIMUM_DEEP = 44
 """Least depth called deep: the first at which the paper's plain networks degrade."""
-
-
-LENGTH_FIELDS = (
-    "schedule.iterations",
-    "schedule.first_drop",
-    "schedule.second_drop",
-    "probes.log_every",
-    "probes.evaluate_every",
-    "probes.layers_every",
-)
-"""Spec fields in which a longer schedule of the same shape may differ."""
 
 
 Measure = Callable[[Frames], Measurement | Missing]

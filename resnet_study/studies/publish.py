@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 from pathlib import Path
@@ -16,12 +17,14 @@ from resnet_study.records import Run
 
 _ABSOLUTE = re.compile(r"(?<![\w./-])(?:~|[A-Za-z]:)?[/\\][^\s'\",;]*")
 
+INITIALIZATION = "initialization"
+
 MOST = 64
 """Of the regular steps at least every so-manieth is kept."""
 
 
 def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
-    """Copy the records of every run, without checkpoints and with as many steps as fit.
+    """Copy all records, those of runs without checkpoints and with as many steps as fit.
 
     Of ``layers.parquet`` stay the geometric steps (0, 1, 2, 3, 5, 8, 13, ...), the last one, and
     every k-th of the regular cadence, k the smallest power of 2 for which everything fits. The
@@ -31,24 +34,29 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
 
     Args:
         source: folder of a study.
-        target: gets ``runs/``, which is replaced, and ``README.md``.
+        target: gets ``runs/`` and ``initialization/``, which are replaced, and ``README.md``.
         megabytes: limit of all files together, in 10⁶ bytes.
 
     Returns:
         The text of ``README.md``: what was left out, and which runs are not finished.
 
     Raises:
-        UserError: if there are no runs, the folders are one, or it is too much in any case.
+        UserError: if nothing is recorded, the folders are one, or it is too much in any case.
     """
     if target.resolve() == source.resolve():
         raise UserError(f"{target}: is the folder to copy from; give another one")
-    runs = [records.read_run(folder) for folder in records.find_runs([source / "runs"])]
+    networks = sorted((source / INITIALIZATION).glob("*"))
+    found = (
+        records.find_runs([source / "runs"]) if not networks or (source / "runs").is_dir() else []
+    )
+    runs = [records.read_run(folder) for folder in found]
     rest = sum(
         (run.folder / name).stat().st_size
         for run in runs
         for name in ("spec.json", "environment.json", "summary.json", "metrics.parquet")
         if (run.folder / name).exists()
     )
+    rest += sum(file.stat().st_size for file in networks)
     every = 1
     while (size := rest + sum(len(layers_bytes(run, every)) for run in runs)) > megabytes * 1e6:
         every *= 2
@@ -57,10 +65,13 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
                 f"--megabytes={megabytes:g}: {size / 1e6:.1f} MB are left with every "
                 f"{MOST}th regular step; allow more"
             )
-    shutil.rmtree(target / "runs", ignore_errors=True)
+    for name in ("runs", INITIALIZATION):
+        shutil.rmtree(target / name, ignore_errors=True)
+    for file in networks:
+        _copy_measured(file, target / INITIALIZATION / file.name)
     for run in runs:
         _copy(run, target / "runs" / run.folder.name, every)
-    text = _readme(source.name, runs, every, size)
+    text = _readme(source.name, runs, sum(f.suffix == ".parquet" for f in networks), every, size)
     files.write_atomically(target / "README.md", text)
     return text
 
@@ -117,15 +128,29 @@ def _copy(run: Run, folder: Path, every: int) -> None:
     files.write_json(folder / "summary.json", summary)
 
 
-def _readme(name: str, runs: list[Run], every: int, size: int) -> str:
+def _copy_measured(file: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".json":
+        environment = json.loads(file.read_text(encoding="utf-8"))
+        files.write_json(target, without_paths(environment))
+    else:
+        shutil.copyfile(file, target)
+
+
+def _readme(name: str, runs: list[Run], networks: int, every: int, size: int) -> str:
     steps = "every recorded step" if every == 1 else f"the regular steps by every {every}th,"
     kept = steps if every == 1 else f"{steps} the early geometric ones and the last as they were"
     unfinished = [run for run in runs if run.summary.get("status") not in records.DONE]
+    held = [f"{size / 1e6:.1f} MB."]
+    if runs:
+        held.append(f"{len(runs)} runs, without checkpoints. `layers.parquet` has {kept}.")
+    if networks:
+        held.append(f"{networks} networks measured at initialisation.")
     lines = [
         f"# Records of {name}",
         "",
-        f"{len(runs)} runs, {size / 1e6:.1f} MB, without checkpoints. `layers.parquet` has {kept}; "
-        "no number was rounded. Figures, verdicts and the report regenerate from these files:",
+        " ".join(held)
+        + " No number was rounded. Figures, verdicts and the report regenerate from these files:",
         "",
         f"    resnet-study report {name} FOLDER",
         "",

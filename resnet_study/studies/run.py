@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,21 +149,16 @@ def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Findin
 
 def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
     """Table of verdicts; with details, each claim's quote, runs, numbers and what would decide."""
-    table = Table(title="Claims", title_justify="left")
-    for column in ("verdict", "claim", "median effect", "interval", "seeds that agree", "needed"):
-        table.add_column(
-            column, justify="right" if column in ("median effect", "interval") else "left"
-        )
+    table = Table(title="Claims", title_justify="left", show_lines=True)
+    table.add_column("verdict", max_width=16)
+    table.add_column("claim", overflow="fold")
+    table.add_column("median over seeds", max_width=24)
     for finding in findings:
-        effect = "–" if finding.effect is None else f"{finding.effect:.3g} {finding.unit}"
-        interval = "–"
-        if finding.interval is not None:
-            low, high = finding.interval
-            interval = f"{low:.3g} to {high:.3g}"
-        verdict = f"{SYMBOLS.get(finding.verdict, ' ')} {finding.verdict}"
-        words = (finding.statement, effect, interval, finding.n, finding.needed)
-        table.add_row(verdict, *words)
-    console = Console(width=None if sys.stdout.isatty() else 180, markup=False, highlight=False)
+        verdict = f"{SYMBOLS.get(finding.verdict, '')} {finding.verdict}"
+        table.add_row(verdict.strip(), f"{finding.claim}\n{finding.statement}", _effect(finding))
+    # As wide as the terminal or as COLUMNS says; else as a wide one.
+    told = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if told else 180, markup=False, highlight=False)
     console.print(table)
     for finding in findings if details else ():
         quote = f"“{finding.quote}” " if finding.quote else ""
@@ -171,3 +167,12 @@ def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
         console.print(f"Takes {finding.runs}. {finding.detail}")
         if finding.needed:
             console.print(f"Needed: {finding.needed}.")
+
+
+def _effect(finding: Finding) -> str:
+    lines = ["–" if finding.effect is None else f"{finding.effect:.3g} {finding.unit}"]
+    if finding.interval is not None:
+        low, high = finding.interval
+        lines.append(f"{low:.3g} to {high:.3g} ({100 * finding.confidence:.1f} %)")
+    lines += [finding.n, f"needed: {finding.needed}" if finding.needed else ""]
+    return "\n".join(filter(None, lines))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from resnet_study.judging.claim import Claim
+from resnet_study.judging.selections import LENGTH_FIELDS
 from resnet_study.phenomena.convergence import measures
-from resnet_study.phenomena.depths import FAMILIES_ELSEWHERE, LENGTH_FIELDS, MINIMUM_DEEP
+from resnet_study.phenomena.depths import FAMILIES_ELSEWHERE, MINIMUM_DEEP
 
 _HE = "He et al. 2015, arXiv 1512.03385"
 

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from resnet_study import reference
 from resnet_study.drawing import panels, plots, style
 from resnet_study.drawing.render import figure
 from resnet_study.errors import UserError
@@ -22,7 +23,14 @@ TRAINING_ERROR = {
     "train_clean": "Training error of all training images, not augmented.",
 }
 
+SOURCES = {"paper": "He et al. 2015", "runs": "these runs"}
+
+GRID = (5.0, 10.0)
+"""Percent, where Figure 6 has lines across."""
+
 _HE = "He et al. 2015, arXiv 1512.03385"
+
+_COLUMNS = ["family", "depth", "seed", "split", "step", "error"]
 
 
 @figure(
@@ -139,6 +147,65 @@ def training_curves(frames: Frames) -> Figure:
     return style.finish(drawn, handles, sentences)
 
 
+@figure(
+    "Training curves beside the paper's",
+    f"Error against iteration, training dashed and test bold. (Above) {_HE}, Figure 6 left and "
+    "middle, read off its vector paths; Figure 1 shows plain-20 and plain-56 of them. One run "
+    "each. (Below) The same of these runs, in the same axes: errors above "
+    f"{PAPER_LIMIT:g} % lie beyond them. {panels.MEDIANS}",
+)
+def curves_beside_paper(frames: Frames) -> Figure:
+    """The paper's curves above, those of runs on CIFAR-10 below, a column per family."""
+    if not panels.beside_the_paper(frames):
+        raise UserError("no curves of the paper: these are not its networks on CIFAR-10")
+    train = train_split(frames)
+    looks: dict[str, dict[str, Any]] = {
+        "train": {"linestyle": "--", "linewidth": style.points(1.0)},
+        "test": {"linewidth": style.points(2.0)},
+    }
+    rows = pd.concat({"paper": _published(), "runs": _measured(frames, train)}, names=["source"])
+    rows = rows.reset_index("source").reset_index(drop=True)
+    rows, _ = panels.drawable_rows(rows, "error", positive=False)
+    measured = rows[rows["source"] == "runs"]
+    if measured.empty:
+        raise UserError("no run has recorded errors")
+    families, colours = panels.families_in(measured), style.sequential(rows["depth"])
+    titles = [f"{family}, {source}" for source in SOURCES.values() for family in families]
+    drawn, axes = style.new_figure(2, len(families), 4.6, titles, sharey=True)
+    told: dict[str, Any] = {"hue": ("depth", colours), "style": ("split", looks)}
+    for panel, own, (source, family) in plots.cells(axes, rows, source=SOURCES, family=families):
+        last = int(rows.loc[rows["source"] == source, "step"].max())
+        plots.linear_iterations(panel, last)
+        for error in GRID:
+            panel.axhline(error, color=style.FAINT, linewidth=0.7, zorder=0)
+        plots.lines(panel, own, "step", "error", f"{source}-{family}-{{hue}}-{{style}}", **told)
+    plots.error_axis(axes[0, 0], PAPER_LIMIT)
+    style.label(axes, "iteration", "error (%)")
+    names = (("training", "train"), ("test", "test"))
+    handles = style.keys(colours)
+    handles += [style.key(name, color=style.INK, **looks[split]) for name, split in names]
+    sentences = [
+        f"Below: {panels.over_seeds(measured, ['family', 'depth', 'split', 'step'])}",
+        TRAINING_ERROR[train],
+        "Above: Figure 6, digitised, one run each.",
+        panels.of_runs(frames),
+    ]
+    return style.finish(drawn, handles, sentences)
+
+
+def _published() -> pd.DataFrame:
+    """Of the plain networks, and of the residual ones to 110 layers."""
+    table = reference.fig6()
+    table = table[table["panel"] != "deep"]
+    names = {"iteration": "step", "error_percent": "error"}
+    return table.rename(columns=names).assign(seed=0)[_COLUMNS]
+
+
+def _measured(frames: Frames, train: str) -> pd.DataFrame:
+    rows = frames.metrics[frames.metrics["split"].isin((train, "test"))]
+    return rows.assign(split=rows["split"].replace(train, "train"))[_COLUMNS]
+
+
 def train_split(frames: Frames) -> str:
     """``train`` (mini-batches as trained, what the claims judge), else ``train_clean``.
 
@@ -184,4 +251,5 @@ def _arrow(panel: Axes, family: str, depth: int, start: float, end: float, text:
 FIGURES = (
     error_against_depth,
     training_curves,
+    curves_beside_paper,
 )

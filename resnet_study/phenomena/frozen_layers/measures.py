@@ -20,8 +20,8 @@ from resnet_study.judging.measurement import (
     Missing,
     ended_counts,
 )
-from resnet_study.judging.selections import final_error, select
-from resnet_study.phenomena.depths import LENGTH_FIELDS, MINIMUM_DEEP, WARMUP_FIELDS
+from resnet_study.judging.selections import LENGTH_FIELDS, final_error, select
+from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS
 from resnet_study.phenomena.frozen_layers.thaw import (
     BAND,
     DECAY,

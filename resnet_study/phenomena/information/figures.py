@@ -16,11 +16,11 @@ STEPS = (0, 10, 100)
 """Iterations of the panels; the nearest recorded are drawn."""
 
 QUANTITIES = {
-    "copy_correlation": "copies",
-    "class_contrast": "classes",
-    "gradient_agreement": "gradients",
+    "copy_correlation": ("copies", "correlation"),
+    "class_contrast": ("classes", "contrast"),
+    "gradient_agreement": ("gradients", "cosine"),
 }
-"""Probes and the titles of their rows."""
+"""Probes, the titles of their rows and what is drawn."""
 
 
 @figure(
@@ -53,7 +53,7 @@ def information(frames: Frames) -> Figure:
         depth: {"linestyle": dash} for depth, dash in zip(reversed(depths), dashes, strict=False)
     }
     titles = [
-        f"{name}, k = {style.thousands(step)}" for name in QUANTITIES.values() for step in steps
+        f"{name}, k = {style.thousands(step)}" for name, _ in QUANTITIES.values() for step in steps
     ]
     drawn, axes = style.new_figure(3, len(steps), 5.4, titles, sharey="row", sharex=True)
     told = {"quantity": QUANTITIES, "step": steps}
@@ -62,7 +62,9 @@ def information(frames: Frames) -> Figure:
         gid = f"{{hue}}-{{style}}-{quantity}-step{step}"
         how: dict[str, Any] = {"hue": ("family", colours), "style": ("depth", looks)}
         plots.lines(panel, own, "layer", "value", gid, **how)
-    style.label(axes, "layer", "correlation")
+    style.label(axes, "layer")
+    for panel, (_, drawn_there) in zip(axes[:, 0], QUANTITIES.values(), strict=True):
+        panel.set_ylabel(drawn_there)
     networks = shown[["family", "depth"]].drop_duplicates().sort_values(["family", "depth"])
     handles = [
         style.key(f"{family}-{depth}", color=colours[family], **looks[depth])

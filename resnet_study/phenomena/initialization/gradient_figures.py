@@ -165,8 +165,9 @@ def vanishing_gradients(frames: Frames) -> Figure:
     low, high = axes[0, 0].get_ylim()
     axes[0, 0].set_ylim(max(low, LOWEST), high)
     if low < FLOAT32:
-        words = {"transform": axes[0, 1].get_yaxis_transform(), "color": style.QUIET}
-        axes[0, 1].text(0.03, 3 * FLOAT32, "smallest float32", fontsize=7.8, **words)
+        words: dict[str, Any] = {"color": style.QUIET, "fontsize": style.points(style.SMALL)}
+        words["transform"] = axes[0, 1].get_yaxis_transform()
+        axes[0, 1].text(0.03, 3 * FLOAT32, "smallest float32", **words)
     _factors_by_setting(axes[1, 0], kinds, present)
     handles = [style.key(", ".join(s), **{**_look(s), "markersize": 4}) for s in present]
     handles.append(style.key("theory, padding included", **style.THEORY))

@@ -1,0 +1,79 @@
+"""The numbers that a figure shows, read off its artists: every line, band, bar, point and cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection, QuadMesh
+from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
+
+COLUMNS = ("panel", "x_axis", "y_axis", "mark", "series", "x", "y", "value")
+
+Marks = tuple[str, str, Any, Any, Any]
+"""Mark, series, and x, y and value of each point."""
+
+
+def data_of(figure: Figure) -> pd.DataFrame:
+    """One row per point of everything that is drawn in panels.
+
+    Returns:
+        `COLUMNS`: title of the panel, labels of its axes as printed on it or on the panel that has
+        them for all, kind of mark, name of the series (empty for single seeds and for what needs
+        none), position, and the value of a cell of a map (empty for all else).
+    """
+    parts = []
+    for panel in figure.axes:
+        if panel.get_label() == "<colorbar>":
+            continue
+        axes = {"x_axis": _shared(panel, "x"), "y_axis": _shared(panel, "y")}
+        for mark, series, x, y, value in _marks(panel):
+            x, y = np.atleast_1d(x).astype(float), np.atleast_1d(y).astype(float)
+            points = {"x": x, "y": y, "value": value}
+            where = {"panel": panel.get_title(loc="left"), **axes, "mark": mark, "series": series}
+            parts.append(pd.DataFrame({**where, **points}, columns=list(COLUMNS)))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _marks(panel: Axes) -> Iterator[Marks]:
+    for line in panel.lines:
+        x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+        if line.get_transform() != panel.transData:
+            # Across the panel: only one of both is in the units of the axes.
+            across = line.get_transform() == panel.get_yaxis_transform()
+            x, y = (np.full(1, np.nan), y[:1]) if across else (x[:1], np.full(1, np.nan))
+        yield "line", line.get_gid() or "", x, y, np.nan
+    for drawn in panel.collections:
+        series = drawn.get_gid() or ""
+        if isinstance(drawn, QuadMesh):
+            corners = np.asarray(drawn.get_coordinates(), float)
+            middle = (corners[:-1, :-1] + corners[1:, 1:]) / 2
+            cells: np.ndarray = np.ma.filled(np.ma.asarray(drawn.get_array(), float), np.nan)
+            yield "cell", series, middle[..., 0].ravel(), middle[..., 1].ravel(), cells.ravel()
+        elif isinstance(drawn, PathCollection):
+            x, y = np.ma.filled(np.ma.asarray(drawn.get_offsets(), float), np.nan).T
+            yield "point", series, x, y, np.nan
+        elif isinstance(drawn, LineCollection):
+            for ends in drawn.get_segments():
+                yield "bar", series, ends[:, 0], ends[:, 1], np.nan
+        elif isinstance(drawn, PolyCollection):
+            for path in drawn.get_paths():
+                around = np.asarray(path.vertices, float)
+                yield "band", series, around[:, 0], around[:, 1], np.nan
+    for container in panel.containers:
+        if isinstance(container, BarContainer):
+            middle = np.array([bar.get_x() + bar.get_width() / 2 for bar in container])
+            heights = np.array([bar.get_height() for bar in container])
+            yield "column", container.get_label() or "", middle, heights, np.nan
+
+
+def _shared(panel: Axes, axis: str) -> str:
+    """Label of an axis, or that of the first panel whose axis it shares and which has one."""
+    group = panel.get_shared_x_axes() if axis == "x" else panel.get_shared_y_axes()
+    panels = [panel, *group.get_siblings(panel)]
+    labels = (one.get_xlabel() if axis == "x" else one.get_ylabel() for one in panels)
+    return next(filter(None, labels), "")

@@ -1,0 +1,160 @@
+"""Figures as their user wants them: style, width, palette, formats; and the numbers they show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from resnet_study import phenomena
+from resnet_study.drawing import style
+from resnet_study.drawing.data import COLUMNS, data_of
+from resnet_study.drawing.look import STYLES, WIDTH, Look, current, look_of, looking
+from resnet_study.drawing.render import FORMATS, MORE_FORMATS, formats_of, render
+from resnet_study.errors import UserError
+from resnet_study.studies.find import load_study
+from tests.planted import planted_frames
+from tests.planted_initialization import planted_initialization
+
+FRAMES = planted_frames((8, 20, 56), 2, 60)
+FIGURES = phenomena.figures()
+OF_RUNS = ("error_against_depth", "training_curves", "signal_and_turn", "update_heatmap")
+
+
+def draw(name: str, look: Look = STYLES["paper"]) -> Figure:
+    with looking(look):
+        return FIGURES[name].draw(FRAMES)
+
+
+def letters(figure: Figure) -> list[float]:
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    return [float(text.get_fontsize()) for text in texts]
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+@pytest.mark.parametrize("chosen", ["slides", "poster"])
+def test_letters_grow_with_the_style(name: str, chosen: str) -> None:
+    look = STYLES[chosen]
+    paper, larger = draw(name), draw(name, look)
+    assert larger.get_figwidth() == look.width
+    assert min(letters(larger)) == pytest.approx(look.text * min(letters(paper)))
+    assert max(letters(larger)) == pytest.approx(look.text * max(letters(paper)))
+    # Heights follow the width but for what letters take.
+    shape = paper.get_figheight() / paper.get_figwidth()
+    assert larger.get_figheight() / larger.get_figwidth() == pytest.approx(shape, rel=0.15)
+
+
+def test_a_width_leaves_the_letters_alone() -> None:
+    wide = draw("training_curves", look_of(width=9.0))
+    assert wide.get_figwidth() == 9.0
+    assert sorted(set(letters(wide))) == sorted(set(letters(draw("training_curves"))))
+
+
+def test_a_palette_changes_depths_and_no_family() -> None:
+    look = look_of(palette="magma")
+    with looking(look):
+        assert style.sequential((8, 20)) != style.sequential((8, 20, 56))
+        colours = style.sequential((8, 20, 56))
+    assert colours != style.sequential((8, 20, 56))
+    one, other = draw("error_against_depth"), draw("error_against_depth", look)
+    for a, b in zip(one.axes[0].lines, other.axes[0].lines, strict=True):
+        assert a.get_color() == b.get_color()
+
+
+def test_a_style_of_matplotlib_or_of_a_file_holds_while_it_is_asked_for(tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    file = tmp_path / "mine.mplstyle"
+    file.write_text("axes.facecolor: 00ff00\nfont.size: 21\n")
+    for chosen, colour in ((str(file), "#00ff00"), ("ggplot", "#E5E5E5")):
+        panel = draw("training_curves", look_of(chosen)).axes[0]
+        assert matplotlib.colors.same_color(panel.get_facecolor(), colour)
+    assert current() == STYLES["paper"]
+    assert dict(matplotlib.rcParams) == before
+    assert draw("training_curves").axes[0].get_facecolor() == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"style": "slide"}, "--style=slide: no such file, and did you mean slides?"),
+        ({"width": 0.1}, "--width=0.1: inches, from 2 to 60"),
+        ({"width": float("nan")}, "--width=nan: inches"),
+        ({"palette": "virdis"}, "--palette=virdis: no colour map of matplotlib; did you mean vir"),
+        ({"palette": "x7"}, "--palette=x7: .* such as viridis, cividis or magma"),
+    ],
+)
+def test_a_look_that_is_none_is_refused(wanted: dict[str, float | str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        look_of(**wanted)  # type: ignore[arg-type]
+
+
+def test_a_picture_is_no_style(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
+    with pytest.raises(UserError, match="not a style file of matplotlib"):
+        look_of(str(picture))
+
+
+def test_every_format_is_written_alike_twice(tmp_path: Path) -> None:
+    formats = [*FORMATS, *MORE_FORMATS]
+    one, other = (
+        render([FIGURES["training_curves"]], FRAMES, tmp_path / name, formats=formats)[0].files
+        for name in "ab"
+    )
+    assert list(one) == formats
+    for form in formats:
+        assert one[form].read_bytes() == other[form].read_bytes()
+    assert one["pdf"].read_bytes().startswith(b"%PDF")
+
+
+def test_formats_are_told_apart_and_refused() -> None:
+    assert formats_of("pdf, png,pdf") == ["pdf", "png"]
+    for text in ("jpg", "", ",", "png,svgz"):
+        with pytest.raises(UserError, match=f"--format={text}: "):
+            formats_of(text)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_line_that_is_drawn_is_in_the_numbers(name: str) -> None:
+    of_runs = FIGURES[name] not in load_study("signal_propagation").figures
+    if name == "curves_beside_paper":
+        figure = FIGURES[name].draw(planted_frames((20,), 2, 60, values={"data.name": "cifar10"}))
+    elif name == "information":
+        probes = ("copy_correlation", "class_contrast", "gradient_agreement")
+        norms = FRAMES.layers["weight_norm"]
+        layers = FRAMES.layers.assign(**dict.fromkeys(probes, 0.01 * norms))
+        figure = FIGURES[name].draw(FRAMES._replace(layers=layers))
+    else:
+        figure = FIGURES[name].draw(FRAMES if of_runs else planted_initialization())
+    table = data_of(figure)
+    assert list(table.columns) == list(COLUMNS)
+    named = [line for panel in figure.axes for line in panel.lines if line.get_gid()]
+    assert set(table.loc[table["mark"] == "line", "series"]) - {""} == {
+        str(line.get_gid()) for line in named
+    }
+    if not named:
+        return  # no layer of the planted networks froze
+    assert len(table) > 10
+    shown = table[table["mark"].isin(["line", "point", "cell"])]
+    assert shown[["x", "y"]].notna().any(axis=1).all()
+    assert (table["y_axis"] != "").any()
+
+
+def test_the_numbers_are_those_of_the_records(tmp_path: Path) -> None:
+    files = render([FIGURES["error_against_depth"]], FRAMES, tmp_path, formats=["csv"])[0].files
+    assert list(files) == ["csv"]
+    table = pd.read_csv(files["csv"])
+    plain = table[(table["series"].str.contains("plain", na=False)) & (table["mark"] == "line")]
+    runs = FRAMES.runs[FRAMES.runs["family"] == "plain"]
+    expected = runs.groupby("depth")["train_error_last"].median()
+    training = plain[plain["panel"].str.contains("raining")].groupby("x")["y"].first()
+    np.testing.assert_allclose(training.loc[list(expected.index)], expected, rtol=1e-6)
+
+
+def test_the_width_of_a_paper_is_that_of_a_column() -> None:
+    assert STYLES["paper"] == Look(width=WIDTH)
