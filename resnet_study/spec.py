@@ -235,7 +235,7 @@ def from_json(text: str, where: str = "spec") -> RunSpec:
         raise UserError(
             f"{where}: schema_version {version} cannot be read; this version reads {SCHEMA_VERSION}"
         )
-    return from_flat(dict(_flatten(content)), where)
+    return from_flat(dict(flatten(content)), where)
 
 
 def from_flat(values: Mapping[str, Any], where: str = "spec") -> RunSpec:
@@ -286,10 +286,11 @@ def _raw_defaults() -> Mapping[str, Any]:
     return {"seed": 0} | {f"{s}.{name}": getattr(default[s], name) for s, name in _leaves()}
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings by dotted name."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -203,7 +203,7 @@ BAD = [
     (["sweep"], "PATH"),
     (["sweep", "{tmp}/none.yaml"], "{tmp}/none.yaml: no such sweep file"),
     (["sweep", "{tmp}"], "{tmp}: cannot be read"),
-    (["sweep", "{file}"], "{file}: a sweep is a mapping"),
+    (["sweep", "{file}"], "{file}: a sweep file is a mapping"),
     (["sweep", "{sweep}", "--workers=0"], "--workers=0"),
     (["sweep", "{sweep}", "--results={file}"], "{file}"),
     (["sweep", "{sweep}", "--results={file}/below"], "{file}"),
