@@ -114,7 +114,11 @@ def sweep(
         print(sync_line(results))
     if outcome.failures and not outcome.interrupted:
         print("The same command with --retry runs those again that failed.", file=sys.stderr)
-    return _exit_code(outcome.failures, outcome.interrupted)
+    for line in outcome.lines():
+        print(line, file=sys.stderr)
+    if outcome.interrupted:
+        print("Interrupted; the same command continues.", file=sys.stderr)
+    return outcome.code
 
 
 def _runs_of_study(
@@ -217,12 +221,3 @@ def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, device
     if seconds and left:
         total = f"; about {duration(max(sum(left) / count, max(left)))} with {count} at a time"
     print(f"{len(specs)} runs, {len(left)} of them to do{total} ({source})")
-
-
-def _exit_code(failures: dict[str, str], interrupted: bool) -> int:
-    for run_id, reason in failures.items():
-        print(f"FAILED {run_id}: {reason}", file=sys.stderr)
-    if interrupted:
-        print("Interrupted; the same command continues.", file=sys.stderr)
-        return 130
-    return 1 if failures else 0

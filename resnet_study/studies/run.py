@@ -63,11 +63,11 @@ def run_study(
         far = how_far(folder / "runs", [run.name for run in runs])
         print(f"Time is up: {far}; the same command continues.")
         if not any((run / "spec.json").exists() for run in runs) and not study.initialization:
-            return 1 if outcome.failures else 0
+            return outcome.code
     print_findings(write_study(study, folder, runs))
     for name in ("report.html", "findings.md", "figures"):
         print(folder / name)
-    return 1 if outcome.failures else 0
+    return outcome.code
 
 
 def train_runs(
@@ -97,8 +97,8 @@ def train_runs(
         in_order=study.order != "longest",
         probes=study.probes,
     )
-    for run_id, reason in outcome.failures.items():
-        print(f"FAILED {run_id}: {reason}", file=sys.stderr)
+    for line in outcome.lines():
+        print(line, file=sys.stderr)
     return outcome
 
 
