@@ -10,7 +10,8 @@ import yaml
 
 from resnet_study.errors import UserError
 from resnet_study.launch.agent import POINT_FILE, check_point, point_of, unnested
-from resnet_study.spec import RunSpec, from_flat
+from resnet_study.launch.command import value_of
+from resnet_study.spec import RunSpec, from_flat, parameter_types
 
 
 def environment(folder: Path, **config: Any) -> dict[str, str]:
@@ -71,11 +72,35 @@ def test_nested_flags_are_dotted_flags() -> None:
     apart = ["--wandb_artifact", "--model", f"{point['model']}", "--seed", "3"]
     assert unnested(joined) == [*flags, "--seed=3"]
     assert unnested(apart) == ["--wandb_artifact", *flags, "--seed", "3"]
-    assert point_of({name: {"value": value} for name, value in point.items()}) == {
-        "model.depth": 8,
-        "model.block_order": "x=y",
-        "seed": 3,
-    }
+    assert point_of({name: {"value": value} for name, value in point.items()}) == [
+        ("model.depth", 8),
+        ("model.block_order", "x=y"),
+        ("seed", 3),
+    ]
+    # A field in both ways is refused as given twice.
+    assert unnested([*joined, "--model.depth=8"]) == [*flags, "--seed=3", "--model.depth=8"]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_whole_config_of_a_run_is_that_run(tmp_path: Path, apart: bool) -> None:
+    """As which wandb gives a preempted run to the next agent, beside the sweep's point."""
+    logged = {"run_id": SPEC.run_id, "family": "plain", "_wandb": {"t": {"1": [1, 2]}}}
+    config = {**logged, **SPEC.to_dict(), "model.depth": 8, "schedule.iterations": "2ep"}
+    words = [
+        word
+        for name, value in config.items()
+        for word in ([f"--{name}", str(value)] if apart else [f"--{name}={value}"])
+    ]
+    given: dict[str, Any] = {}
+    rest = iter(unnested(words, under_agent=True))
+    for word in rest:
+        name, equals, text = word.removeprefix("--").partition("=")
+        assert name not in given
+        given[name] = value_of(parameter_types()[name], text if equals else next(rest))
+    assert from_flat(given) == SPEC
+    check_point(SPEC, environment(tmp_path, **config))
+    with pytest.raises(UserError, match=r"model\.depth is 8, the sweep says 20"):
+        check_point(SPEC, environment(tmp_path, **{**config, "model.depth": 20}))
 
 
 @pytest.mark.parametrize(

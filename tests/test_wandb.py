@@ -159,7 +159,9 @@ def test_a_stopped_run_goes_back_to_the_sweep_and_resumes(
     assert run.exit_code == 130
     assert run.preempting
     server.to_stop.clear()
-    server.queue.append(command)
+    # wandb gives the run to the next agent with all that was logged as its config.
+    assert {"run_id", "family", "model"} < set(run.config)
+    server.queue.append({**command, "args": {**command["args"], **run.config}})
     assert call(tmp_path, environment, *words).returncode == 0
     recorded = read_run(folder)
     assert recorded.summary["status"] == "finished"

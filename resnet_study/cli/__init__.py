@@ -164,7 +164,7 @@ def _normalized(words: Sequence[str]) -> list[str]:
     """Accept true and false as JSON, YAML and wandb write them."""
     spelled = {"true": "True", "false": "False"}
     result = []
-    for word in _collected(unnested(words)):
+    for word in _collected(unnested(words, under_agent())):
         flag, equals, value = word.partition("=")
         if equals and flag.startswith("--"):
             result.append(f"{flag}={spelled.get(value, value)}")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from resnet_study.errors import UserError, shown
 from resnet_study.launch.command import value_of
 from resnet_study.spec import RunSpec, flatten, from_flat, parameter_types
+from resnet_study.tracking.tracker import BESIDE_SPEC
 
 POINT_FILE = "WANDB_SWEEP_PARAM_PATH"
 HINT = "the sweep's command gives the parameters to train as ${args}, a word of its own"
@@ -31,22 +32,25 @@ def check_point(spec: RunSpec, environment: Mapping[str, str] = os.environ) -> N
     # Only here: the command line imports this module at its start.
     from resnet_study.launch.yaml_file import read_yaml
 
-    point = point_of(read_yaml(Path(path), "config of a run of wandb agent"))
-    expected = from_flat({**spec.flat(), **point}, f"the sweep's point ({path})").flat()
-    differing = [
-        f"{name} is {shown(value)}, the sweep says {shown(expected[name])}"
-        for name, value in spec.flat().items()
-        if value != expected[name]
-    ]
+    config = read_yaml(Path(path), "config of a run of wandb agent")
+    own = spec.flat()
+    said = [(name, value) for name, value in point_of(config) if value != own[name]]
+    differing = []
+    for name, value in said:
+        # As words of the sweep, such as 2ep, it may be the same.
+        expected = from_flat({**own, name: value}, f"the sweep's point ({path})")
+        if expected != spec:
+            found = shown(expected.flat()[name])
+            differing.append(f"{name} is {shown(own[name])}, the sweep says {found}")
     if differing:
         raise UserError(f"{'; '.join(differing)}: {HINT}")
 
 
-def point_of(config: Mapping[Any, Any]) -> dict[str, Any]:
+def point_of(config: Mapping[Any, Any]) -> list[tuple[str, Any]]:
     """Spec fields by dotted name, out of ``{model.depth: {value: 8}, model: {value: {...}}}``.
 
     Values are those of the flags as which the agent writes them. What is no field, such as
-    ``wandb_version``, is left out.
+    ``wandb_version``, is left out; what stands in both ways is there twice.
     """
     kinds = parameter_types()
     values = {
@@ -54,29 +58,47 @@ def point_of(config: Mapping[Any, Any]) -> dict[str, Any]:
         for name, entry in config.items()
         if isinstance(entry, dict) and "value" in entry
     }
-    return {
-        name: value_of(kinds[name], str(value)) for name, value in flatten(values) if name in kinds
-    }
+    leaves = [leaf for leaf in flatten(values) if leaf[0] in kinds]
+    return [(name, value_of(kinds[name], str(value))) for name, value in leaves]
 
 
-def unnested(words: Sequence[str]) -> list[str]:
-    """``--model={'depth': 8}``, as which the agent writes nested parameters, as
-    ``--model.depth=8``; other words as they are."""
+def unnested(words: Sequence[str], under_agent: bool = False) -> list[str]:
+    """Flags of a run as the agent writes them, as ``train`` takes them; other words as they are.
+
+    Nested parameters, ``--model={'depth': 8}``, become ``--model.depth=8``.
+
+    Args:
+        words: of a command line.
+        under_agent: Whether wandb's agent wrote them. A run that was preempted it gives to the
+            next agent with all that was logged as its config (`resnet_study.tracking.tracker`):
+            then fields stand in their group too, and what is no field is left out.
+    """
+    items = list(_items(words))
+    own = {name for name, text, _ in items if _mapping(text) is None}
     result: list[str] = []
-    for word in words:
-        flag, _, text = word.partition("=")
-        last = result[-1] if result else ""
-        apart = not word.startswith("--") and last.startswith("--") and "=" not in last
-        if apart:
-            flag, text = last, word
-        group = _mapping(text) if flag.startswith("--") else None
-        if group is None:
-            result.append(word)
+    for name, text, as_given in items:
+        if under_agent and name in (*BESIDE_SPEC, "_wandb"):
             continue
-        if apart:
-            result.pop()
-        result += [f"--{name}={value}" for name, value in flatten({flag[2:]: group})]
+        group = _mapping(text) if name else None
+        leaves = flatten({name: group}) if group is not None else ()
+        result += as_given if group is None else []
+        result += [f"--{leaf}={v}" for leaf, v in leaves if not (under_agent and leaf in own)]
     return result
+
+
+def _items(words: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """Names and texts of flags, and the words that they stand in; other words have no name."""
+    rest = [*words]
+    while rest:
+        word = rest.pop(0)
+        name, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--"):
+            yield "", word, [word]
+        elif equals or not rest or rest[0].startswith("--"):
+            yield name, text, [word]
+        else:
+            text = rest.pop(0)
+            yield name, text, [word, text]
 
 
 def _mapping(text: str) -> dict[Any, Any] | None:

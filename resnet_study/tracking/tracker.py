@@ -31,6 +31,8 @@ Mode = Literal["online", "offline", "off"]
 
 PROJECT = "resnet-study"
 CLOSE_SECONDS = 60.0
+BESIDE_SPEC = ("run_id", "family")
+"""What is logged as config beside the fields of the spec, whose groups are `RunSpec.to_dict`."""
 
 _MODES: dict[str, Mode] = {
     "online": "online",
@@ -157,7 +159,7 @@ class WandbTracker(Tracker):
             "start",
             **record,
             run_id=spec.run_id,
-            config={"run_id": spec.run_id, "family": spec.family, **spec.to_dict()},
+            config={**{name: getattr(spec, name) for name in BESIDE_SPEC}, **spec.to_dict()},
             group=study.name,
             # wandb adds wandb/ to it; one place for a whole study.
             directory=os.environ.get("WANDB_DIR") or str(study),
