@@ -125,6 +125,22 @@ def sweeps_of(study: Study) -> Sequence[Sweep]:
     return read
 
 
+def refuse_options(study: Study) -> None:
+    """Refuse to train a study one of whose sweeps has options in its command.
+
+    All of a study's runs are trained with the options of one command line.
+
+    Raises:
+        UserError: naming sweep and option.
+    """
+    for sweep in sweeps_of(study):
+        for name in sweep.command.options:
+            raise UserError(
+                f"{sweep.path}: command: --{name} is an option of one sweep; leave it out there "
+                "and give it to the command that trains the study"
+            )
+
+
 def _seed(spec: RunSpec) -> int:
     return spec.seed
 

@@ -22,7 +22,7 @@ from resnet_study.phenomena.initialization import grid
 from resnet_study.phenomena.initialization.grid import InitializationArm
 from resnet_study.progress import count_progress
 from resnet_study.report import write_report
-from resnet_study.studies.find import specs_of, sweeps_of
+from resnet_study.studies.find import refuse_options, specs_of
 from resnet_study.studies.study import Study
 from resnet_study.training.options import Options
 
@@ -80,14 +80,9 @@ def train_runs(
     """Train the runs of a study that are not done, in its order; failures are printed.
 
     Raises:
-        UserError: if the command of one of its sweeps has options, which other sweeps may not have.
+        UserError: as `refuse_options`.
     """
-    for sweep in sweeps_of(study):
-        for name in sweep.command.options:
-            raise UserError(
-                f"{sweep.path}: command: --{name} is an option of one sweep; leave it out there "
-                "and give it to this command"
-            )
+    refuse_options(study)
     outcome = run_local(
         specs_of(study),
         folder / "runs",
