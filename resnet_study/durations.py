@@ -27,7 +27,8 @@ def to_iterations(duration: Duration, epoch: float | None, total: int | None, wh
             of no known length.
     """
     # Python refuses to write integers of more than 4,300 digits.
-    text = duration.strip() if isinstance(duration, str) else f"{min(duration, 2 * LONGEST):d}"
+    near = duration if isinstance(duration, str) else max(-1, min(duration, 2 * LONGEST))
+    text = near.strip() if isinstance(near, str) else f"{near:d}"
     percent = " or percent of the run (50%)" if total is not None else ""
     require(
         epoch is not None or not text.endswith("ep"),

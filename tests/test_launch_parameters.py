@@ -73,6 +73,7 @@ BAD: list[tuple[Any, str]] = [
     ({"seed": {"value": 10**5000}}, "seed=10^5000"),
     ({"seed": {"value": datetime.date(2020, 1, 1)}}, "seed=2020-01-01"),
     ({"seed": {"value": None}}, "seed=None"),
+    ({"schedule.iterations": {"value": -(10**5000)}}, "schedule.iterations=-10^5000"),
     ({"seed": {"value": b"x" * 10**7}}, "seed=b"),
     ({"data.name": {"value": "x" * 10**7}}, "data.name="),
     ({"optimizer.momentum": {"value": float("inf")}}, "optimizer.momentum=inf"),

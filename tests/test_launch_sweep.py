@@ -1,6 +1,12 @@
 """A sweep file is the exact grid, each point once, or is refused in one line."""
 
+import copy
+import datetime
+import functools
 import itertools
+import math
+import operator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +17,8 @@ from hypothesis import strategies as st
 
 from resnet_study.durations import to_iterations
 from resnet_study.errors import UserError
-from resnet_study.launch.expand import read_sweep
-from resnet_study.launch.sweep import load_sweep
+from resnet_study.launch.expand import expand, read_sweep
+from resnet_study.launch.sweep import load_sweep, sweep_of
 from resnet_study.spec import epoch_of, from_flat
 
 AXES: dict[str, list[Any]] = {
@@ -211,3 +217,59 @@ def test_a_bad_sweep_is_refused_in_one_line(tmp_path: Path, text: str, reason: s
     assert message.startswith(f"{path}: ")
     assert reason in message
     assert "\n" not in message
+
+
+def itself() -> tuple[list[Any], dict[str, Any]]:
+    """A list and a mapping that hold themselves."""
+    listed: list[Any] = []
+    listed.append(listed)
+    mapped: dict[str, Any] = {}
+    mapped["parameters"] = mapped
+    return listed, mapped
+
+
+ODD: list[Any] = [
+    *(None, True, 0, -1, 10**9, 10**30, 10**400, 10**5000, -(10**5000), 0.5),
+    *(1e308, -1e308, 5e-324, math.nan, math.inf, -math.inf),
+    *("", "x", "8", "1e-4", "${args}", "--seed=1", "a\nb", "x" * 10**5, b"x" * 10**5),
+    *("categorical", "beta", "uniform", "int_uniform", "q_log_uniform", "log_normal"),
+    *(datetime.date(2020, 1, 1), [], {}, [1], [[1]], {1, 2}, {"value": 1}, {"values": [1, 2]}),
+    *({"parameters": {"depth": {"value": 8}}}, {"min": 0, "max": 10**9}, *itself()),
+]
+
+WHOLE: dict[str, Any] = {
+    "command": ["${env}", "python", "-m", "resnet_study", "train", "--kernels", "xla", "${args}"],
+    "program": "train.py",
+    "metric": {"name": "test/error", "goal": "minimize"},
+    "run_cap": 2,
+    "early_terminate": {"type": "hyperband", "min_iter": 3},
+    "parameters": {
+        "seed": {"min": 0, "max": 9},
+        "model": {"parameters": {"depth": {"values": [8, 20]}, "residual": {"value": True}}},
+        "data.batch_size": {"distribution": "q_uniform", "min": 16, "max": 64, "q": 16},
+    },
+}
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to every value of a tree."""
+    if not isinstance(content, dict | list):
+        return
+    for key in content if isinstance(content, dict) else range(len(content)):
+        yield (*path, key)
+        yield from places(content[key], (*path, key))
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_a_sweep_with_anything_in_any_place_is_runs_or_one_line(method: str) -> None:
+    for path, odd in itertools.product(places(WHOLE), ODD):
+        content = {"method": method, **copy.deepcopy(WHOLE)}
+        *way, last = path
+        functools.reduce(operator.getitem, way, content)[last] = odd
+        try:
+            assert 1 <= len(expand(sweep_of(content, "s.yaml"), runs=2)) <= 2, path
+        except UserError as refused:
+            message = str(refused)
+            assert message.startswith("s.yaml: ")
+            assert "\n" not in message
+            assert len(message) < 400 or "known are" in message
