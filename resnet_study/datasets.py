@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from resnet_study.files import expanded
+
 
 class DatasetShape(NamedTuple):
     """Examples and image shape of a data set before any validation split."""
@@ -35,3 +37,7 @@ class DataSource:
     """
 
     cifar10: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.cifar10 is not None:
+            object.__setattr__(self, "cifar10", expanded(self.cifar10))

@@ -8,6 +8,9 @@ from resnet_study.errors import require
 
 Duration = int | str
 
+LONGEST = 2**31 - 1
+"""Most iterations of a run: they are counted in 32 bits."""
+
 
 def to_iterations(duration: Duration, epoch: float | None, total: int | None, where: str) -> int:
     """Convert a duration to iterations: the only such conversion in the project.
@@ -23,7 +26,9 @@ def to_iterations(duration: Duration, epoch: float | None, total: int | None, wh
         UserError: if the text is none of these forms, negative, percent of nothing, or epochs
             of no known length.
     """
-    text = str(duration).strip()
+    # Python refuses to write integers of more than 4,300 digits.
+    near = duration if isinstance(duration, str) else max(-1, min(duration, 2 * LONGEST))
+    text = near.strip() if isinstance(near, str) else f"{near:d}"
     percent = " or percent of the run (50%)" if total is not None else ""
     require(
         epoch is not None or not text.endswith("ep"),
@@ -47,5 +52,6 @@ def to_iterations(duration: Duration, epoch: float | None, total: int | None, wh
         duration,
         "a duration is a whole number of iterations (400), epochs (30ep)" + percent,
     )
+    require(value * scale <= LONGEST, where, duration, f"at most {LONGEST:,} iterations")
     # A share of a short run is at least one iteration; only a plain 0 is 0.
     return max(round(value * scale), 1 if value > 0 else 0)

@@ -1,6 +1,11 @@
 """The one exception that a user should ever see: one line, exit code 2."""
 
+import reprlib
+import sys
 from typing import Any
+
+SHOWN = 80
+"""Most characters of a value that a message quotes."""
 
 
 class UserError(Exception):
@@ -18,5 +23,39 @@ def require(condition: bool, where: str, value: Any, rule: str) -> None:
         UserError: unless the condition holds.
     """
     if not condition:
-        shown = f'"{value}"' if isinstance(value, str) else value
-        raise UserError(f"{where}={shown}: {rule}")
+        text = f'"{shown(value)}"' if isinstance(value, str) else shown(value)
+        raise UserError(f"{where}={text}: {rule}")
+
+
+def shown(value: Any) -> str:
+    """What a message quotes of a value: its text, at most `SHOWN` characters on one line.
+
+    The value may be anything that YAML can hold: millions of characters or digits, or a list
+    that holds itself.
+    """
+    if isinstance(value, int) and value.bit_length() > SHOWN:
+        # Python refuses to write numbers of more than 4,300 digits.
+        return f"{'-' if value < 0 else ''}10^{int(value.bit_length() * 0.30103)}"
+    if isinstance(value, str):
+        text = value[: 2 * SHOWN]
+    else:
+        holds = isinstance(value, list | tuple | dict | set | bytes)
+        text = _brief.repr(value) if holds else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is an integer or float, finite as a float."""
+    largest = sys.float_info.max
+    return type(value) in (int, float) and -largest <= value <= largest
+
+
+class _Brief(reprlib.Repr):
+    def repr_int(self, value: int, level: int) -> str:
+        return shown(value) if value.bit_length() > SHOWN else str(value)
+
+
+_brief = _Brief()
+_brief.maxlevel = 2
+_brief.maxother = _brief.maxstring = SHOWN

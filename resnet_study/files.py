@@ -14,6 +14,12 @@ from typing import Any, BinaryIO
 from resnet_study.errors import UserError
 
 
+def expanded(path: Path) -> Path:
+    """With ``~`` at its beginning as the home folder, which a shell leaves in ``--flag=~/data``
+    and nothing fills in that starts a command without one; an unknown user stays."""
+    return Path(os.path.expanduser(path))
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old or the new content, never a part."""
     with replacing(path) as file:

@@ -14,9 +14,9 @@ the shape of the paper's (He et al. 2015, section 4.2: the learning rate is divi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
-import math
 import types
 import typing
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from typing import Any, Literal
 from resnet_study.architecture import ModelSpec, check_model
 from resnet_study.datasets import DATASETS
 from resnet_study.durations import Duration, to_iterations
-from resnet_study.errors import UserError, require
+from resnet_study.errors import UserError, is_number, require
 from resnet_study.names import nearest_hint
 
 SCHEMA_VERSION = 1
@@ -158,7 +158,7 @@ class RunSpec:
         """`residual` or `plain`."""
         return "residual" if self.model.residual else "plain"
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
         """Readable prefix and a hash of the canonical JSON; equal on every machine."""
         digest = hashlib.sha256(canonical_json(self).encode()).hexdigest()[:10]
@@ -170,7 +170,9 @@ class RunSpec:
 
     def flat(self) -> dict[str, Any]:
         """Every field under its dotted name, such as ``model.depth``."""
-        return dict(_flatten(self.to_dict()))
+        parts = ((section, name, getattr(self, section)) for section, name in _leaves())
+        flat = {f"{section}.{name}": getattr(part, name) for section, name, part in parts}
+        return {**flat, "seed": self.seed}
 
 
 _SECTIONS: dict[str, Any] = {
@@ -206,7 +208,7 @@ def canonical_json(spec: RunSpec) -> str:
     default is what earlier versions did. The four durations that default to a percentage
     are resolved first and therefore always present.
     """
-    defaults = {name: value for name, value in _flatten(_raw_defaults())}
+    defaults = _raw_defaults()
     changed = {name: value for name, value in spec.flat().items() if value != defaults[name]}
     return json.dumps({"schema": SCHEMA_VERSION, **changed}, sort_keys=True, separators=(",", ":"))
 
@@ -233,7 +235,7 @@ def from_json(text: str, where: str = "spec") -> RunSpec:
         raise UserError(
             f"{where}: schema_version {version} cannot be read; this version reads {SCHEMA_VERSION}"
         )
-    return from_flat(dict(_flatten(content)), where)
+    return from_flat(dict(flatten(content)), where)
 
 
 def from_flat(values: Mapping[str, Any], where: str = "spec") -> RunSpec:
@@ -242,7 +244,7 @@ def from_flat(values: Mapping[str, Any], where: str = "spec") -> RunSpec:
     Raises:
         UserError: for an unknown name (with the nearest known one) or an invalid value.
     """
-    known = dict(_flatten(_raw_defaults()))
+    known = _raw_defaults()
     parts: dict[str, dict[str, Any]] = {}
     top: dict[str, Any] = {}
     for name, value in values.items():
@@ -262,49 +264,58 @@ def from_flat(values: Mapping[str, Any], where: str = "spec") -> RunSpec:
 
 def parameter_types() -> dict[str, Any]:
     """Declared type of every field under its dotted name, such as ``model.depth``."""
-    nested = {
-        f"{section}.{name}": hint
-        for section, cls in _SECTIONS.items()
-        for name, hint in typing.get_type_hints(cls).items()
-    }
-    return {**nested, "seed": int}
+    return {f"{s}.{name}": _types(s)[name] for s, name in _leaves()} | {"seed": int}
 
 
-def _raw_defaults() -> dict[str, Any]:
-    """Defaults as written in the classes, before durations are resolved."""
-    return {"seed": 0} | {name: dataclasses.asdict(cls()) for name, cls in _SECTIONS.items()}
+# A sweep makes thousands of specs; what is the same for all of them is found once.
+@functools.cache
+def _types(section: str) -> dict[str, Any]:
+    return typing.get_type_hints(_SECTIONS[section])
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
+@functools.cache
+def _leaves() -> tuple[tuple[str, str], ...]:
+    """Section and name of every field but the seed."""
+    return tuple((section, part.name) for section, cls in _SECTIONS.items() for part in fields(cls))
+
+
+@functools.cache
+def _raw_defaults() -> Mapping[str, Any]:
+    """Defaults as written in the classes, before durations are resolved, by dotted name."""
+    default = {section: cls() for section, cls in _SECTIONS.items()}
+    return {"seed": 0} | {f"{s}.{name}": getattr(default[s], name) for s, name in _leaves()}
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings by dotted name."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
 def _check_types(spec: RunSpec) -> None:
     """Every leaf has its declared type; integers are accepted where a float is declared."""
-    for section in fields(RunSpec):
-        part = getattr(spec, section.name)
-        if section.name == "seed":
-            require(type(part) is int, "seed", part, "a value of type int")
-            continue
-        hints = typing.get_type_hints(type(part))
-        for name, hint in hints.items():
-            value, where = getattr(part, name), f"{section.name}.{name}"
+    require(type(spec.seed) is int, "seed", spec.seed, "a value of type int")
+    for section in _SECTIONS:
+        part = getattr(spec, section)
+        for name, hint in _types(section).items():
+            value, where = getattr(part, name), f"{section}.{name}"
             if typing.get_origin(hint) is Literal:
                 choices = typing.get_args(hint)
                 require(value in choices, where, value, f"valid are {', '.join(choices)}")
             elif hint is float:
-                ok = type(value) in (int, float) and math.isfinite(value)
-                require(ok, where, value, "a finite number is needed")
+                require(is_number(value), where, value, "a finite number is needed")
                 object.__setattr__(part, name, float(value))
             elif isinstance(hint, types.UnionType):
                 ok = type(value) in typing.get_args(hint)
                 require(ok, where, value, "a duration is iterations (400), epochs (30ep) or 50%")
             else:
                 require(type(value) is hint, where, value, f"a value of type {hint.__name__}")
+                if hint is int:
+                    # More neither fits a machine nor what counts there.
+                    require(abs(value) < 2**31, where, value, "a number below 2,147,483,648")
 
 
 def _resolve_data(data: DataSpec) -> DataSpec:

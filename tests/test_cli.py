@@ -18,7 +18,9 @@ from PIL import Image
 
 from resnet_study import __version__, cli
 from resnet_study.cli import SUBCOMMANDS, commands, main
+from resnet_study.launch.local import Outcome
 from resnet_study.launch.slurm import _parameters
+from resnet_study.launch.worker import Assignment
 from resnet_study.records import (
     PROBES,
     RunWriter,
@@ -203,7 +205,7 @@ BAD = [
     (["sweep"], "PATH"),
     (["sweep", "{tmp}/none.yaml"], "{tmp}/none.yaml: no such sweep file"),
     (["sweep", "{tmp}"], "{tmp}: cannot be read"),
-    (["sweep", "{file}"], "{file}: a sweep is a mapping"),
+    (["sweep", "{file}"], "{file}: a sweep file is a mapping"),
     (["sweep", "{sweep}", "--workers=0"], "--workers=0"),
     (["sweep", "{sweep}", "--results={file}"], "{file}"),
     (["sweep", "{sweep}", "--results={file}/below"], "{file}"),
@@ -596,3 +598,42 @@ def test_a_slurm_task_asks_for_as_many_gpus_as_a_run_has_devices(
         for (_, _, slurm, _), wanted in zip(asked, devices, strict=True)
     ]
     assert gpus == [None, 4, 3]
+
+
+def test_what_a_sweep_s_command_says_is_done_here_and_by_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    flags = ["--results", "~/a folder", "--kernels=xla", "--devices=2", "--cifar10=~/data"]
+    words = ["python", "-m", "resnet_study", "train", *flags, "--seed=3", "${args}"]
+    content = {"command": words, "method": "grid", "parameters": {"model.depth": {"value": 8}}}
+    file = tmp_path / "sweep.yaml"
+    file.write_text(json.dumps(content))
+    asked: list[Any] = []
+    monkeypatch.setattr("resnet_study.launch.slurm.submit", lambda *a: asked.append(a) or "1")
+
+    def run_local(specs: Any, runs: Path, options: Any, *_: Any, **__: Any) -> Outcome:
+        asked.append((specs, Assignment(runs, options, ""), None, runs))
+        return Outcome({spec.run_id: {} for spec in specs})
+
+    monkeypatch.setattr("resnet_study.launch.local.run_local", run_local)
+    for more in (
+        ["--on=slurm"],
+        [],
+        ["--kernels=auto"],
+        [f"--results={tmp_path}/b", "--devices=4"],
+    ):
+        monkeypatch.setattr("sys.argv", ["resnet-study", "sweep", *more])
+        assert call("sweep", file, *more) == 0
+    assert {spec.seed for specs, *_ in asked for spec in specs} == {3}
+    options = [assignment.options for _, assignment, *_ in asked]
+    assert [o.execution.kernels for o in options] == ["xla", "xla", "auto", "xla"]
+    assert [o.execution.devices for o in options] == [2, 2, 2, 4]
+    assert {o.source.cifar10 for o in options} == {tmp_path / "data"}
+    runs = [assignment.runs for _, assignment, *_ in asked]
+    assert runs == [tmp_path / name / "runs" for name in ("a folder", "a folder", "a folder", "b")]
+    # Without a command, wandb's agent would start something else.
+    file.write_text(json.dumps({**content, "command": [], "program": "mine.py"}))
+    capsys.readouterr()
+    assert call("sweep", file, "--dry_run") == 0
+    assert "wandb agent would start mine.py" in capsys.readouterr().out

@@ -8,13 +8,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_study.errors import UserError
-from resnet_study.launch.expand import quantile, read_sweep
-from resnet_study.launch.sweep import DISTRIBUTIONS, Parameter, load_sweep
+from resnet_study.launch.expand import _choices, quantile, read_sweep
+from resnet_study.launch.parameters import DISTRIBUTIONS, Parameter
+from resnet_study.launch.sweep import load_sweep
 
 COMMAND = ["${env}", "python", "-m", "resnet_study", "train", "${args}"]
 
@@ -151,9 +153,57 @@ def test_results_of_the_command_and_early_stopping_are_read(tmp_path: Path) -> N
     command = [*COMMAND[:-1], "--results=results/x", "${args}"]
     stop = {"type": "hyperband", "min_iter": 3}
     sweep = load_sweep(write(tmp_path, SEARCH, command=command, early_terminate=stop))
-    assert sweep.results == Path("results/x")
+    assert sweep.command.results == Path("results/x")
     assert sweep.early_terminate
     assert not load_sweep(write(tmp_path, SEARCH)).early_terminate
+
+
+def test_a_grid_larger_than_memory_gives_its_first_points(tmp_path: Path) -> None:
+    parameters = {
+        "model.depth": {"values": [8, 20]},
+        "probes.log_every": {"min": 1, "max": 10**12},
+        "seed": {"min": 0, "max": 2},
+    }
+    path = write(tmp_path, parameters, method="grid")
+    points = [(s.model.depth, s.probes.log_every, s.seed) for s in read_sweep(path, runs=7)]
+    assert points == [(8, 1 + n // 3, n % 3) for n in range(7)]
+    with pytest.raises(UserError, match=r"6000000000000 runs are more than 100,000; give --runs"):
+        read_sweep(path)
+    with pytest.raises(UserError, match="more than 100,000"):
+        read_sweep(path, runs=10**9)
+    capped = write(tmp_path, parameters, method="grid", run_cap=2)
+    assert len(read_sweep(capped, runs=10**9)) == 2
+
+
+@given(st.floats(0, 10), st.floats(0.001, 10), st.floats(0.001, 3))
+def test_steps_of_a_grid_are_numpy_s_as_in_wandb(low: float, width: float, q: float) -> None:
+    size, value = _choices(parameter("q_uniform", min=low, max=low + width, q=q))
+    expected = np.arange(low, low + width, q).tolist()
+    assert [value(index) for index in range(int(size))] == expected
+
+
+FAR = [
+    ("uniform", {"min": -1.7e308, "max": 1.7e308}),
+    ("q_uniform", {"min": 0, "max": 1e308, "q": 1e-300}),
+    ("log_uniform", {"min": 0, "max": 1000}),
+    ("inv_log_uniform", {"min": -1000, "max": 0}),
+    ("q_log_uniform_values", {"min": 1, "max": 1e300, "q": 1e-300}),
+    ("normal", {"mu": 1e308, "sigma": 1e308}),
+    ("q_normal", {"q": 1e-320}),
+    ("log_normal", {"sigma": 200}),
+    ("int_uniform", {"min": -(10**308), "max": 10**308}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), FAR, ids=[name for name, _ in FAR])
+def test_ranges_beyond_the_numbers_are_refused(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    path = write(tmp_path, {"optimizer.momentum": {"distribution": name, **options}}, run_cap=2)
+    with pytest.raises(UserError) as caught:
+        read_sweep(path)
+    assert "momentum" in str(caught.value)
+    assert len(str(caught.value).removeprefix(str(path))) < 200
 
 
 BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
@@ -163,7 +213,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (SEARCH, {"metric": {"name": "test/error", "goal": "min"}}, "unknown goal of metric min"),
     (SEARCH, {"early_terminate": {"type": "x"}}, "early_terminate: a mapping"),
     (SEARCH, {"command": "python train.py"}, "command: a list of words"),
-    (SEARCH, {"command": COMMAND[:-1]}, "has no ${args}"),
+    (SEARCH, {"command": COMMAND[:-1]}, "${args} does not stand"),
     (SEARCH, {"command": ["python", "train.py", "${args}"]}, "does not start resnet-study train"),
     ({"seed": {"values": [0, 1]}}, {"run_cap": 3}, "only 2 different runs"),
     ({"seed": {"min": 0.0, "max": 3}}, {"run_cap": 3}, "seed"),
@@ -209,10 +259,3 @@ def test_what_cannot_be_searched_is_refused_in_one_line(
     assert message.startswith(f"{path}: ")
     assert reason in message
     assert "\n" not in message
-
-
-def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "sweep.yaml"
-    path.write_text("method: grid\nparameters:\n  seed: {value: 0}\n  seed: {value: 1}\n")
-    with pytest.raises(UserError, match=r"seed stands twice \(again in line 4\)"):
-        load_sweep(path)

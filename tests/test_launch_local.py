@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from resnet_study import lease, progress
-from resnet_study.launch import display, local
+from resnet_study.launch import display, local, worker
 from resnet_study.launch.local import run_local
 from resnet_study.launch.options import Pool
 from resnet_study.launch.worker import Assignment, run_one
@@ -192,7 +192,7 @@ outcome = run_local(
     specs, Path(sys.argv[1]), Options(checkpoint_seconds=0.3), Pool(workers=2), command="driver"
 )
 assert "jax" not in sys.modules  # its import would hold up signals for seconds
-print(json.dumps([sorted(outcome.summaries), outcome.failures, outcome.interrupted]))
+print(json.dumps([sorted(outcome.summaries), outcome.lost, outcome.interrupted]))
 """
 
 
@@ -204,14 +204,15 @@ def test_a_killed_worker_is_reported_and_its_run_continues(tmp_path: Path) -> No
     folder = tmp_path / long.run_id
     with started(*command) as process:
         wait_until(lambda: checkpoint_steps(folder), process)
-        worker = json.loads((folder / lease.FILE_NAME).read_text())["process"][0]
-        assert worker != process.pid
-        os.kill(worker, signal.SIGKILL)
+        pid = json.loads((folder / lease.FILE_NAME).read_text())["process"][0]
+        assert pid != process.pid
+        os.kill(pid, signal.SIGKILL)
         output, errors = process.communicate(timeout=TIMEOUT)
-    done, failures, interrupted = json.loads(output)
+    done, lost, interrupted = json.loads(output)
     assert done == [short.run_id]
-    assert set(failures) == {long.run_id}
-    assert "SIGKILL" in failures[long.run_id]
+    assert set(lost) == {long.run_id}
+    assert "SIGKILL" in lost[long.run_id]
+    assert "TO DO residual-8 synthetic seed 0: " in errors
     assert not interrupted
     assert "Traceback" not in errors
     check_complete(tmp_path / short.run_id)
@@ -229,6 +230,73 @@ def test_a_killed_worker_is_reported_and_its_run_continues(tmp_path: Path) -> No
     kept = read_run(folder).metrics.head(len(rows))
     assert len(rows) > 0
     assert rows.reset_index(drop=True).equals(kept)
+
+
+@pytest.mark.slow
+def test_when_the_parent_is_killed_every_worker_writes_a_checkpoint(tmp_path: Path) -> None:
+    specs = [tiny(**LONG, seed=seed) for seed in range(2)]
+    command = [sys.executable, "-c", DRIVER, str(tmp_path)]
+    command.append(json.dumps([spec.flat() for spec in specs]))
+    folders = [tmp_path / spec.run_id for spec in specs]
+    with started(*command) as process:
+        wait_until(lambda: all(read_summary(folder).get("step") for folder in folders), process)
+        process.kill()
+        process.wait()
+    end = time.monotonic() + TIMEOUT
+    while any(lease.is_held(folder) for folder in folders):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    for folder in folders:
+        stopped = read_summary(folder)
+        assert stopped["status"] == "stopped", stopped
+        assert 0 < stopped["step"] == max(checkpoint_steps(folder))
+        assert not (folder / "error.txt").exists()
+    with started(*command) as process:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert json.loads(output) == [sorted(spec.run_id for spec in specs), {}, False]
+    for folder in folders:
+        check_complete(folder, attempts=2)
+
+
+def test_a_worker_without_a_parent_stops_with_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no signal tells of the parent's end, the pipe does."""
+    monkeypatch.setattr(loop, "STATUS_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "_die_with_parent", lambda: None)
+    monkeypatch.setattr(worker.runtime, "prepare", lambda: None)
+    spec = tiny(schedule__iterations=2000, probes__evaluate_every=2000)
+
+    class Pipe:
+        """Its other end goes when the run is taken."""
+
+        def poll(self, seconds: float) -> bool:
+            return True
+
+        def recv(self) -> RunSpec:
+            return spec
+
+        def send(self, message: object) -> None:
+            raise BrokenPipeError
+
+    worker.work(Pipe(), Assignment(tmp_path, Options(), "c"))  # type: ignore[arg-type]
+    stopped = read_summary(tmp_path / spec.run_id)
+    assert stopped["status"] == "stopped"
+    assert 0 < stopped["step"] == max(checkpoint_steps(tmp_path / spec.run_id)) < 2000
+
+
+def test_what_fails_in_showing_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "STATUS_SECONDS", 0.0)
+    shown = []
+
+    def fail(report: Report) -> None:
+        shown.append(report.step)
+        raise ValueError("I/O operation on closed file")
+
+    message = run_one(tiny(), Assignment(tmp_path, Options(), "c"), StopFlag(), Tracker(), fail)
+    assert message.kind == "done"
+    assert shown
+    check_complete(tmp_path / tiny().run_id)
 
 
 @pytest.mark.slow
@@ -397,6 +465,7 @@ def test_the_display_tells_what_is_done_and_what_failed(
         bars.finished(specs[1], summary)
         bars.waiting(specs[2])
         bars.finished(specs[2], {**summary, "status": "diverged", "train_error_last": None})
+        bars.lost(specs[0], "by SIGKILL")
         bars.failed(specs[3], "[why] it failed")
     output = text(file)
     lines = [line.rstrip() for line in output.splitlines()]
@@ -405,8 +474,24 @@ def test_the_display_tells_what_is_done_and_what_failed(
     assert any(re.search(r"3/4 +residual-8 synthetic seed 2 .*\[diverged\]", x) for x in lines)
     # Square brackets of a reason are no markup.
     assert "FAILED residual-8 synthetic seed 3: [why] it failed" in output
+    assert "TO DO residual-8 synthetic seed 0: by SIGKILL" in output
     assert ("training error 12.5 %" in output) == terminal
     assert ("3 running" in output) == terminal
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "log"])
+def test_a_display_whose_terminal_is_gone_raises_nothing(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    shown(monkeypatch, display, terminal).close()
+    spec = tiny()
+    with display.Display([spec], {spec.run_id: 1.0}, set()) as bars:
+        bars.started(spec)
+        bars.progress(spec, vars(Report(6, 12, 12.5, math.nan)))
+        bars.lost(spec, "gone")
+        bars.failed(spec, "why")
+        bars.finished(spec, {"status": "finished"})
+    assert bars.done == 1
 
 
 @pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "log"])

@@ -1,6 +1,12 @@
 """A sweep file is the exact grid, each point once, or is refused in one line."""
 
+import copy
+import datetime
+import functools
 import itertools
+import math
+import operator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +17,8 @@ from hypothesis import strategies as st
 
 from resnet_study.durations import to_iterations
 from resnet_study.errors import UserError
-from resnet_study.launch.expand import read_sweep
+from resnet_study.launch.expand import expand, read_sweep
+from resnet_study.launch.sweep import load_sweep, sweep_of
 from resnet_study.spec import epoch_of, from_flat
 
 AXES: dict[str, list[Any]] = {
@@ -76,7 +83,12 @@ def test_everything_of_a_grid_that_wandb_accepts_is_accepted(tmp_path: Path) -> 
 program: train.py
 {COMMAND}
 method: grid
-metric: {{name: test/error, goal: minimize}}
+metric: {{name: test/error, goal: minimize, target: 3, impute: worst}}
+apiVersion: v1
+kind: sweep
+controller: {{type: local}}
+imports: [numpy]
+log_dir: logs
 name: a
 description: >
   more than
@@ -89,6 +101,15 @@ parameters:
   model.depth: {{value: 8, distribution: constant}}
 """
     assert [spec.seed for spec in read_sweep(write(tmp_path, text))] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("program", ["", "program: mine.py\n"])
+def test_a_file_without_a_command_is_read_as_wandb_reads_it(tmp_path: Path, program: str) -> None:
+    path = write(tmp_path, f"{program}method: grid\nparameters: {{seed: {{values: [0, 1]}}}}")
+    assert [spec.seed for spec in read_sweep(path)] == [0, 1]
+    assert load_sweep(path).command.other == (
+        "mine.py" if program else "nothing, for want of a program"
+    )
 
 
 def test_yaml_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
@@ -137,11 +158,17 @@ BAD = [
     (f"{COMMAND}\nmethod: grid", "parameters: a mapping"),
     (f"{COMMAND}\nmethod: grid\nparameters: {{}}", "parameters: a mapping"),
     (f"{COMMAND}\nmethod: grid\nparameters: [seed]", "parameters: a mapping"),
-    ("method: grid\nparameters: {seed: {value: 0}}", "command: a list of words"),
+    (f"{grid('seed: {value: 0}')}job: a/b/c", "job: needs wandb's own service"),
+    (f"{grid('seed: {value: 0}')}scheduler: {{engine: optuna}}", "scheduler: needs wandb's own"),
+    (f"{COMMAND}\nmethod: custom\nparameters: {{seed: {{value: 0}}}}", "needs wandb's server"),
+    (f"{grid('seed: {value: 0}')}program: [a]", "program=['a']: the name of a file"),
+    (
+        f"{grid('seed: {value: 0}')}metric: {{name: test_error}}",
+        "unknown metric test_error; did you mean test/error?",
+    ),
     (grid("model.dept: {value: 8}"), "unknown parameter model.dept; did you mean model.depth?"),
     (grid("qqqqqq: {value: 8}"), "unknown parameter qqqqqq; known are model.depth,"),
     (grid("1: {value: 8}"), "unknown parameter 1"),
-    (grid("model: {parameters: {depth: {value: 8}}}"), "unknown parameter model; did you mean"),
     (grid("seed: 3"), "parameters.seed: write {value: 3} or {values: [...]}"),
     (grid("seed: [3, 4]"), "parameters.seed: write {value: [3, 4]}"),
     (grid("seed: {}"), "parameters.seed: give "),
@@ -173,8 +200,8 @@ BAD = [
     (grid("data.name: {value: 2020-01-01}"), "data.name=2020-01-01"),
     (f"{grid('seed: {value: 0}')}run_cap: 0", "run_cap=0: a whole number"),
     (f"{grid('seed: {value: 0}')}run_cap: true", "run_cap=True: a whole number"),
-    ("", "a sweep is a mapping"),
-    ("- method: grid", "a sweep is a mapping"),
+    ("", "a sweep file is a mapping"),
+    ("- method: grid", "a sweep file is a mapping"),
     ("method: [grid", "not valid YAML"),
     ("a: b: c", "not valid YAML"),
     ("? {a: 1}\n: 2", "not valid YAML"),
@@ -192,11 +219,57 @@ def test_a_bad_sweep_is_refused_in_one_line(tmp_path: Path, text: str, reason: s
     assert "\n" not in message
 
 
-def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.yaml: no such sweep file"):
-        read_sweep(tmp_path / "none.yaml")
-    with pytest.raises(UserError, match=rf"{tmp_path}: cannot be read"):
-        read_sweep(tmp_path)
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x01\xd8")
-    with pytest.raises(UserError, match="binary: cannot be read"):
-        read_sweep(tmp_path / "binary")
+def itself() -> tuple[list[Any], dict[str, Any]]:
+    """A list and a mapping that hold themselves."""
+    listed: list[Any] = []
+    listed.append(listed)
+    mapped: dict[str, Any] = {}
+    mapped["parameters"] = mapped
+    return listed, mapped
+
+
+ODD: list[Any] = [
+    *(None, True, 0, -1, 10**9, 10**30, 10**400, 10**5000, -(10**5000), 0.5),
+    *(1e308, -1e308, 5e-324, math.nan, math.inf, -math.inf),
+    *("", "x", "8", "1e-4", "${args}", "--seed=1", "a\nb", "x" * 10**5, b"x" * 10**5),
+    *("categorical", "beta", "uniform", "int_uniform", "q_log_uniform", "log_normal"),
+    *(datetime.date(2020, 1, 1), [], {}, [1], [[1]], {1, 2}, {"value": 1}, {"values": [1, 2]}),
+    *({"parameters": {"depth": {"value": 8}}}, {"min": 0, "max": 10**9}, *itself()),
+]
+
+WHOLE: dict[str, Any] = {
+    "command": ["${env}", "python", "-m", "resnet_study", "train", "--kernels", "xla", "${args}"],
+    "program": "train.py",
+    "metric": {"name": "test/error", "goal": "minimize"},
+    "run_cap": 2,
+    "early_terminate": {"type": "hyperband", "min_iter": 3},
+    "parameters": {
+        "seed": {"min": 0, "max": 9},
+        "model": {"parameters": {"depth": {"values": [8, 20]}, "residual": {"value": True}}},
+        "data.batch_size": {"distribution": "q_uniform", "min": 16, "max": 64, "q": 16},
+    },
+}
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to every value of a tree."""
+    if not isinstance(content, dict | list):
+        return
+    for key in content if isinstance(content, dict) else range(len(content)):
+        yield (*path, key)
+        yield from places(content[key], (*path, key))
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_a_sweep_with_anything_in_any_place_is_runs_or_one_line(method: str) -> None:
+    for path, odd in itertools.product(places(WHOLE), ODD):
+        content = {"method": method, **copy.deepcopy(WHOLE)}
+        *way, last = path
+        functools.reduce(operator.getitem, way, content)[last] = odd
+        try:
+            assert 1 <= len(expand(sweep_of(content, "s.yaml"), runs=2)) <= 2, path
+        except UserError as refused:
+            message = str(refused)
+            assert message.startswith("s.yaml: ")
+            assert "\n" not in message
+            assert len(message) < 400 or "known are" in message

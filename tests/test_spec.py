@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -426,3 +427,17 @@ def test_specs_are_frozen() -> None:
 def test_every_field_has_a_type_and_a_default() -> None:
     assert set(parameter_types()) == set(RunSpec().flat())
     assert parameter_types()["optimizer.learning_rate"] is float
+
+
+@pytest.mark.parametrize("value", [2**31, -(2**40), 10**400, 16**5000, math.inf], ids=list("abcde"))
+@pytest.mark.parametrize("name", sorted(set(RunSpec().flat())))
+def test_a_number_too_large_for_any_machine_is_refused_in_one_line(name: str, value: Any) -> None:
+    """Or is no number of this kind; in either case it is named, and quoted in a line."""
+    if name == "seed":
+        value *= 2
+    if parameter_types()[name] is float and value == 2**31:
+        value = 10**309
+    with pytest.raises(UserError) as caught:
+        from_flat({name: value})
+    assert name in str(caught.value)
+    assert len(str(caught.value)) < 300

@@ -35,6 +35,8 @@ parameters:
   probes.layers_every: {value: 6}
 """
 
+COMMAND = ["${env}", "python", "-m", "resnet_study", "train", "${args}"]
+
 STUDY = Study(
     name="tiny",
     title="A tiny study",
@@ -301,3 +303,13 @@ def test_a_study_without_runs_has_figures_claims_and_a_report(
     assert "## Runs" not in text
     assert "a command" in text
     assert "at initialisation" in (tmp_path / "report.html").read_text()
+
+
+def test_options_in_the_command_of_one_sweep_are_refused(sweeps: Path, tmp_path: Path) -> None:
+    command = [*COMMAND[:-1], "--kernels=xla", COMMAND[-1]]
+    parameters = {"model.depth": {"value": 8}}
+    sweep = {"command": command, "method": "grid", "parameters": parameters}
+    study = replace(STUDY, sweeps=("tiny.yaml", sweep))
+    assert len(find.specs_of(study)) == 3
+    with pytest.raises(UserError, match="--kernels is an option of one sweep"):
+        reproduce.train_runs(study, tmp_path, "c")

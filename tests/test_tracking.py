@@ -203,6 +203,29 @@ def test_a_failure_is_told_once_and_the_records_are_complete(
     assert waited < 20
 
 
+def test_a_mirror_that_cannot_start_and_nobody_to_tell_end_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        raise BrokenPipeError
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    tracker = WandbTracker(Tracking("offline"), tell)
+    for _ in range(2):
+        tracker.start(RunSpec(), tmp_path / "s" / "runs" / "r")
+        tracker.log_metrics(1, 0.1, "train", loss=1.0)
+        tracker.finish({"status": "finished"})
+    tracker.close()
+    (line,) = told
+    assert "cannot be started (Resource temporarily unavailable)" in line
+
+
 def test_a_hang_costs_training_nothing_and_ends(tmp_path: Path, fake: Any, reference: Path) -> None:
     fake(on_init="time.sleep(1000)")
     folder = tmp_path / "study" / "runs" / "run"

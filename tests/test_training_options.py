@@ -42,3 +42,13 @@ def test_the_first_interrupt_asks_and_the_second_ends() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_after_another_request_is_a_first_one() -> None:
+    """A worker sees its parent's end in a broken pipe, and is sent SIGTERM for it too."""
+    stop = StopFlag()
+    with stop.listening(signal.SIGTERM):
+        stop.requested = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)

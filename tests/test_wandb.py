@@ -108,6 +108,39 @@ def test_a_sweep_by_wandb_s_own_commands(
         assert sum(name.startswith("media/images/gradient_profile") for name in run.files) == 1
 
 
+def test_nested_parameters_and_flags_of_the_command_are_what_the_file_says(
+    tmp_path: Path, server: WandbServer, environment: dict[str, str]
+) -> None:
+    rest = {name: {"value": value} for name, value in TINY.items() if "model" not in name}
+    group = {"depth": {"value": 8}, "residual": {"values": [True, False]}}
+    parameters = {"model": {"parameters": group}, **rest}
+    start = ["${env}", "python", "-m", "resnet_study", "train", "--results", "a folder"]
+    command = [*start, "--optimizer.learning_rate=0.01", "${args_no_equals}"]
+    path = tmp_path / "s.yaml"
+    content = {"command": command, "method": "grid", "parameters": parameters}
+    path.write_text(json.dumps(content))
+    specs = read_sweep(path)
+    assert {spec.optimizer.learning_rate for spec in specs} == {0.01}
+    call(tmp_path, environment, "wandb", "sweep", str(path))
+    agent = call(tmp_path, environment, "wandb", "agent", f"{ENTITY}/{PROJECT}/sweep0")
+    assert agent.returncode == 0, agent.stderr
+    runs = tmp_path / "a folder" / "runs"
+    assert [run.display_name for run in server.runs.values()] == [spec.run_id for spec in specs]
+    assert {folder.name for folder in runs.iterdir()} == {spec.run_id for spec in specs}
+    # A false flag is lost on the way: the plain network would be a residual one.
+    flat = {"model.residual": {"value": False}, "model.depth": {"value": 8}, **rest}
+    path.write_text(
+        json.dumps({**content, "command": [*start, "${args_no_boolean_flags}"], "parameters": flat})
+    )
+    call(tmp_path, environment, "wandb", "sweep", str(path))
+    agent = call(tmp_path, environment, "wandb", "agent", f"{ENTITY}/{PROJECT}/sweep1")
+    assert "model.residual is True, the sweep says False" in agent.stderr
+    assert len(list(runs.iterdir())) == 2
+    here = call(tmp_path, environment, "resnet-study", "sweep", str(path))
+    assert here.returncode == 2
+    assert "${args_no_boolean_flags}" in here.stderr
+
+
 def test_a_stopped_run_goes_back_to_the_sweep_and_resumes(
     tmp_path: Path, server: WandbServer, environment: dict[str, str]
 ) -> None:
@@ -126,7 +159,9 @@ def test_a_stopped_run_goes_back_to_the_sweep_and_resumes(
     assert run.exit_code == 130
     assert run.preempting
     server.to_stop.clear()
-    server.queue.append(command)
+    # wandb gives the run to the next agent with all that was logged as its config.
+    assert {"run_id", "family", "model"} < set(run.config)
+    server.queue.append({**command, "args": {**command["args"], **run.config}})
     assert call(tmp_path, environment, *words).returncode == 0
     recorded = read_run(folder)
     assert recorded.summary["status"] == "finished"

@@ -260,9 +260,18 @@ def _project() -> dict[str, Any]:
 
 def _grid(parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """Every point, the parameters sorted by name and the last fastest, as wandb's server."""
-    names = sorted(parameters)
-    choices = [parameters[name].get("values", [parameters[name].get("value")]) for name in names]
     return [
-        {name: {"value": value} for name, value in zip(names, point, strict=True)}
-        for point in itertools.product(*choices)
+        {name: {"value": value} for name, value in point.items()} for point in _points(parameters)
     ]
+
+
+def _points(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """Nested parameters make nested values."""
+    names = sorted(parameters)
+    choices = [
+        _points(parameters[name]["parameters"])
+        if "parameters" in parameters[name]
+        else parameters[name].get("values", [parameters[name].get("value")])
+        for name in names
+    ]
+    return [dict(zip(names, point, strict=True)) for point in itertools.product(*choices)]

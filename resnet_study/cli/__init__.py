@@ -21,6 +21,8 @@ import tyro
 from resnet_study import __version__
 from resnet_study.cli import commands, comparing, networks, studies, sweeps
 from resnet_study.errors import UserError
+from resnet_study.launch.agent import HINT, unnested
+from resnet_study.tracking.tracker import under_agent
 
 PROGRAM = "resnet-study"
 
@@ -105,7 +107,8 @@ def _dispatch(words: list[str]) -> int:
         if exit_.code in (0, None):
             print(stderr.getvalue(), end="", file=sys.stderr)
             return 0
-        raise UserError(_one_line(stderr.getvalue())) from None
+        hint = f"; {HINT}" if words[0] == "train" and under_agent() else ""
+        raise UserError(_one_line(stderr.getvalue()) + hint) from None
     result: int = action()
     return result
 
@@ -161,7 +164,7 @@ def _normalized(words: Sequence[str]) -> list[str]:
     """Accept true and false as JSON, YAML and wandb write them."""
     spelled = {"true": "True", "false": "False"}
     result = []
-    for word in _collected(words):
+    for word in _collected(unnested(words, under_agent())):
         flag, equals, value = word.partition("=")
         if equals and flag.startswith("--"):
             result.append(f"{flag}={spelled.get(value, value)}")

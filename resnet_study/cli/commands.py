@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,6 +20,8 @@ import tyro
 from resnet_study import kernels as native_kernels
 from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
+from resnet_study.files import expanded
+from resnet_study.launch.agent import check_point
 from resnet_study.launch.options import Pool
 from resnet_study.spec import RunSpec
 from resnet_study.tracking.tracker import make_tracker, under_agent
@@ -39,6 +42,12 @@ Shared = Annotated[Options, Flat, tyro.conf.OmitArgPrefixes]
 def command_line() -> str:
     """What the user typed, with the program's name in place of its path."""
     return shlex.join(["resnet-study", *sys.argv[1:]])
+
+
+def flags_typed() -> set[str]:
+    """Names of the flags that the user typed."""
+    words = (word.partition("=")[0] for word in sys.argv[1:] if word.startswith("--"))
+    return {word[2:].replace("-", "_") for word in words}
 
 
 def train(
@@ -65,6 +74,8 @@ def train(
     """
     from resnet_study import runtime
 
+    if under_agent():
+        check_point(spec)
     runtime.prepare()
     from resnet_study import records
     from resnet_study.progress import run_progress
@@ -73,6 +84,7 @@ def train(
 
     if distributed:
         devices.join_processes()
+    results = expanded(results)
     folder = results / "runs" / spec.run_id
     dataset = _load(spec, options.source)
     if distributed and not devices.is_main():
@@ -123,7 +135,7 @@ def reproduce(
     from resnet_study.studies.run import run_study
 
     chosen = load_study(study)
-    return run_study(chosen, results / chosen.name, command_line(), options, pool)
+    return run_study(chosen, expanded(results) / chosen.name, command_line(), options, pool)
 
 
 def figures(
@@ -326,6 +338,19 @@ def sync_line(results: Path) -> str:
     """How to send what was mirrored offline."""
     folder = os.environ.get("WANDB_DIR") or results
     return f"Send it to wandb with: wandb sync {folder}/wandb/offline-run-*"
+
+
+def in_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> str:
+    """Rows under their header, the column named `right` flush right.
+
+    For tables of a row per run: rich takes a millisecond for each.
+    """
+    columns = list(zip(header, *rows, strict=True))
+    padded = [
+        [cell.rjust(width) if column[0] == right else cell.ljust(width) for cell in column]
+        for column, width in ((column, max(map(len, column))) for column in columns)
+    ]
+    return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
 
 
 def console_for_tables() -> Console:

@@ -14,11 +14,13 @@ from resnet_study.cli.commands import (
     Shared,
     check_count,
     command_line,
-    console_for_tables,
+    flags_typed,
+    in_columns,
     sync_line,
 )
 from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
+from resnet_study.files import expanded
 from resnet_study.launch.options import Pool, SlurmOptions
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def sweep(
         file: A grid or random search in wandb's sweep schema, such as sweeps/quick.yaml; or a
             study of your own, such as ./mine.py.
         results: Folder of the study; by default the one in the file's command, else
-            results/<name of the file>.
+            results/<name of the file>. What else the command says of every run is done here too.
         dry_run: Only print the table of runs, with an estimate of the time.
         retry: Run those again that failed before.
         runs: How many runs of a random search, or of the start of a grid; at most the
@@ -64,6 +66,7 @@ def sweep(
         options: of every run.
         slurm: what is asked of SLURM.
     """
+    from resnet_study.launch.command import with_options
     from resnet_study.launch.expand import expand
     from resnet_study.launch.local import run_local
     from resnet_study.launch.status import how_far
@@ -80,9 +83,17 @@ def sweep(
     else:
         definition = load_sweep(file)
         specs = expand(definition, seed=seed, runs=runs)
-        results = results or definition.results or Path("results") / file.stem
+        command = definition.command
+        results = results or command.results or Path("results") / file.stem
+        options = with_options(options, command.options, flags_typed())
+        if command.other is not None:
+            print(
+                f"Without a command, wandb agent would start {command.other}; these are runs of "
+                "resnet-study train."
+            )
         if definition.early_terminate:
             print("early_terminate is left to wandb's server: every run goes to its end here.")
+    results = expanded(results)
     if dry_run:
         workers = None if on == "slurm" else pool.workers
         _print_runs(specs, results, workers, options.execution.devices or 1)
@@ -103,16 +114,21 @@ def sweep(
         print(sync_line(results))
     if outcome.failures and not outcome.interrupted:
         print("The same command with --retry runs those again that failed.", file=sys.stderr)
-    return _exit_code(outcome.failures, outcome.interrupted)
+    for line in outcome.lines():
+        print(line, file=sys.stderr)
+    if outcome.interrupted:
+        print("Interrupted; the same command continues.", file=sys.stderr)
+    return outcome.code
 
 
 def _runs_of_study(
     file: Path, results: Path | None, runs: int | None
 ) -> tuple[list[RunSpec], Path, Sequence[Probe]]:
     """The runs of a study's own file, their folder, and its probes."""
-    from resnet_study.studies.find import load_study, specs_of
+    from resnet_study.studies.find import load_study, refuse_options, specs_of
 
     study = load_study(str(file))
+    refuse_options(study)
     specs = specs_of(study)[:runs]
     if not specs:
         raise UserError(f"{file}: the study has no sweeps")
@@ -164,65 +180,45 @@ def status(
         runs: As for resnet-study sweep.
         seed: As for resnet-study sweep.
     """
-    from rich.table import Table
-
     from resnet_study.launch.expand import read_sweep
     from resnet_study.launch.status import STATES, run_states
 
+    results = expanded(results)
     if not results.is_dir() and sweep is None:
         raise UserError(f"{results}: no such folder; give a study such as results/quick")
     ids = None
     if sweep is not None:
         ids = [spec.run_id for spec in read_sweep(sweep, seed=seed, runs=runs)]
     states = run_states(results / "runs", ids)
-    table = Table()
-    for name in ("run id", "state", "iterations", ""):
-        table.add_column(name, justify="right" if name == "iterations" else "left")
-    for run in states:
-        progress = "" if run.step is None else f"{run.step} of {run.iterations}"
-        table.add_row(run.run_id, run.state, progress, run.detail)
-    console_for_tables().print(table)
+    steps = ["" if run.step is None else f"{run.step} of {run.iterations}" for run in states]
+    rows = [(run.run_id, run.state, at, run.detail) for run, at in zip(states, steps, strict=True)]
+    print(in_columns(("run id", "state", "iterations", ""), rows, right="iterations"))
     counts = [(state, sum(run.state == state for run in states)) for state in STATES]
     print(f"{len(states)} runs: " + ", ".join(f"{n} {state}" for state, n in counts if n))
     return 0
 
 
 def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, devices: int) -> None:
-    from rich.table import Table
-
     from resnet_study import records
     from resnet_study.launch.display import duration
     from resnet_study.launch.estimate import estimate
     from resnet_study.launch.placement import default_workers
     from resnet_study.launch.status import run_states
 
-    varying = [
-        name for name in specs[0].flat() if len({str(spec.flat()[name]) for spec in specs}) > 1
-    ]
+    points = [spec.flat() for spec in specs]
+    varying = [name for name in points[0] if len({point[name] for point in points}) > 1]
     seconds, source = estimate(specs, results / "runs")
     states = run_states(results / "runs", [spec.run_id for spec in specs])
-    table = Table()
-    for name in ("run id", *varying, "state", "time"):
-        table.add_column(name, justify="right" if name == "time" else "left")
+    rows: list[tuple[str, ...]] = []
     left = []
-    for spec, run in zip(specs, states, strict=True):
-        time = duration(seconds[spec.run_id]) if seconds else ""
-        fields = (str(spec.flat()[name]) for name in varying)
-        table.add_row(spec.run_id, *fields, run.state, time)
+    for point, run in zip(points, states, strict=True):
+        time = duration(seconds[run.run_id]) if seconds else ""
+        rows.append((run.run_id, *(str(point[name]) for name in varying), run.state, time))
         if run.state not in records.DONE:
-            left.append(seconds.get(spec.run_id, 0.0))
-    console_for_tables().print(table)
+            left.append(seconds.get(run.run_id, 0.0))
+    print(in_columns(("run id", *varying, "state", "time"), rows, right="time"))
     count = workers or default_workers(devices)
     total = ""
     if seconds and left:
         total = f"; about {duration(max(sum(left) / count, max(left)))} with {count} at a time"
     print(f"{len(specs)} runs, {len(left)} of them to do{total} ({source})")
-
-
-def _exit_code(failures: dict[str, str], interrupted: bool) -> int:
-    for run_id, reason in failures.items():
-        print(f"FAILED {run_id}: {reason}", file=sys.stderr)
-    if interrupted:
-        print("Interrupted; the same command continues.", file=sys.stderr)
-        return 130
-    return 1 if failures else 0

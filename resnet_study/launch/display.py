@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from resnet_study.spec import RunSpec
+
+
+def _harmless(show: Callable[..., None]) -> Callable[..., None]:
+    """Whatever fails in showing, such as a terminal that was closed, ends no run."""
+
+    @functools.wraps(show)
+    def shown(*arguments: Any) -> None:
+        with contextlib.suppress(Exception):
+            show(*arguments)
+
+    return shown
 
 
 class Display:
@@ -50,24 +63,29 @@ class Display:
             self.note(f"{self.done} of {self.total} runs are done already.")
 
     def __enter__(self) -> Display:
-        self.progress_bars.start()
-        self._refresh()
+        with contextlib.suppress(Exception):
+            self.progress_bars.start()
+            self._refresh()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress_bars.stop()
+        with contextlib.suppress(Exception):
+            self.progress_bars.stop()
 
+    @_harmless
     def note(self, text: str) -> None:
         """Print a line above the bars."""
         # A reason may hold square brackets, which rich would take for its markup.
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    @_harmless
     def started(self, spec: RunSpec) -> None:
         """A worker took the run."""
         self.tasks[spec.run_id] = self.progress_bars.add_task(
             _name(spec), total=1.0, note="compiling"
         )
 
+    @_harmless
     def progress(self, spec: RunSpec, report: Mapping[str, float]) -> None:
         """The run got further; `report` has the fields of `training.options.Report`."""
         fraction = report["step"] / report["iterations"]
@@ -77,10 +95,12 @@ class Display:
         self.progress_bars.update(self.tasks[spec.run_id], completed=fraction, note=error)
         self._refresh()
 
+    @_harmless
     def waiting(self, spec: RunSpec) -> None:
         """Another process holds the run."""
         self._remove(spec)
 
+    @_harmless
     def finished(self, spec: RunSpec, summary: Mapping[str, Any]) -> None:
         """The run is done, here or elsewhere."""
         self._remove(spec)
@@ -95,11 +115,18 @@ class Display:
         )
         self._refresh()
 
+    @_harmless
     def failed(self, spec: RunSpec, reason: str) -> None:
         """The run failed; the others go on."""
         self._remove(spec)
         self.ended += self.costs[spec.run_id]
         self.note(f"FAILED {_name(spec)}: {reason}")
+
+    @_harmless
+    def lost(self, spec: RunSpec, reason: str) -> None:
+        """The run's worker is gone; it is to do again."""
+        self._remove(spec)
+        self.note(f"TO DO {_name(spec)}: {reason}")
 
     def _remove(self, spec: RunSpec) -> None:
         self.fractions.pop(spec.run_id, None)

@@ -12,18 +12,19 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-import numpy as np
-
-from resnet_study.errors import UserError
-from resnet_study.launch.sweep import Parameter, Sweep, load_sweep
+from resnet_study.errors import UserError, is_number, shown
+from resnet_study.launch.parameters import Parameter
+from resnet_study.launch.sweep import Sweep, load_sweep
 from resnet_study.spec import RunSpec, from_flat
 
 DRAWS_PER_RUN = 100
+MOST_RUNS = 100_000
+"""Of one sweep at a time; a grid that says more is a mistake, or needs ``--runs``."""
 
 
 def read_sweep(path: Path, *, seed: int = 0, runs: int | None = None) -> list[RunSpec]:
@@ -44,44 +45,80 @@ def expand(sweep: Sweep, *, seed: int = 0, runs: int | None = None) -> list[RunS
         runs: how many; by default ``run_cap``, and for a grid all of them.
 
     Raises:
-        UserError: naming the file, if a point is no valid run, if a grid holds a run twice,
-            or if a random search does not say how many or has not as many.
+        UserError: naming the file, if a point is no valid run, if there are more than `MOST_RUNS`,
+            if a grid holds a run twice, or if a random search does not say how many or has not as
+            many.
     """
-    count = min((n for n in (runs, sweep.run_cap) if n is not None), default=None)
-    if sweep.method == "grid":
-        return _each_once(sweep, _grid(sweep))[:count]
-    if count is None:
+    for parameter in sweep.parameters:
+        _check_reach(sweep, parameter)
+    sizes = [_choices(parameter)[0] for parameter in sweep.parameters]
+    size = math.inf if math.inf in sizes else math.prod(sizes)
+    bounds = [n for n in (runs, sweep.run_cap) if n is not None]
+    if sweep.method == "random" and not bounds:
         raise UserError(f"{sweep.path}: a random search needs an end; add run_cap or give --runs")
-    return _draw(sweep, seed, count)
+    count = min(bounds if sweep.method == "random" else [size, *bounds])
+    if count > MOST_RUNS:
+        raise UserError(
+            f"{sweep.path}: {shown(count)} runs are more than {MOST_RUNS:,}; "
+            "give --runs or a smaller run_cap"
+        )
+    if sweep.method == "grid":
+        return _each_once(sweep, _grid(sweep, int(count)))
+    return _draw(sweep, seed, int(count), size)
 
 
-def _grid(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    choices = [[_typed(p, value) for value in _grid_values(p)] for p in sweep.parameters]
-    names = [parameter.name for parameter in sweep.parameters]
-    for values in itertools.product(*choices):
-        yield dict(zip(names, values, strict=True))
+def _check_reach(sweep: Sweep, parameter: Parameter) -> None:
+    """Refuse a range with values that no float holds; quantiles are monotonic."""
+    if not {"min", "mu"} & set(parameter.options):
+        return
+    try:
+        ends = [quantile(parameter, probability) for probability in (0.0, 1 - 2**-53)]
+    except (OverflowError, ValueError):
+        ends = [math.inf]
+    if not all(is_number(end) for end in ends):
+        raise UserError(
+            f"{sweep.path}: parameters.{parameter.name}: values of {parameter.distribution} leave "
+            "the range of numbers; narrow it"
+        )
 
 
-def _grid_values(parameter: Parameter) -> list[Any]:
+def _grid(sweep: Sweep, count: int) -> Iterator[dict[str, Any]]:
+    """The first points, each made from its number: a grid may be larger than memory."""
+    choices = [(parameter, *_choices(parameter)) for parameter in sweep.parameters]
+    for number in range(count):
+        point, rest = {}, number
+        for parameter, size, value in reversed(choices):
+            rest, index = divmod(rest, size)
+            point[parameter.name] = _typed(parameter, value(index))
+        yield point
+
+
+def _choices(parameter: Parameter) -> tuple[float, Callable[[int], Any]]:
+    """How many values a parameter has, and each by its number; infinitely many in a range."""
     options = parameter.options
     match parameter.distribution:
         case "constant":
-            return [options["value"]]
+            return 1, lambda index: options["value"]
         case "int_uniform":
-            return list(range(options["min"], options["max"] + 1))
+            return options["max"] - options["min"] + 1, lambda index: options["min"] + index
         case "q_uniform":
-            # As wandb does it: the maximum is no point of the grid.
-            values: list[Any] = np.arange(options["min"], options["max"], options["q"]).tolist()
-            return values
+            # As wandb does it, with numpy.arange: the maximum is no point of the grid, and steps
+            # are the first difference of the rounded values.
+            low, high, q = options["min"], options["max"], options["q"]
+            steps = (float(high) - float(low)) / q
+            size = max(1, math.ceil(steps)) if steps < math.inf else math.inf
+            return size, lambda index: low + index * ((low + q) - low)
+        case "categorical" | "categorical_w_probabilities":
+            return len(options["values"]), options["values"].__getitem__
         case _:
-            return list(options["values"])
+            return math.inf, lambda index: None
 
 
 def _each_once(sweep: Sweep, points: Iterator[dict[str, Any]]) -> list[RunSpec]:
     specs: list[RunSpec] = []
     seen: dict[str, int] = {}
     for number, point in enumerate(points):
-        spec = from_flat(point, str(sweep.path))
+        spec = from_flat({**sweep.command.values, **point}, str(sweep.path))
         if spec.run_id in seen:
             raise UserError(
                 f"{sweep.path}: grid points {seen[spec.run_id]} and {number} are the same run "
@@ -92,21 +129,22 @@ def _each_once(sweep: Sweep, points: Iterator[dict[str, Any]]) -> list[RunSpec]:
     return specs
 
 
-def _draw(sweep: Sweep, seed: int, count: int) -> list[RunSpec]:
+def _draw(sweep: Sweep, seed: int, count: int, size: float) -> list[RunSpec]:
+    draws = int(DRAWS_PER_RUN * min(count, size))
     # Seeding with text and Random.random are the same in every version of Python.
     streams = [random.Random(f"{seed}/{p.name}") for p in sweep.parameters]
     specs: dict[str, RunSpec] = {}
-    for _ in range(DRAWS_PER_RUN * count):
+    for _ in range(draws):
         point = {
             parameter.name: _typed(parameter, quantile(parameter, stream.random()))
             for parameter, stream in zip(sweep.parameters, streams, strict=True)
         }
-        spec = from_flat(point, str(sweep.path))
+        spec = from_flat({**sweep.command.values, **point}, str(sweep.path))
         specs.setdefault(spec.run_id, spec)
         if len(specs) == count:
             return list(specs.values())
     raise UserError(
-        f"{sweep.path}: only {len(specs)} different runs in {DRAWS_PER_RUN * count} draws; "
+        f"{sweep.path}: only {len(specs)} different runs in {draws} draws; "
         f"ask for at most {len(specs)}"
     )
 

@@ -45,14 +45,27 @@ class Outcome:
     Attributes:
         summaries: by run id, of the runs that are done.
         failures: one-line reasons by run id.
+        lost: one-line reasons by run id, of runs whose worker was ended from outside: they are to
+            do, from their last checkpoint.
         interrupted: whether the user asked to stop.
         expired: whether the time was up before every run was done.
     """
 
     summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
     expired: bool = False
+
+    @property
+    def code(self) -> int:
+        """Exit code: 130 if interrupted, 1 if a run failed or lost its worker, else 0."""
+        return 130 if self.interrupted else 1 if self.failures or self.lost else 0
+
+    def lines(self) -> list[str]:
+        """What went wrong, a line for each run."""
+        lost = [f"TO DO {run}: {why}; the same command continues" for run, why in self.lost.items()]
+        return [*(f"FAILED {run}: {why}" for run, why in self.failures.items()), *lost]
 
 
 def run_local(
@@ -244,8 +257,8 @@ class _Workers:
                 worker.process.join()
                 if worker.spec is not None and not self.interrupts:
                     reason = _death(worker.process.exitcode)
-                    outcome.failures[worker.spec.run_id] = reason
-                    display.failed(worker.spec, reason)
+                    outcome.lost[worker.spec.run_id] = reason
+                    display.lost(worker.spec, reason)
                 if not self.interrupts:
                     self.workers[index] = self.start(index)
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import signal
 import sys
 import traceback
@@ -80,12 +81,18 @@ def work(connection: Connection, assignment: Assignment) -> None:
     runtime.prepare()
     unpack(assignment.probes)
 
-    def warn(line: str) -> None:
-        connection.send(Message("note", "", line))
+    stop = StopFlag()
 
-    tracker = make_tracker(assignment.options.tracking, warn)
+    def say(kind: str, run_id: str, content: Any) -> None:
+        try:
+            connection.send(Message(kind, run_id, content))
+        except OSError:
+            # Nobody listens: the parent was killed. As if it had told this process to stop.
+            stop.requested = True
+
+    tracker = make_tracker(assignment.options.tracking, functools.partial(say, "note", ""))
     with (
-        StopFlag().listening(signal.SIGTERM) as stop,
+        stop.listening(signal.SIGTERM),
         contextlib.suppress(EOFError, KeyboardInterrupt, OSError),
         contextlib.closing(tracker),
     ):
@@ -97,9 +104,9 @@ def work(connection: Connection, assignment: Assignment) -> None:
                 return
 
             def tell(report: Report, run_id: str = spec.run_id) -> None:
-                connection.send(Message("progress", run_id, vars(report)))
+                say("progress", run_id, vars(report))
 
-            connection.send(run_one(spec, assignment, stop, tracker, tell))
+            say(*run_one(spec, assignment, stop, tracker, tell))
 
 
 def run_one(

@@ -18,7 +18,7 @@ from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding, judge
 from resnet_study.judging.selections import select
 from resnet_study.launch.expand import expand
-from resnet_study.launch.sweep import ARGUMENTS, Sweep, load_sweep, sweep_of
+from resnet_study.launch.sweep import Sweep, load_sweep, sweep_of
 from resnet_study.names import nearest_hint
 from resnet_study.records import Frames
 from resnet_study.spec import RunSpec
@@ -121,11 +121,24 @@ def sweeps_of(study: Study) -> Sequence[Sweep]:
             beside = (study.folder or Path()) / sweep
             read.append(load_sweep(beside if beside.is_file() else home() / "sweeps" / sweep))
         else:
-            command = ["${env}", "python", "-m", "resnet_study", "train", ARGUMENTS]
-            read.append(
-                sweep_of({"command": command, **sweep}, f"a sweep of the study {study.name}")
-            )
+            read.append(sweep_of(sweep, f"a sweep of the study {study.name}"))
     return read
+
+
+def refuse_options(study: Study) -> None:
+    """Refuse to train a study one of whose sweeps has options in its command.
+
+    All of a study's runs are trained with the options of one command line.
+
+    Raises:
+        UserError: naming sweep and option.
+    """
+    for sweep in sweeps_of(study):
+        for name in sweep.command.options:
+            raise UserError(
+                f"{sweep.path}: command: --{name} is an option of one sweep; leave it out there "
+                "and give it to the command that trains the study"
+            )
 
 
 def _seed(spec: RunSpec) -> int:

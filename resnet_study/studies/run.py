@@ -22,7 +22,7 @@ from resnet_study.phenomena.initialization import grid
 from resnet_study.phenomena.initialization.grid import InitializationArm
 from resnet_study.progress import count_progress
 from resnet_study.report import write_report
-from resnet_study.studies.find import specs_of
+from resnet_study.studies.find import refuse_options, specs_of
 from resnet_study.studies.study import Study
 from resnet_study.training.options import Options
 
@@ -63,11 +63,11 @@ def run_study(
         far = how_far(folder / "runs", [run.name for run in runs])
         print(f"Time is up: {far}; the same command continues.")
         if not any((run / "spec.json").exists() for run in runs) and not study.initialization:
-            return 1 if outcome.failures else 0
+            return outcome.code
     print_findings(write_study(study, folder, runs))
     for name in ("report.html", "findings.md", "figures"):
         print(folder / name)
-    return 1 if outcome.failures else 0
+    return outcome.code
 
 
 def train_runs(
@@ -77,7 +77,12 @@ def train_runs(
     options: Options | None = None,
     pool: Pool | None = None,
 ) -> Outcome:
-    """Train the runs of a study that are not done, in its order; failures are printed."""
+    """Train the runs of a study that are not done, in its order; failures are printed.
+
+    Raises:
+        UserError: as `refuse_options`.
+    """
+    refuse_options(study)
     outcome = run_local(
         specs_of(study),
         folder / "runs",
@@ -87,8 +92,8 @@ def train_runs(
         in_order=study.order != "longest",
         probes=study.probes,
     )
-    for run_id, reason in outcome.failures.items():
-        print(f"FAILED {run_id}: {reason}", file=sys.stderr)
+    for line in outcome.lines():
+        print(line, file=sys.stderr)
     return outcome
 
 

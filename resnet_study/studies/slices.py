@@ -70,7 +70,7 @@ def run_slice(
     size = pack(folder, names, archive)
     more = "; the same command with this archive continues" if outcome.expired else ""
     print(f"{how_far(runs, names)}. {archive}: {size / 1e6:.1f} MB{more}.")
-    return 130 if outcome.interrupted else 1 if outcome.failures else 0
+    return outcome.code
 
 
 def pack(folder: Path, run_ids: Sequence[str], archive: Path) -> int:

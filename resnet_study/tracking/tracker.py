@@ -31,6 +31,8 @@ Mode = Literal["online", "offline", "off"]
 
 PROJECT = "resnet-study"
 CLOSE_SECONDS = 60.0
+BESIDE_SPEC = ("run_id", "family")
+"""What is logged as config beside the fields of the spec, whose groups are `RunSpec.to_dict`."""
 
 _MODES: dict[str, Mode] = {
     "online": "online",
@@ -143,10 +145,8 @@ class WandbTracker(Tracker):
         self._warned = False
 
     def start(self, spec: RunSpec, folder: Path) -> dict[str, Any]:
-        if self._process is None:
-            self._process = _start_mirror()
-            for work in (self._send, self._listen):
-                threading.Thread(target=work, args=(self._process,), daemon=True).start()
+        if self._process is None and self._problem is None:
+            self._begin()
         study = folder.resolve().parent.parent
         record = {
             "mode": self._tracking.mode,
@@ -159,7 +159,7 @@ class WandbTracker(Tracker):
             "start",
             **record,
             run_id=spec.run_id,
-            config={"run_id": spec.run_id, "family": spec.family, **spec.to_dict()},
+            config={**{name: getattr(spec, name) for name in BESIDE_SPEC}, **spec.to_dict()},
             group=study.name,
             # wandb adds wandb/ to it; one place for a whole study.
             directory=os.environ.get("WANDB_DIR") or str(study),
@@ -198,6 +198,15 @@ class WandbTracker(Tracker):
         self._process = None
         self._report()
 
+    def _begin(self) -> None:
+        try:
+            self._process = _start_mirror()
+        except OSError as error:
+            self._problem = f"its process cannot be started ({error.strerror or error})"
+            return
+        for work in (self._send, self._listen):
+            threading.Thread(target=work, args=(self._process,), daemon=True).start()
+
     def _taken_layers(self) -> dict[str, Any] | None:
         layers, self._layers = self._layers, None
         return layers
@@ -210,7 +219,9 @@ class WandbTracker(Tracker):
     def _report(self) -> None:
         if self._problem is not None and not self._warned:
             self._warned = True
-            self._warn(f"wandb: {self._problem}; training goes on, the records are complete")
+            # Where nobody can be told any more, the run goes on all the same.
+            with contextlib.suppress(Exception):
+                self._warn(f"wandb: {self._problem}; training goes on, the records are complete")
 
     def _send(self, process: subprocess.Popen[bytes]) -> None:
         """Thread: write messages as lines of JSON; ends with the mirror process."""

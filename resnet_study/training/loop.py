@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -277,8 +277,10 @@ class _Loop:
         rate = self.speed.images_per_second()
         report = Report(taken, self.plan.iterations, self.recording.error, rate)
         write_json(self.writer.folder / "summary.json", {"status": "running", **vars(report)})
-        self.host.on_progress(report)
         self.reported_at = now
+        # To show where a run stands must not end it.
+        with suppress(Exception):
+            self.host.on_progress(report)
 
     def finish(self, status: str, **more: Any) -> dict[str, Any]:
         if self.writer is None:

@@ -78,15 +78,17 @@ class Report:
 class StopFlag:
     """Turns signals into a request to stop after the current chunk.
 
-    A second signal ends the process at once; the last checkpoint stays.
+    A second signal ends the process at once; the last checkpoint stays. One that comes after
+    `requested` was set otherwise is a first one.
     """
 
     requested = False
+    signalled = False
 
     def _handle(self, number: int, frame: object) -> None:
-        if self.requested:
+        if self.signalled:
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested = self.signalled = True
 
     @contextmanager
     def listening(self, *signals: signal.Signals) -> Iterator[StopFlag]:
