@@ -27,7 +27,7 @@ test: $(STAMP)  ## Run the tests that fit in minutes
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses=4
 
 test-all: $(STAMP)  ## Run every test
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff check .
