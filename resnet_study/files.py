@@ -39,6 +39,29 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder at or below a path, with the names of its files, through links.
+
+    A folder that is reached twice, as through a loop of links, comes once; hidden ones, in which
+    something is being made or was left by a kill, and checkpoints are left out.
+
+    Raises:
+        OSError: if a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen = set()
+    for name, folders, names in os.walk(top, onerror=refuse, followlinks=True):
+        if (real := os.path.realpath(name)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if f[0] != "." and f != "checkpoints")
+        yield Path(name), names
+
+
 def strict(value: Any) -> Any:
     """The same for strict JSON, which has no numbers that are not finite: they become null."""
     if isinstance(value, Mapping):

@@ -18,13 +18,13 @@ from PIL import Image
 
 from resnet_study import __version__, cli
 from resnet_study.cli import SUBCOMMANDS, commands, main
+from resnet_study.files import write_json
 from resnet_study.launch.slurm import _parameters
 from resnet_study.records import (
     PROBES,
     RunWriter,
     metrics_frame,
     summarize_errors,
-    write_json,
 )
 from resnet_study.spec import RunSpec, from_flat
 from tests.test_spec import BESIDE, OTHER

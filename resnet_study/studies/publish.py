@@ -49,7 +49,7 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
     found = (
         records.find_runs([source / "runs"]) if not networks or (source / "runs").is_dir() else []
     )
-    runs = [records.read_run(folder) for folder in found]
+    runs = [records.read_whole(folder) for folder in found]
     rest = sum(
         (run.folder / name).stat().st_size
         for run in runs

@@ -21,6 +21,7 @@ from resnet_study.phenomena.degradation.table6 import paper_table, paper_table_t
 from resnet_study.phenomena.initialization import grid
 from resnet_study.phenomena.initialization.grid import InitializationArm
 from resnet_study.progress import count_progress
+from resnet_study.records import integrity
 from resnet_study.report import write_report
 from resnet_study.studies.find import specs_of
 from resnet_study.studies.study import Study
@@ -130,7 +131,7 @@ def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Findin
     Raises:
         UserError: if none of the runs was recorded.
     """
-    recorded = [run for run in runs if (run / "spec.json").exists()]
+    recorded = [run for run in runs if (run / "spec.json").exists() or integrity.problem_of(run)]
     if study.initialization:
         # ``signals`` in records of earlier versions.
         names = ("initialization", "signals")

@@ -22,6 +22,7 @@ from resnet_study import files, lease, records, runtime
 from resnet_study.errors import UserError
 from resnet_study.launch.options import Pool
 from resnet_study.launch.status import how_far
+from resnet_study.records import integrity
 from resnet_study.studies.find import specs_of
 from resnet_study.studies.run import train_runs
 from resnet_study.studies.study import Study
@@ -131,17 +132,17 @@ def unpack(archive: Path, folder: Path) -> list[str]:
 
 
 def progress_of(run: Path) -> float:
-    """Iterations after which a run can be continued; infinite if it is done, −1 without a run."""
+    """Iterations after which a run can be continued; infinite if it is done, −1 without a run.
+
+    One of whose records some were lost counts for nothing.
+    """
     if not (run / "spec.json").exists():
         return -1
+    if integrity.problem_of(run):
+        return 0
     if records.read_summary(run).get("status") in records.DONE:
         return math.inf
-    return max((int(path.name) for path in _checkpoints(run)), default=0)
-
-
-def _checkpoints(run: Path) -> list[Path]:
-    """Complete ones: Orbax gives one that it is writing a longer name."""
-    return [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
+    return max(integrity.saved_steps(run / "checkpoints"), default=0)
 
 
 def _needed(folder: Path, run_ids: Sequence[str]) -> Iterator[Path]:
@@ -150,9 +151,8 @@ def _needed(folder: Path, run_ids: Sequence[str]) -> Iterator[Path]:
             continue
         yield from (run / name for name in RECORDS if (run / name).exists())
         if records.read_summary(run).get("status") not in records.DONE:
-            newest = max(_checkpoints(run), key=lambda path: int(path.name), default=None)
-            if newest is not None:
-                yield newest
+            for newest in integrity.saved_steps(run / "checkpoints")[-1:]:
+                yield run / "checkpoints" / str(newest)
     size = 0
     compiled = (folder / "compiled").glob("*")
     for file in sorted(compiled, key=lambda path: path.stat().st_mtime, reverse=True):

@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from resnet_study.errors import UserError
+from resnet_study.records.integrity import saved_steps as steps
 from resnet_study.training.step import TrainState
 
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -68,28 +69,32 @@ def save(folder: Path, state: TrainState, progress: Progress) -> None:
         _remove(other)
 
 
-def steps(folder: Path) -> list[int]:
-    """Steps of the complete checkpoints, ascending."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(child.name) for child in folder.iterdir() if child.name.isdigit())
-
-
 def latest_step(folder: Path) -> int | None:
     """Step of the newest complete checkpoint, or None."""
     return max(steps(folder), default=None)
 
 
-def restore_newest(folder: Path, like: TrainState) -> tuple[TrainState, Progress] | None:
+def restore_newest(
+    folder: Path, like: TrainState, records: Callable[[int], str | None] = lambda step: None
+) -> tuple[TrainState, Progress] | None:
     """Read the newest checkpoint that is as it was saved; None if there is no checkpoint.
 
-    Damaged ones are named on standard error, and passed over.
+    Those that are damaged or have no records are named on standard error, and passed over.
+
+    Args:
+        folder: the run's ``checkpoints``.
+        like: has the structure of the state.
+        records: what the run's records lack for going on from a step, as in
+            `resnet_study.records.integrity.problem_at`.
 
     Raises:
-        UserError: if all are damaged, or of another network.
+        UserError: if all are damaged, of another network, or without records.
     """
     problems = []
     for step in reversed(steps(folder)):
+        if lacking := records(step):
+            problems.append(lacking)
+            continue
         try:
             found = restore(folder, step, like)
         except UserError as error:
@@ -109,7 +114,7 @@ def restore(folder: Path, step: int, like: TrainState) -> tuple[TrainState, Prog
     Raises:
         UserError: if the checkpoint is damaged or belongs to another network.
     """
-    mend = "remove that folder to go on without it"
+    mend = f"remove it to go on from an earlier one, or {folder.parent} to train the run again"
     try:
         leaves = _read(folder.resolve() / str(step))
         progress = Progress(*json.loads(bytes(leaves.pop("loop"))))
