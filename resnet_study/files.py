@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,29 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def replace_folder(fresh: Path, target: Path) -> None:
+    """Put a folder in the place of another, which is then removed.
+
+    A kill leaves the one or the other under the name, or the old one beside it under a name that
+    begins with a dot. Where a link was, the link alone is removed.
+    """
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    there = target.is_symlink() or target.exists()
+    if there:
+        target.rename(aside)
+    fresh.rename(target)
+    if there:
+        remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder; of a link nothing but the link."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,13 @@ from resnet_study.records import integrity
 STATES = ("to do", "running", "stopped", "dead", "failed", "damaged", "finished", "diverged")
 """``dead``: was running, but its worker is gone; like ``stopped`` it continues from its last
 checkpoint when the sweep is started again. ``damaged``: records of it were lost."""
+
+
+_RUN_ID = re.compile(r"(plain|residual)-\d+_.+_seed-?\d+_[0-9a-f]{10}")
+_OF_RUNS = {
+    *("spec.json", "environment.json", "summary.json", "metrics.parquet", "layers.parquet"),
+    *("checkpoints", lease.FILE_NAME),
+}
 
 
 class RunState(NamedTuple):
@@ -40,10 +48,29 @@ def run_states(runs: Path, run_ids: Sequence[str] | None = None) -> list[RunStat
         run_ids: the runs of the sweep; by default those that have a folder.
     """
     if run_ids is None:
-        run_ids = (
-            sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
-        )
+        there = sorted(runs.iterdir()) if runs.is_dir() else []
+        return [_named(_state(folder), folder) for folder in there if _is_run(folder)]
     return [_state(runs / run_id) for run_id in run_ids]
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is one of a run, and nothing else that lies or was left there."""
+    if folder.name.startswith(".") or not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return not names or not names.isdisjoint(_OF_RUNS)
+
+
+def _named(state: RunState, folder: Path) -> RunState:
+    """Says of a folder with another name than its run's which run it holds."""
+    if _RUN_ID.fullmatch(folder.name) or not (folder / "spec.json").is_file():
+        return state
+    try:
+        held = records.read_spec(folder / "spec.json").run_id
+    except UserError:
+        return state
+    said = f"holds {held} under another name, where nothing goes on with it"
+    return state._replace(detail="; ".join(filter(None, (said, state.detail))))
 
 
 def how_far(runs: Path, run_ids: Sequence[str]) -> str:

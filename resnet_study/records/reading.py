@@ -159,7 +159,7 @@ def frames_of(runs: Sequence[Run]) -> Frames:
     Of copies of a run the one that is done, else the furthest, else the first stands first in
     ``runs``, and its rows alone are taken.
     """
-    runs = _copies_together(runs)
+    runs = [run for copies in copies_of(runs).values() for run in copies]
     seen: set[str] = set()
     rows: list[dict[str, Any]] = []
     metrics: list[pd.DataFrame] = []
@@ -191,8 +191,8 @@ def frames_of(runs: Sequence[Run]) -> Frames:
     )
 
 
-def _copies_together(runs: Sequence[Run]) -> list[Run]:
-    """Copies of a run where the first one stood, the best one first."""
+def copies_of(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """The folders that hold each run, by its id and whatever their names; the best one first."""
     copies: dict[str, list[Run]] = {}
     for run in runs:
         copies.setdefault(run.spec.run_id, []).append(run)
@@ -201,7 +201,7 @@ def _copies_together(runs: Sequence[Run]) -> list[Run]:
         reached = int(run.metrics["step"].max()) if len(run.metrics) else 0
         return run.summary.get("status") not in DONE, -reached
 
-    return [run for same in copies.values() for run in sorted(same, key=worse)]
+    return {run_id: sorted(same, key=worse) for run_id, same in copies.items()}
 
 
 def _no_runs() -> pd.DataFrame:
@@ -224,4 +224,9 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def read_spec(path: Path) -> RunSpec:
+    """Read a ``spec.json``.
+
+    Raises:
+        UserError: if it describes no run.
+    """
     return from_json(read_text(path), str(path))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -87,7 +86,10 @@ def pack(folder: Path, run_ids: Sequence[str], archive: Path) -> int:
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     # Uncompressed: weights and parquet files do not shrink further.
-    with files.replacing(archive) as file, tarfile.open(fileobj=file, mode="w") as tar:
+    with (
+        files.replacing(archive) as file,
+        tarfile.open(fileobj=file, mode="w", dereference=True) as tar,
+    ):
         for path in _needed(folder, run_ids):
             tar.add(path, str(path.relative_to(folder)))
     return archive.stat().st_size
@@ -117,13 +119,14 @@ def unpack(archive: Path, folder: Path) -> list[str]:
             raise UserError(f"{archive}: is no whole archive of a study ({error})") from None
         for run in sorted((fresh / "runs").glob("*")):
             target = folder / "runs" / run.name
+            if (held := records.read_spec(run / "spec.json").run_id) != run.name:
+                raise UserError(f"{archive}: holds {held} as {run.name}; give one that was packed")
             if progress_of(run) <= progress_of(target):
                 continue
             if lease.is_held(target):
                 raise UserError(f"{target}: is being trained; wait for it or stop it")
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(target, ignore_errors=True)
-            run.rename(target)
+            files.replace_folder(run, target)
             taken.append(run.name)
         for file in (fresh / "compiled").glob("*"):
             (folder / "compiled").mkdir(exist_ok=True)

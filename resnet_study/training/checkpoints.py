@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +18,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from resnet_study import files
 from resnet_study.errors import UserError
+from resnet_study.records.integrity import is_step
 from resnet_study.records.integrity import saved_steps as steps
 from resnet_study.training.step import TrainState
 
@@ -29,6 +31,9 @@ KEPT = 2
 """Of the newest, should the last one be damaged."""
 
 CHECKSUM = "checksum"
+
+_LEFT = re.compile(r"^removed-\d+$|^\d+\.orbax-checkpoint-tmp")
+"""What a kill leaves while a checkpoint is removed or written. Anything else is the user's."""
 
 
 class Progress(NamedTuple):
@@ -65,8 +70,9 @@ def save(folder: Path, state: TrainState, progress: Progress) -> None:
     with _checkpointer() as checkpointer:
         checkpointer.save(target, leaves)
     kept = {str(step) for step in steps(folder)[-KEPT:]}
-    for other in [path for path in folder.iterdir() if path.name not in kept]:
-        _remove(other)
+    for other in list(folder.iterdir()):
+        if other.name not in kept and (is_step(other.name) or _LEFT.search(other.name)):
+            _remove(other)
 
 
 def latest_step(folder: Path) -> int | None:
@@ -153,11 +159,11 @@ def _is_whole(path: Path) -> bool:
 
 def _remove(path: Path) -> None:
     """Under another name first, so that a half-removed checkpoint is none."""
-    if path.name.isdigit():
+    if is_step(path.name):
         gone = path.with_name(f"removed-{path.name}")
-        shutil.rmtree(gone, ignore_errors=True)  # left by a kill
+        files.remove(gone)  # left by a kill
         path = path.rename(gone)
-    shutil.rmtree(path, ignore_errors=True)
+    files.remove(path)
 
 
 def _checksum(leaves: Mapping[str, Any]) -> np.ndarray:
