@@ -7,9 +7,10 @@ import math
 import os
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,9 +37,28 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        # A full disk names no file.
+        raise OSError(error.errno, error.strerror, str(path)) from None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def clear_drafts(folder: Path, names: Iterable[str], older_than: float = 0.0) -> None:
+    """Remove what kills left of files that were to take these names.
+
+    Args:
+        folder: where they lie.
+        names: patterns of the names.
+        older_than: seconds since they were last written to, where another process may be writing.
+    """
+    for name in names:
+        for draft in folder.glob(f".{name}.*"):
+            with suppress(FileNotFoundError):
+                if time.time() - draft.lstat().st_mtime >= older_than:
+                    remove(draft)
 
 
 def replace_folder(fresh: Path, target: Path) -> None:

@@ -27,7 +27,7 @@ FLOORS = (
     {"models"},
     {"tracking"},
     {"training"},
-    {"progress"},
+    {"progress", "terminal"},
     {"launch"},
     {"judging"},
     {"drawing"},

@@ -154,10 +154,10 @@ def test_a_failed_copy_leaves_the_earlier_one(
     publish(study, target)
     before = content(target)
 
-    def full(*_: object) -> None:
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         publish(study, target)
     assert content(target) == before

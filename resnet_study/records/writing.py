@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from resnet_study.errors import UserError
-from resnet_study.files import read_json, write_atomically, write_json
+from resnet_study.files import clear_drafts, read_json, write_atomically, write_json
 from resnet_study.records.columns import (
+    DONE,
     INITIALIZATION_COLUMNS,
     LAYER_COLUMNS,
     METRIC_COLUMNS,
@@ -19,6 +20,10 @@ from resnet_study.records.columns import (
 )
 from resnet_study.records.reading import read_spec, read_table
 from resnet_study.spec import RunSpec, to_json
+
+DRAFT_SECONDS = 60.0
+"""After which what was to become a file was left by a kill; another worker may just be drafting a
+lease."""
 
 
 class RunWriter:
@@ -45,8 +50,7 @@ class RunWriter:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         check_spec(folder, spec)
-        for left_by_a_kill in folder.glob(".*.parquet.*"):
-            left_by_a_kill.unlink(missing_ok=True)
+        clear_drafts(folder, ("*.parquet", "*.json"), older_than=DRAFT_SECONDS)
         self.folder = folder
         self.metrics: list[dict[str, Any]] = []
         self.layers: list[pd.DataFrame] = []
@@ -98,6 +102,9 @@ class RunWriter:
         """Flush and write ``summary.json``; its ``status`` is one of `STATUSES`."""
         self.flush()
         write_json(self.folder / "summary.json", summary)
+        if summary.get("status") in DONE:
+            # Of an earlier attempt.
+            (self.folder / "error.txt").unlink(missing_ok=True)
 
 
 def check_spec(folder: Path, spec: RunSpec) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +70,7 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
                 f"{MOST}th regular step; allow more"
             )
     target.mkdir(parents=True, exist_ok=True)
+    files.clear_drafts(target, ["publishing"], older_than=3600.0)
     with tempfile.TemporaryDirectory(dir=target, prefix=".publishing.") as name:
         fresh = Path(name)
         for file in networks:
@@ -148,7 +148,7 @@ def _copy(run: Run, folder: Path, every: int) -> None:
     folder.mkdir(parents=True)
     for name in ("spec.json", "metrics.parquet"):
         if (run.folder / name).exists():
-            shutil.copyfile(run.folder / name, folder / name)
+            files.write_atomically(folder / name, (run.folder / name).read_bytes())
     if run.environment:
         files.write_json(folder / "environment.json", without_paths(run.environment))
     files.write_atomically(folder / "layers.parquet", layers_bytes(run, every))
@@ -165,7 +165,7 @@ def _copy_measured(file: Path, target: Path) -> None:
         environment = json.loads(file.read_text(encoding="utf-8"))
         files.write_json(target, without_paths(environment))
     else:
-        shutil.copyfile(file, target)
+        files.write_atomically(target, file.read_bytes())
 
 
 def _readme(name: str, runs: list[Run], networks: int, every: int, size: int) -> str:

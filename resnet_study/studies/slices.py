@@ -109,6 +109,7 @@ def unpack(archive: Path, folder: Path) -> list[str]:
             is being trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    files.clear_drafts(folder, ["unpacking"], older_than=3600.0)
     taken = []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking.") as name:
         fresh = Path(name)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from errno import EACCES, EDQUOT, EFBIG, EIO, ENOSPC, EROFS
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +26,21 @@ from resnet_study.records.integrity import is_step
 from resnet_study.records.integrity import saved_steps as steps
 from resnet_study.training.step import TrainState
 
-logging.getLogger("absl").setLevel(logging.ERROR)
+# What Orbax and TensorStore fail at is said once, by who asked them: not in the log, by tasks that
+# nobody waits for, or by callbacks into an event loop that has ended.
+for name in ("absl", "asyncio"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _without_late_callbacks(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def filtered(raised: Any) -> None:
+        if str(raised.exc_value) != "Event loop is closed":
+            hook(raised)
+
+    return filtered
+
+
+sys.unraisablehook = _without_late_callbacks(sys.unraisablehook)
 
 
 KEPT = 2
@@ -57,6 +73,9 @@ def save(folder: Path, state: TrainState, progress: Progress) -> None:
         folder: the run's ``checkpoints``.
         state: as it is between two steps.
         progress: of the loop.
+
+    Raises:
+        UserError: if it cannot be written, such as on a full disk; those before it stay.
     """
     leaves = jax.device_get(_named(state))
     step = int(jax.device_get(state.step))
@@ -67,8 +86,16 @@ def save(folder: Path, state: TrainState, progress: Progress) -> None:
         _remove(target)
     leaves["loop"] = np.frombuffer(json.dumps(progress).encode(), np.uint8)
     leaves[CHECKSUM] = _checksum(leaves)
-    with _checkpointer() as checkpointer:
-        checkpointer.save(target, leaves)
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(target, leaves)
+    except Exception as error:
+        for left in folder.glob("*.orbax-checkpoint-tmp*"):
+            files.remove(left)
+        raise UserError(
+            f"{target}: cannot be written ({_reason(error)}); mend that and give the same command "
+            "again, which goes on from the checkpoint before"
+        ) from None
     kept = {str(step) for step in steps(folder)[-KEPT:]}
     for other in list(folder.iterdir()):
         if other.name not in kept and (is_step(other.name) or _LEFT.search(other.name)):
@@ -125,7 +152,7 @@ def restore(folder: Path, step: int, like: TrainState) -> tuple[TrainState, Prog
         leaves = _read(folder.resolve() / str(step))
         progress = Progress(*json.loads(bytes(leaves.pop("loop"))))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = _reason(error)
         raise UserError(f"checkpoints/{step}: cannot be read ({reason}); {mend}") from None
     expected = _named(like)
     if {k: v.shape for k, v in leaves.items()} != {k: v.shape for k, v in expected.items()}:
@@ -164,6 +191,14 @@ def _remove(path: Path) -> None:
         files.remove(gone)  # left by a kill
         path = path.rename(gone)
     files.remove(path)
+
+
+def _reason(error: Exception) -> str:
+    """In few words: what the system said, where TensorStore wraps it in its own."""
+    text = str(error).strip()
+    known = (os.strerror(number) for number in (ENOSPC, EDQUOT, EFBIG, EROFS, EACCES, EIO))
+    said = next((words for words in known if words in text), None)
+    return said or (text.splitlines() or [type(error).__name__])[0]
 
 
 def _checksum(leaves: Mapping[str, Any]) -> np.ndarray:
