@@ -19,7 +19,7 @@ from resnet_study.launch.options import Pool
 from resnet_study.launch.status import how_far, run_states
 from resnet_study.launch.worker import Assignment, run_one
 from resnet_study.probes import recorded_steps
-from resnet_study.records import PROBES, RunWriter, read_frames, read_summary
+from resnet_study.records import PROBES, RunWriter, integrity, read_frames, read_summary
 from resnet_study.records.integrity import Extent, check_afresh, extent, is_step, problem_of
 from resnet_study.spec import RunSpec, from_flat
 from resnet_study.studies.publish import publish
@@ -228,6 +228,35 @@ def test_the_failure_to_go_on_does_not_hide_how_far_a_run_came(tmp_path: Path) -
     assert message.kind == "failed"
     mending(message.content, "metrics.parquet: is missing")
     assert read_summary(run) == {"status": "stopped", "step": 20}
+
+
+def test_tables_of_the_told_lengths_are_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = record(tmp_path, "finished", 40)
+    summary = read_summary(run)
+    assert summary["bytes"] == {name: (run / name).stat().st_size for name in TABLES}
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "extent", lambda table: 1 // 0)
+        patch.setattr(integrity, "from_json", lambda *text: 1 // 0)
+        assert problem_of(run) is None
+    # Written again by other means, with all rows, they are as good.
+    rows = pd.read_parquet(run / "metrics.parquet")
+    rows.to_parquet(run / "metrics.parquet", index=False, compression="gzip")
+    assert problem_of(run) is None
+    # Records of earlier versions tell none.
+    del summary["bytes"]
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert problem_of(run) is None
+    (run / "metrics.parquet").unlink()
+    mending(problem_of(run), "metrics.parquet: is missing")
+
+
+def test_a_published_copy_tells_its_own_lengths(tmp_path: Path) -> None:
+    record(tmp_path / "study" / "runs" / SPEC.run_id, "finished", 40)
+    publish(tmp_path / "study", tmp_path / "copy")
+    run = tmp_path / "copy" / "runs" / SPEC.run_id
+    assert read_summary(run)["bytes"] == {name: (run / name).stat().st_size for name in TABLES}
 
 
 def test_the_extent_of_a_table_needs_no_statistics(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ from resnet_study.records.writing import (
     summarize_errors,
     write_initialization,
     write_spec,
+    write_summary,
 )
 
 __all__ = [
@@ -79,4 +80,5 @@ __all__ = [
     "summarize_errors",
     "write_initialization",
     "write_spec",
+    "write_summary",
 ]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from resnet_study.errors import UserError
 from resnet_study.files import clear_drafts, read_json, write_atomically, write_json
+from resnet_study.records import integrity
 from resnet_study.records.columns import (
     DONE,
     INITIALIZATION_COLUMNS,
@@ -101,10 +102,18 @@ class RunWriter:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Flush and write ``summary.json``; its ``status`` is one of `STATUSES`."""
         self.flush()
-        write_json(self.folder / "summary.json", summary)
+        write_summary(self.folder, summary)
         if summary.get("status") in DONE:
             # Of an earlier attempt.
             (self.folder / "error.txt").unlink(missing_ok=True)
+
+
+def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
+    """Write ``summary.json``; that of a run that is done with the ``bytes`` of its tables."""
+    done = summary.get("status") in DONE
+    write_json(
+        folder / "summary.json", {**summary, "bytes": integrity.sizes(folder)} if done else summary
+    )
 
 
 def check_spec(folder: Path, spec: RunSpec) -> None:

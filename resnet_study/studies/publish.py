@@ -156,7 +156,7 @@ def _copy(run: Run, folder: Path, every: int) -> None:
     if summary.get("status", "running") == "running":
         summary |= {"status": "stopped", "iterations": run.spec.schedule.iterations}
         summary |= {"step": reached(run)}
-    files.write_json(folder / "summary.json", summary)
+    records.write_summary(folder, summary)
 
 
 def _copy_measured(file: Path, target: Path) -> None:
