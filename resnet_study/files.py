@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,9 +43,74 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        # A full disk names no file.
+        raise OSError(error.errno, error.strerror, str(path)) from None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def clear_drafts(folder: Path, names: Iterable[str], older_than: float = 0.0) -> None:
+    """Remove what kills left of files that were to take these names.
+
+    Args:
+        folder: where they lie.
+        names: patterns of the names.
+        older_than: seconds since they were last written to, where another process may be writing.
+    """
+    for name in names:
+        for draft in folder.glob(f".{name}.*"):
+            with suppress(FileNotFoundError):
+                if time.time() - draft.lstat().st_mtime >= older_than:
+                    remove(draft)
+
+
+def replace_folder(fresh: Path, target: Path) -> None:
+    """Put a folder in the place of another, which is then removed.
+
+    A kill leaves the one or the other under the name, or the old one beside it under a name that
+    begins with a dot. Where a link was, the link alone is removed.
+    """
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    there = target.is_symlink() or target.exists()
+    if there:
+        target.rename(aside)
+    fresh.rename(target)
+    if there:
+        remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder; of a link nothing but the link."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder at or below a path, with the names of its files, through links.
+
+    A folder that is reached twice, as through a loop of links, comes once; hidden ones, in which
+    something is being made or was left by a kill, and checkpoints are left out.
+
+    Raises:
+        OSError: if a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen = set()
+    for name, folders, names in os.walk(top, onerror=refuse, followlinks=True):
+        if (real := os.path.realpath(name)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if f[0] != "." and f != "checkpoints")
+        yield Path(name), names
 
 
 def strict(value: Any) -> Any:

@@ -70,14 +70,18 @@ def acquire(folder: Path) -> Lease | None:
             return None
         token = uuid.uuid4().hex
         draft = folder / f".{FILE_NAME}.{token}"
-        draft.write_text(json.dumps({"token": token, "machine": _machine(), "process": _process()}))
+        content = json.dumps({"token": token, "machine": _machine(), "process": _process()})
         try:
+            draft.write_text(content)
             # link is atomic, also on NFS, and fails if another worker was faster.
             os.link(draft, path)
         except FileExistsError:
             return None
+        except OSError as error:
+            # A full disk names no file.
+            raise OSError(error.errno, error.strerror, str(path)) from None
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
     return Lease(path, token)
 
 

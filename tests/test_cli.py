@@ -18,6 +18,7 @@ from PIL import Image
 
 from resnet_study import __version__, cli
 from resnet_study.cli import SUBCOMMANDS, commands, main
+from resnet_study.files import write_json
 from resnet_study.launch.local import Outcome
 from resnet_study.launch.slurm import _parameters
 from resnet_study.launch.worker import Assignment
@@ -26,9 +27,9 @@ from resnet_study.records import (
     RunWriter,
     metrics_frame,
     summarize_errors,
-    write_json,
 )
 from resnet_study.spec import RunSpec, from_flat
+from tests.recorded import finished_run
 from tests.test_spec import BESIDE, OTHER
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -494,7 +495,7 @@ def test_a_dry_run_lists_every_run_and_starts_none(
     results = tmp_path / "results"
     values = {"model.depth": 8, "data.name": "synthetic", "schedule.iterations": 6}
     specs = [from_flat({**values, "seed": seed}) for seed in (0, 1)]
-    write_run(results / "runs", specs[1])
+    finished_run(results / "runs", specs[1])
     assert call("sweep", sweep, f"--results={results}", "--dry-run") == 0
     rows = capsys.readouterr().out.splitlines()
     states = {spec.run_id: next(row for row in rows if spec.run_id in row) for spec in specs}

@@ -283,8 +283,9 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, reas
 
 
 def test_frames_keep_types_and_name_their_runs(tmp_path: Path) -> None:
+    base = {"data.name": "synthetic", "schedule.iterations": 3}
     specs = [
-        from_flat({"data.name": "synthetic", "model.residual": residual, "seed": seed})
+        from_flat({**base, "model.residual": residual, "seed": seed})
         for residual in (True, False)
         for seed in (0, 1)
     ]

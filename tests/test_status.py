@@ -41,6 +41,7 @@ def study(tmp_path: Path) -> Path:
     write_summary(runs, "e-stopped", status="stopped", step=10, iterations=40)
     write_summary(runs, "f-dead", status="running", step=20, iterations=40, error=1.5)
     (runs / "g-begun").mkdir()
+    (write_summary(runs, "i-damaged", status="finished") / "layers.parquet").touch()
     held = write_summary(runs, "h-running", status="running", step=30, iterations=40)
     dead = {"token": "t", "machine": lease._machine(), "process": [2**22 + 1, "0"]}
     (runs / "f-dead" / lease.FILE_NAME).write_text(json.dumps(dead))
@@ -60,6 +61,7 @@ def test_every_state_is_told_from_the_folder(study: Path) -> None:
         ("dead", "dead"),
         ("begun", "to do"),
         ("running", "running"),
+        ("damaged", "damaged"),
     ]
     assert {run.state for run in states} == set(STATES)
     assert [(run.step, run.iterations) for run in states] == [
@@ -70,7 +72,9 @@ def test_every_state_is_told_from_the_folder(study: Path) -> None:
         (20, 40),
         (None, None),
         (30, 40),
+        (None, None),
     ]
+    assert "has records but no spec.json" in states[7].detail
     assert states[0].detail == "test error 3.25 %"
     assert states[2].detail == "out of memory"
     assert states[4].detail == "training error 1.50 %"
@@ -103,7 +107,7 @@ def test_the_command_shows_the_runs_of_a_sweep(
 ) -> None:
     code, shown = call(capsys, "status", str(study))
     assert code == 0
-    assert "7 runs: 1 to do, 1 running, 1 stopped, 1 dead, 1 failed, 1 finished" in shown
+    assert "8 runs: 1 to do, 1 running, 1 stopped, 1 dead, 1 failed, 1 damaged, 1 finished" in shown
     assert "10 of 40" in shown
     path = study / "sweep.yaml"
     content = {"command": COMMAND, "method": "grid", "parameters": {"seed": {"values": [0, 1]}}}

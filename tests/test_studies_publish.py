@@ -29,6 +29,7 @@ from resnet_study.records import (
 from resnet_study.spec import DataSpec, RunSpec, ScheduleSpec
 from resnet_study.studies.publish import publish, without_paths
 from tests.planted_initialization import planted_initialization
+from tests.recorded import finished_run
 
 ITERATIONS = 6400
 
@@ -158,9 +159,7 @@ def test_networks_measured_at_initialisation_are_copied_and_read_alike(tmp_path:
 
 
 def test_other_data_have_no_such_table(tmp_path: Path) -> None:
-    spec = RunSpec()
-    writer = RunWriter(tmp_path / "runs" / spec.run_id, spec, {})
-    writer.finish({"status": "finished"})
+    finished_run(tmp_path / "runs", RunSpec())
     assert paper_table(read_frames([tmp_path])).empty
 
 

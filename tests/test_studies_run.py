@@ -20,6 +20,7 @@ from resnet_study.spec import RunSpec, from_flat, to_json
 from resnet_study.studies import find
 from resnet_study.studies import run as reproduce
 from resnet_study.studies.study import Study
+from tests.recorded import finished_run
 
 SWEEP = """
 command: ["${env}", python, -m, resnet_study, train, "${args}"]
@@ -146,14 +147,11 @@ def test_a_failed_run_is_named_and_the_rest_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "tiny"
-    failed, other = (folder / "runs" / tiny(residual).run_id for residual in (False, True))
-    for run, residual, summary in (
-        (failed, False, {"status": "failed", "reason": "why"}),
-        (other, True, {"status": "finished", "test_error_last": 5.0}),
-    ):
-        run.mkdir(parents=True)
-        (run / "spec.json").write_text(to_json(tiny(residual)))
-        (run / "summary.json").write_text(json.dumps(summary))
+    finished_run(folder / "runs", tiny(True), test_error_last=5.0)
+    failed = folder / "runs" / tiny(False).run_id
+    failed.mkdir(parents=True)
+    (failed / "spec.json").write_text(to_json(tiny(False)))
+    (failed / "summary.json").write_text(json.dumps({"status": "failed", "reason": "why"}))
     planned(Outcome(failures={tiny(False).run_id: "the reason"}), monkeypatch)
     assert reproduce.run_study(STUDY, folder, "c") == 1
     errors = capsys.readouterr().err

@@ -6,6 +6,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from resnet_study import lease
@@ -22,7 +23,9 @@ def make_run(study: Path, seed: int, status: str, *steps: int) -> Path:
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "spec.json").write_text(to_json(spec))
     write_json(folder / "summary.json", {"status": status})
-    (folder / "metrics.parquet").write_bytes(f"metrics {steps}".encode())
+    reached = max(steps) if steps and status != "finished" else int(spec.schedule.iterations)
+    for name in ("metrics", "layers"):
+        pd.DataFrame({"step": [0, reached]}).to_parquet(folder / f"{name}.parquet")
     (folder / lease.FILE_NAME).write_text("{}")
     (folder / ".metrics.parquet.left").touch()
     for step in steps:
@@ -48,7 +51,7 @@ def test_an_archive_holds_records_and_the_newest_checkpoint_of_what_is_not_done(
     assert list(archive.parent.iterdir()) == [archive]
     with tarfile.open(archive) as tar:
         names = {member.name for member in tar if member.isfile()}
-    files = ("spec.json", "summary.json", "metrics.parquet")
+    files = ("spec.json", "summary.json", "metrics.parquet", "layers.parquet")
     assert names == {
         *(f"runs/{run.name}/{file}" for run in (done, begun) for file in files),
         f"runs/{begun.name}/checkpoints/40/weights",

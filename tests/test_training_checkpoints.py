@@ -136,3 +136,18 @@ def test_checkpoints_of_earlier_versions_have_no_checksum_and_are_read(tmp_path:
     assert found is not None
     assert_same(found[0], state_at(10))
     assert found[1] == PROGRESS
+
+
+def test_a_checkpoint_whose_records_were_lost_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (10, 20):
+        checkpoints.save(tmp_path, state_at(step), PROGRESS)
+    lost = {20: "metrics.parquet: ends at iteration 12"}
+    found = checkpoints.restore_newest(tmp_path, state_at(0), lost.get)
+    assert found is not None
+    assert int(found[0].step) == 10
+    said = capsys.readouterr().err
+    assert said == "metrics.parquet: ends at iteration 12; going on from checkpoints/10\n"
+    with pytest.raises(UserError, match="ends at iteration 12"):
+        checkpoints.restore_newest(tmp_path, state_at(0), {**lost, 10: "none"}.get)

@@ -67,11 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of a pipe, such as head, has gone; that is no error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_nowhere(sys.stdout)
+        _write_nowhere(sys.stderr)
         sys.exit(0)
     except OSError as error:
         # A folder that cannot be made or written, a full disk.
-        _complain(words, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        reason = error.strerror or str(error)
+        _complain(words, f"{error.filename}: {reason}" if error.filename else reason)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -190,6 +192,18 @@ def _one_line(box: str) -> str:
 
 def _complain(words: Sequence[str], message: str) -> None:
     name = f"{PROGRAM} {words[0]}" if words and words[0] in SUBCOMMANDS else PROGRAM
-    # Values that the user gave are quoted in messages and may hold line breaks.
-    print(f"{name}: {' '.join(message.split())} (see {name} --help)", file=sys.stderr)
+    try:
+        # Values that the user gave are quoted in messages and may hold line breaks.
+        print(f"{name}: {' '.join(message.split())} (see {name} --help)", file=sys.stderr)
+    except OSError:
+        _write_nowhere(sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _write_nowhere(sys.stdout)
     sys.exit(2)
+
+
+def _write_nowhere(stream: Any) -> None:
+    """So that the interpreter does not fail, and complain, when it ends and writes what is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -354,8 +354,7 @@ def in_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: str)
 
 
 def console_for_tables() -> Console:
-    """As wide as the terminal or as COLUMNS says; in a pipe without it nothing is folded."""
-    from rich.console import Console
+    """As `resnet_study.terminal.console_for_tables`, imported when there is a table."""
+    from resnet_study import terminal
 
-    told = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if told else 200, markup=False)
+    return terminal.console_for_tables()

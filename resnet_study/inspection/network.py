@@ -23,7 +23,7 @@ from resnet_study.models import Network
 from resnet_study.records import Run
 from resnet_study.spec import RunSpec
 from resnet_study.tensors import arithmetic
-from resnet_study.training import checkpoints, devices
+from resnet_study.training import checkpoints, devices, memory
 from resnet_study.training.devices import Devices
 from resnet_study.training.options import Execution
 from resnet_study.training.programs import CPU_EVALUATION_BATCH, EVALUATION_BATCH, keys_of
@@ -135,6 +135,7 @@ def _run(folder: Path) -> Run:
 
 def _initial(spec: RunSpec) -> TrainState:
     shape = DATASETS[spec.data.name]
+    memory.check(spec, jax.devices()[:1], training=False)
     return initial_state(spec, shape, keys_of(spec.seed).initialization)
 
 

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from resnet_study.spec import RunSpec
+from resnet_study.terminal import Console
 
 
 def _harmless(show: Callable[..., None]) -> Callable[..., None]:

@@ -25,6 +25,7 @@ from resnet_study.launch.options import Pool
 from resnet_study.launch.placement import Placement, default_workers, placements
 from resnet_study.launch.worker import Assignment, Message, packed, work
 from resnet_study.probes import Probe
+from resnet_study.records import integrity
 from resnet_study.spec import RunSpec
 from resnet_study.training.options import Options
 
@@ -67,6 +68,13 @@ class Outcome:
         lost = [f"TO DO {run}: {why}; the same command continues" for run, why in self.lost.items()]
         return [*(f"FAILED {run}: {why}" for run, why in self.failures.items()), *lost]
 
+    def done(self, spec: RunSpec, folder: Path, summary: dict[str, Any]) -> None:
+        """Count a run that was done before; one whose records were lost is a failure."""
+        if problem := integrity.problem_of(folder):
+            self.failures[spec.run_id] = problem
+        else:
+            self.summaries[spec.run_id] = summary
+
 
 def run_local(
     specs: Sequence[RunSpec],
@@ -96,7 +104,7 @@ def run_local(
     for spec in specs:
         summary = records.read_summary(runs / spec.run_id)
         if summary.get("status") in records.DONE:
-            outcome.summaries[spec.run_id] = summary
+            outcome.done(spec, runs / spec.run_id, summary)
         elif summary.get("status") == "failed" and not retry:
             outcome.failures[spec.run_id] = f"failed before: {summary.get('reason')}"
         else:
@@ -226,8 +234,11 @@ class _Workers:
             summary = records.read_summary(folder)
             if summary.get("status") in records.DONE:
                 todo.remove(spec)
-                outcome.summaries[spec.run_id] = summary
-                display.finished(spec, summary)
+                outcome.done(spec, folder, summary)
+                if spec.run_id in outcome.failures:
+                    display.failed(spec, outcome.failures[spec.run_id])
+                else:
+                    display.finished(spec, summary)
             elif summary.get("status") == "failed" and not self.retry:
                 # Another invocation tried it meanwhile.
                 todo.remove(spec)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_study import lease, records
+from resnet_study.errors import UserError
+from resnet_study.records import integrity
 
-STATES = ("to do", "running", "stopped", "dead", "failed", "finished", "diverged")
+STATES = ("to do", "running", "stopped", "dead", "failed", "damaged", "finished", "diverged")
 """``dead``: was running, but its worker is gone; like ``stopped`` it continues from its last
-checkpoint when the sweep is started again."""
+checkpoint when the sweep is started again. ``damaged``: records of it were lost."""
+
+
+_RUN_ID = re.compile(r"(plain|residual)-\d+_.+_seed-?\d+_[0-9a-f]{10}")
+_OF_RUNS = {
+    *("spec.json", "environment.json", "summary.json", "metrics.parquet", "layers.parquet"),
+    *("checkpoints", lease.FILE_NAME),
+}
 
 
 class RunState(NamedTuple):
@@ -20,7 +30,7 @@ class RunState(NamedTuple):
         run_id: its id.
         state: one of `STATES`.
         step: iterations done, of `iterations`; None if not known.
-        detail: the reason of a failure, or the errors so far.
+        detail: the reason of a failure, what was lost, or the errors so far.
     """
 
     run_id: str
@@ -38,17 +48,39 @@ def run_states(runs: Path, run_ids: Sequence[str] | None = None) -> list[RunStat
         run_ids: the runs of the sweep; by default those that have a folder.
     """
     if run_ids is None:
-        run_ids = (
-            sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
-        )
+        there = sorted(runs.iterdir()) if runs.is_dir() else []
+        return [_named(_state(folder), folder) for folder in there if _is_run(folder)]
     return [_state(runs / run_id) for run_id in run_ids]
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is one of a run, and nothing else that lies or was left there."""
+    if folder.name.startswith(".") or not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return not names or not names.isdisjoint(_OF_RUNS)
+
+
+def _named(state: RunState, folder: Path) -> RunState:
+    """Says of a folder with another name than its run's which run it holds."""
+    if _RUN_ID.fullmatch(folder.name) or not (folder / "spec.json").is_file():
+        return state
+    try:
+        held = records.read_spec(folder / "spec.json").run_id
+    except UserError:
+        return state
+    said = f"holds {held} under another name, where nothing goes on with it"
+    return state._replace(detail="; ".join(filter(None, (said, state.detail))))
 
 
 def how_far(runs: Path, run_ids: Sequence[str]) -> str:
     """``3 of 18 runs are done, 1 begun (plain-56_...: 41,000 of 64,000 iterations)``."""
     states = run_states(runs, run_ids)
     done = sum(run.state in records.DONE for run in states)
-    begun = [run for run in states if run.state not in (*records.DONE, "to do", "failed")]
+    lost = sum(run.state == "damaged" for run in states)
+    begun = [
+        run for run in states if run.state not in (*records.DONE, "to do", "failed", "damaged")
+    ]
     at = ", ".join(
         f"{run.run_id}: {run.step or 0:,} of {run.iterations:,} iterations"
         if run.iterations
@@ -56,15 +88,22 @@ def how_far(runs: Path, run_ids: Sequence[str]) -> str:
         for run in begun
     )
     more = f", {len(begun)} begun ({at})" if begun else ""
-    return f"{done} of {len(states)} runs are done{more}"
+    damaged = f", {lost} damaged" if lost else ""
+    return f"{done} of {len(states)} runs are done{more}{damaged}"
 
 
 def _state(folder: Path) -> RunState:
-    summary = records.read_summary(folder)
+    try:
+        summary = records.read_summary(folder)
+    except UserError as error:
+        return RunState(folder.name, "damaged", None, None, str(error))
     status = summary.get("status")
-    if status in ("finished", "diverged"):
+    held = folder.is_dir() and lease.is_held(folder)
+    if not held and (problem := integrity.problem_of(folder)):
+        return RunState(folder.name, "damaged", None, None, problem)
+    if status in records.DONE:
         state = status
-    elif folder.is_dir() and lease.is_held(folder):
+    elif held:
         state = "running"
     elif status == "running":
         state = "dead"

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from resnet_study import files, lease, probes, runtime
+from resnet_study import files, lease, probes, records, runtime
 from resnet_study.errors import UserError
 from resnet_study.launch.placement import Placement
 from resnet_study.probes import Probe
@@ -147,9 +147,11 @@ def run_one(
         with contextlib.suppress(OSError):
             (folder / "error.txt").write_text(traceback.format_exc())
             reason += f" (traceback in {folder}/error.txt)"
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(folder / "summary.json", {"status": "failed", "reason": reason})
+    # Nor may the failure to go on with a run take the place of how far it had come.
+    with contextlib.suppress(OSError, UserError):
+        if records.read_summary(folder).get("status") not in (*records.DONE, "stopped"):
+            folder.mkdir(parents=True, exist_ok=True)
+            files.write_json(folder / "summary.json", {"status": "failed", "reason": reason})
     return Message("failed", run_id, reason)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from resnet_study import files, records
 from resnet_study.errors import UserError
-from resnet_study.records import Run
+from resnet_study.records import Run, copies_of
 
 _ABSOLUTE = re.compile(r"(?<![\w./-])(?:~|[A-Za-z]:)?[/\\][^\s'\",;]*")
 
@@ -29,7 +30,8 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
     Of ``layers.parquet`` stay the geometric steps (0, 1, 2, 3, 5, 8, 13, ...), the last one, and
     every k-th of the regular cadence, k the smallest power of 2 for which everything fits. The
     numbers stay as they are: columns are only stored in another order of their bytes and
-    compressed with zstd. A run that was not done gets the status ``stopped`` and the iteration
+    compressed with zstd. Of copies of a run, whatever their names, one is taken, the finished or
+    furthest. A run that was not done gets the status ``stopped`` and the iteration
     that its records reach.
 
     Args:
@@ -41,7 +43,8 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
         The text of ``README.md``: what was left out, and which runs are not finished.
 
     Raises:
-        UserError: if nothing is recorded, the folders are one, or it is too much in any case.
+        UserError: if nothing is recorded, records of a run were lost, it is too much in any case,
+            or something else than a published copy would be replaced.
     """
     if target.resolve() == source.resolve():
         raise UserError(f"{target}: is the folder to copy from; give another one")
@@ -49,7 +52,8 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
     found = (
         records.find_runs([source / "runs"]) if not networks or (source / "runs").is_dir() else []
     )
-    runs = [records.read_run(folder) for folder in found]
+    runs = [copies[0] for copies in copies_of(map(records.read_whole, found)).values()]
+    _check_target(target, [*(run.folder for run in runs), *networks])
     rest = sum(
         (run.folder / name).stat().st_size
         for run in runs
@@ -65,15 +69,42 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
                 f"--megabytes={megabytes:g}: {size / 1e6:.1f} MB are left with every "
                 f"{MOST}th regular step; allow more"
             )
-    for name in ("runs", INITIALIZATION):
-        shutil.rmtree(target / name, ignore_errors=True)
-    for file in networks:
-        _copy_measured(file, target / INITIALIZATION / file.name)
-    for run in runs:
-        _copy(run, target / "runs" / run.folder.name, every)
+    target.mkdir(parents=True, exist_ok=True)
+    files.clear_drafts(target, ["publishing"], older_than=3600.0)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".publishing.") as name:
+        fresh = Path(name)
+        for file in networks:
+            _copy_measured(file, fresh / INITIALIZATION / file.name)
+        for run in runs:
+            _copy(run, fresh / "runs" / run.spec.run_id, every)
+        for name in ("runs", INITIALIZATION):
+            if (fresh / name).exists():
+                files.replace_folder(fresh / name, target / name)
+            else:
+                files.remove(target / name)
     text = _readme(source.name, runs, sum(f.suffix == ".parquet" for f in networks), every, size)
     files.write_atomically(target / "README.md", text)
     return text
+
+
+def _check_target(target: Path, sources: Sequence[Path]) -> None:
+    """Refuse to replace anything but an earlier copy."""
+    for name in ("runs", INITIALIZATION):
+        replaced = target / name
+        inside = [s for s in sources if s.resolve().is_relative_to(replaced.resolve())]
+        if inside:
+            raise UserError(
+                f"{replaced}: would be replaced and leads to {inside[0]}, which is to be copied; "
+                "give another folder"
+            )
+        entries = replaced.iterdir() if replaced.is_dir() else ()
+        for entry in sorted(entry for entry in entries if not entry.name.startswith(".")):
+            published = (entry / "spec.json").is_file() and not (entry / "checkpoints").exists()
+            if not (published if name == "runs" else entry.suffix in (".parquet", ".json")):
+                raise UserError(
+                    f"{entry}: is no published copy and would be removed; move it, or give another "
+                    "folder"
+                )
 
 
 def layers_bytes(run: Run, every: int) -> bytes:
@@ -117,7 +148,7 @@ def _copy(run: Run, folder: Path, every: int) -> None:
     folder.mkdir(parents=True)
     for name in ("spec.json", "metrics.parquet"):
         if (run.folder / name).exists():
-            shutil.copyfile(run.folder / name, folder / name)
+            files.write_atomically(folder / name, (run.folder / name).read_bytes())
     if run.environment:
         files.write_json(folder / "environment.json", without_paths(run.environment))
     files.write_atomically(folder / "layers.parquet", layers_bytes(run, every))
@@ -125,7 +156,7 @@ def _copy(run: Run, folder: Path, every: int) -> None:
     if summary.get("status", "running") == "running":
         summary |= {"status": "stopped", "iterations": run.spec.schedule.iterations}
         summary |= {"step": reached(run)}
-    files.write_json(folder / "summary.json", summary)
+    records.write_summary(folder, summary)
 
 
 def _copy_measured(file: Path, target: Path) -> None:
@@ -134,7 +165,7 @@ def _copy_measured(file: Path, target: Path) -> None:
         environment = json.loads(file.read_text(encoding="utf-8"))
         files.write_json(target, without_paths(environment))
     else:
-        shutil.copyfile(file, target)
+        files.write_atomically(target, file.read_bytes())
 
 
 def _readme(name: str, runs: list[Run], networks: int, every: int, size: int) -> str:
@@ -161,7 +192,7 @@ def _readme(name: str, runs: list[Run], networks: int, every: int, size: int) ->
             "iteration in question is used, and nothing about the end of training:",
             "",
             *(
-                f"- `{run.folder.name}`: {reached(run):,} of {run.spec.schedule.iterations:,} "
+                f"- `{run.spec.run_id}`: {reached(run):,} of {run.spec.schedule.iterations:,} "
                 "iterations"
                 for run in unfinished
             ),

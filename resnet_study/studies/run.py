@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from resnet_study import files, records, runtime
@@ -21,9 +19,11 @@ from resnet_study.phenomena.degradation.table6 import paper_table, paper_table_t
 from resnet_study.phenomena.initialization import grid
 from resnet_study.phenomena.initialization.grid import InitializationArm
 from resnet_study.progress import count_progress
+from resnet_study.records import integrity
 from resnet_study.report import write_report
 from resnet_study.studies.find import refuse_options, specs_of
 from resnet_study.studies.study import Study
+from resnet_study.terminal import console_for_tables
 from resnet_study.training.options import Options
 
 SYMBOLS = {"reproduced": "✓", "indicated": "~", "not reproduced": "✗", "undecided": "?"}
@@ -135,7 +135,7 @@ def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Findin
     Raises:
         UserError: if none of the runs was recorded.
     """
-    recorded = [run for run in runs if (run / "spec.json").exists()]
+    recorded = [run for run in runs if (run / "spec.json").exists() or integrity.problem_of(run)]
     if study.initialization:
         # ``signals`` in records of earlier versions.
         names = ("initialization", "signals")
@@ -161,9 +161,7 @@ def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
     for finding in findings:
         verdict = f"{SYMBOLS.get(finding.verdict, '')} {finding.verdict}"
         table.add_row(verdict.strip(), f"{finding.claim}\n{finding.statement}", _effect(finding))
-    # As wide as the terminal or as COLUMNS says; else as a wide one.
-    told = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(width=None if told else 180, markup=False, highlight=False)
+    console = console_for_tables(width=180, highlight=False)
     console.print(table)
     for finding in findings if details else ():
         quote = f"“{finding.quote}” " if finding.quote else ""

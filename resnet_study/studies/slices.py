@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from resnet_study import files, lease, records, runtime
 from resnet_study.errors import UserError
 from resnet_study.launch.options import Pool
 from resnet_study.launch.status import how_far
+from resnet_study.records import integrity
 from resnet_study.studies.find import specs_of
 from resnet_study.studies.run import train_runs
 from resnet_study.studies.study import Study
@@ -86,7 +86,10 @@ def pack(folder: Path, run_ids: Sequence[str], archive: Path) -> int:
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     # Uncompressed: weights and parquet files do not shrink further.
-    with files.replacing(archive) as file, tarfile.open(fileobj=file, mode="w") as tar:
+    with (
+        files.replacing(archive) as file,
+        tarfile.open(fileobj=file, mode="w", dereference=True) as tar,
+    ):
         for path in _needed(folder, run_ids):
             tar.add(path, str(path.relative_to(folder)))
     return archive.stat().st_size
@@ -106,6 +109,7 @@ def unpack(archive: Path, folder: Path) -> list[str]:
             is being trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    files.clear_drafts(folder, ["unpacking"], older_than=3600.0)
     taken = []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking.") as name:
         fresh = Path(name)
@@ -116,13 +120,14 @@ def unpack(archive: Path, folder: Path) -> list[str]:
             raise UserError(f"{archive}: is no whole archive of a study ({error})") from None
         for run in sorted((fresh / "runs").glob("*")):
             target = folder / "runs" / run.name
+            if (held := records.read_spec(run / "spec.json").run_id) != run.name:
+                raise UserError(f"{archive}: holds {held} as {run.name}; give one that was packed")
             if progress_of(run) <= progress_of(target):
                 continue
             if lease.is_held(target):
                 raise UserError(f"{target}: is being trained; wait for it or stop it")
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(target, ignore_errors=True)
-            run.rename(target)
+            files.replace_folder(run, target)
             taken.append(run.name)
         for file in (fresh / "compiled").glob("*"):
             (folder / "compiled").mkdir(exist_ok=True)
@@ -131,17 +136,17 @@ def unpack(archive: Path, folder: Path) -> list[str]:
 
 
 def progress_of(run: Path) -> float:
-    """Iterations after which a run can be continued; infinite if it is done, −1 without a run."""
+    """Iterations after which a run can be continued; infinite if it is done, −1 without a run.
+
+    One of whose records some were lost counts for nothing.
+    """
     if not (run / "spec.json").exists():
         return -1
+    if integrity.problem_of(run):
+        return 0
     if records.read_summary(run).get("status") in records.DONE:
         return math.inf
-    return max((int(path.name) for path in _checkpoints(run)), default=0)
-
-
-def _checkpoints(run: Path) -> list[Path]:
-    """Complete ones: Orbax gives one that it is writing a longer name."""
-    return [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
+    return max(integrity.saved_steps(run / "checkpoints"), default=0)
 
 
 def _needed(folder: Path, run_ids: Sequence[str]) -> Iterator[Path]:
@@ -150,9 +155,8 @@ def _needed(folder: Path, run_ids: Sequence[str]) -> Iterator[Path]:
             continue
         yield from (run / name for name in RECORDS if (run / name).exists())
         if records.read_summary(run).get("status") not in records.DONE:
-            newest = max(_checkpoints(run), key=lambda path: int(path.name), default=None)
-            if newest is not None:
-                yield newest
+            for newest in integrity.saved_steps(run / "checkpoints")[-1:]:
+                yield run / "checkpoints" / str(newest)
     size = 0
     compiled = (folder / "compiled").glob("*")
     for file in sorted(compiled, key=lambda path: path.stat().st_mtime, reverse=True):

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
+import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from errno import EACCES, EDQUOT, EFBIG, EIO, ENOSPC, EROFS
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,16 +20,36 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from resnet_study import files
 from resnet_study.errors import UserError
+from resnet_study.records.integrity import is_step
+from resnet_study.records.integrity import saved_steps as steps
 from resnet_study.training.step import TrainState
 
-logging.getLogger("absl").setLevel(logging.ERROR)
+# What Orbax and TensorStore fail at is said once, by who asked them: not in the log, by tasks that
+# nobody waits for, or by callbacks into an event loop that has ended.
+for name in ("absl", "asyncio"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _without_late_callbacks(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def filtered(raised: Any) -> None:
+        if str(raised.exc_value) != "Event loop is closed":
+            hook(raised)
+
+    return filtered
+
+
+sys.unraisablehook = _without_late_callbacks(sys.unraisablehook)
 
 
 KEPT = 2
 """Of the newest, should the last one be damaged."""
 
 CHECKSUM = "checksum"
+
+_LEFT = re.compile(r"^removed-\d+$|^\d+\.orbax-checkpoint-tmp")
+"""What a kill leaves while a checkpoint is removed or written. Anything else is the user's."""
 
 
 class Progress(NamedTuple):
@@ -51,6 +73,9 @@ def save(folder: Path, state: TrainState, progress: Progress) -> None:
         folder: the run's ``checkpoints``.
         state: as it is between two steps.
         progress: of the loop.
+
+    Raises:
+        UserError: if it cannot be written, such as on a full disk; those before it stay.
     """
     leaves = jax.device_get(_named(state))
     step = int(jax.device_get(state.step))
@@ -61,18 +86,20 @@ def save(folder: Path, state: TrainState, progress: Progress) -> None:
         _remove(target)
     leaves["loop"] = np.frombuffer(json.dumps(progress).encode(), np.uint8)
     leaves[CHECKSUM] = _checksum(leaves)
-    with _checkpointer() as checkpointer:
-        checkpointer.save(target, leaves)
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(target, leaves)
+    except Exception as error:
+        for left in folder.glob("*.orbax-checkpoint-tmp*"):
+            files.remove(left)
+        raise UserError(
+            f"{target}: cannot be written ({_reason(error)}); mend that and give the same command "
+            "again, which goes on from the checkpoint before"
+        ) from None
     kept = {str(step) for step in steps(folder)[-KEPT:]}
-    for other in [path for path in folder.iterdir() if path.name not in kept]:
-        _remove(other)
-
-
-def steps(folder: Path) -> list[int]:
-    """Steps of the complete checkpoints, ascending."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(child.name) for child in folder.iterdir() if child.name.isdigit())
+    for other in list(folder.iterdir()):
+        if other.name not in kept and (is_step(other.name) or _LEFT.search(other.name)):
+            _remove(other)
 
 
 def latest_step(folder: Path) -> int | None:
@@ -80,16 +107,27 @@ def latest_step(folder: Path) -> int | None:
     return max(steps(folder), default=None)
 
 
-def restore_newest(folder: Path, like: TrainState) -> tuple[TrainState, Progress] | None:
+def restore_newest(
+    folder: Path, like: TrainState, records: Callable[[int], str | None] = lambda step: None
+) -> tuple[TrainState, Progress] | None:
     """Read the newest checkpoint that is as it was saved; None if there is no checkpoint.
 
-    Damaged ones are named on standard error, and passed over.
+    Those that are damaged or have no records are named on standard error, and passed over.
+
+    Args:
+        folder: the run's ``checkpoints``.
+        like: has the structure of the state.
+        records: what the run's records lack for going on from a step, as in
+            `resnet_study.records.integrity.problem_at`.
 
     Raises:
-        UserError: if all are damaged, or of another network.
+        UserError: if all are damaged, of another network, or without records.
     """
     problems = []
     for step in reversed(steps(folder)):
+        if lacking := records(step):
+            problems.append(lacking)
+            continue
         try:
             found = restore(folder, step, like)
         except UserError as error:
@@ -109,12 +147,12 @@ def restore(folder: Path, step: int, like: TrainState) -> tuple[TrainState, Prog
     Raises:
         UserError: if the checkpoint is damaged or belongs to another network.
     """
-    mend = "remove that folder to go on without it"
+    mend = f"remove it to go on from an earlier one, or {folder.parent} to train the run again"
     try:
         leaves = _read(folder.resolve() / str(step))
         progress = Progress(*json.loads(bytes(leaves.pop("loop"))))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = _reason(error)
         raise UserError(f"checkpoints/{step}: cannot be read ({reason}); {mend}") from None
     expected = _named(like)
     if {k: v.shape for k, v in leaves.items()} != {k: v.shape for k, v in expected.items()}:
@@ -148,11 +186,19 @@ def _is_whole(path: Path) -> bool:
 
 def _remove(path: Path) -> None:
     """Under another name first, so that a half-removed checkpoint is none."""
-    if path.name.isdigit():
+    if is_step(path.name):
         gone = path.with_name(f"removed-{path.name}")
-        shutil.rmtree(gone, ignore_errors=True)  # left by a kill
+        files.remove(gone)  # left by a kill
         path = path.rename(gone)
-    shutil.rmtree(path, ignore_errors=True)
+    files.remove(path)
+
+
+def _reason(error: Exception) -> str:
+    """In few words: what the system said, where TensorStore wraps it in its own."""
+    text = str(error).strip()
+    known = (os.strerror(number) for number in (ENOSPC, EDQUOT, EFBIG, EROFS, EACCES, EIO))
+    said = next((words for words in known if words in text), None)
+    return said or (text.splitlines() or [type(error).__name__])[0]
 
 
 def _checksum(leaves: Mapping[str, Any]) -> np.ndarray:

@@ -24,6 +24,7 @@ from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.kernels import Choice, Kernels, resolve
 from resnet_study.spec import RunSpec
+from resnet_study.training import memory
 from resnet_study.training.options import Execution
 
 Announcement = Literal["train", "done", "refused"]
@@ -113,10 +114,12 @@ def choose(execution: Execution, spec: RunSpec, begun: Mapping[str, Any] | None 
         begun: `Devices.record` of the run's earlier attempts, if there are any.
 
     Raises:
-        UserError: if something is not there, does not go together, or differs from `begun`.
+        UserError: if something is not there, does not go together, differs from `begun`, or has
+            less memory than the run takes.
     """
     members = _members(execution, spec)
     platform = members[0].platform
+    memory.check(spec, members)
     _check_precision(spec, members[0])
     if begun and execution.kernels == "auto":
         kernels: Kernels = begun["kernels"]
@@ -131,7 +134,7 @@ def choose(execution: Execution, spec: RunSpec, begun: Mapping[str, Any] | None 
     if begun and (now := devices.record()) != begun:
         raise UserError(
             f"this run was begun with {_words(begun)}, and would not continue exactly with "
-            f"{_words(now)}; ask for the former, or remove its checkpoints to start afresh"
+            f"{_words(now)}; ask for the former, or remove the folder of the run to train it again"
         )
     return devices
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ from resnet_study.environment import describe
 from resnet_study.errors import UserError
 from resnet_study.files import write_json
 from resnet_study.models import parameter_count
-from resnet_study.records import RunWriter, summarize_errors
+from resnet_study.records import RunWriter, integrity, summarize_errors
 from resnet_study.spec import RunSpec
 from resnet_study.tensors import arithmetic
 from resnet_study.training import checkpoints, devices
@@ -65,7 +67,7 @@ def train(
 
     Raises:
         UserError: if another worker holds the run or took it over, the folder is another run's,
-            or the run cannot be computed or continued on these devices.
+            records of it were lost, or it cannot be computed or continued on these devices.
     """
     with arithmetic(spec.model.precision):
         return _train(spec, dataset, folder, options or Options(), host or Host())
@@ -94,6 +96,9 @@ def _train(
             records.check_spec(folder, spec)
             finished = records.read_summary(folder)
             if finished.get("status") in records.DONE:
+                records.write_spec(folder, spec)
+                if problem := integrity.problem_of(folder):
+                    raise UserError(problem)
                 devices.announce("done")
                 return finished
             start = _start(spec, dataset, folder, options.execution)
@@ -139,18 +144,34 @@ class _Start(NamedTuple):
 
 def _start(spec: RunSpec, dataset: Dataset, folder: Path | None, execution: Execution) -> _Start:
     """From the last checkpoint in the folder, or from the seed."""
-    begun = None
-    if folder and checkpoints.steps(folder / "checkpoints"):
-        begun = devices.begun_with(records.read_environment(folder))
+    begun = _begun(folder) if folder else None
     try:
         chosen = devices.choose(execution, spec, begun)
     except UserError as error:
         raise UserError(f"{folder}: {error}" if folder else str(error)) from None
     state = initial_state(spec, shape_of(dataset), keys_of(spec.seed).initialization)
-    found = checkpoints.restore_newest(folder / "checkpoints", like=state) if folder else None
-    if found is None:
-        return _Start(chosen, folder, state, checkpoints.Progress([], [], 0.0), None)
-    return _Start(chosen, folder, *found, resume=int(found[0].step))
+    if folder:
+        recorded = partial(integrity.problem_at, folder, spec)
+        found = checkpoints.restore_newest(folder / "checkpoints", state, recorded)
+        if found is not None:
+            return _Start(chosen, folder, *found, resume=int(found[0].step))
+        if reached := integrity.check_afresh(folder):
+            said = f"{folder}: had come to iteration {reached:,} but has no checkpoint"
+            print(f"{said}; it begins again", file=sys.stderr)
+    return _Start(chosen, folder, state, checkpoints.Progress([], [], 0.0), None)
+
+
+def _begun(folder: Path) -> dict[str, Any] | None:
+    """With what a run was begun that goes on from a checkpoint."""
+    if not checkpoints.steps(folder / "checkpoints"):
+        return None
+    environment = records.read_environment(folder)
+    if not environment:
+        raise UserError(
+            f"{folder}/environment.json: is missing, which says with what kernels and devices this "
+            f"run was begun; restore it, or remove {folder} to train it again"
+        )
+    return devices.begun_with(environment)
 
 
 class _Flight(NamedTuple):

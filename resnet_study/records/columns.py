@@ -1,0 +1,47 @@
+"""The columns of the tables, and the words for how a run stands."""
+
+from __future__ import annotations
+
+from resnet_study.probes import BUILT_IN
+
+METRIC_COLUMNS = ("step", "epoch", "split", "loss", "error", "learning_rate")
+"""``epoch`` = images seen / training images; ``error`` in percent; ``split`` is
+
+- ``train``: mean over the mini-batches since the previous row, as trained (augmented,
+  batch statistics);
+- ``train_clean``: all training images, not augmented, running statistics;
+- ``val``, ``test``: held-out and test images, running statistics.
+"""
+
+LAYER_COLUMNS = ("step", "layer", "name", "stage", "block")
+"""``layer`` = 1..depth in forward order; ``name`` such as stem, stage2.block1.conv2, head;
+``stage`` 0 (stem), 1-3, 4 (head); ``block`` = 1..n within the stage, 0 for stem and head."""
+
+PROBES = tuple(probe.name for probe in BUILT_IN)
+"""Columns of ``layers.parquet`` that every run has; a study may add its own."""
+
+INITIALIZATION_COLUMNS = (
+    "quantity",
+    "family",
+    "depth",
+    "normalization",
+    "initialization",
+    "activation",
+    "block_order",
+    "width",
+    "images",
+    "seed",
+    "index",
+    "stage",
+    "value",
+)
+"""``quantity`` as in `resnet_study.phenomena.initialization.arms`, which says what ``index`` counts
+for each; ``stage`` 0 where it has no meaning."""
+
+EARLIER_INITIALIZATION = {"width": 16, "images": 128}
+"""What records of earlier versions, which have no columns for it, were measured with."""
+
+STATUSES = ("running", "finished", "diverged", "failed", "stopped")
+
+DONE = ("finished", "diverged")
+"""Statuses after which there is nothing left to train."""
