@@ -482,7 +482,7 @@ def test_figures_are_drawn_as_asked(
     assert capsys.readouterr().out == f"error_against_depth: {tmp_path}/error_against_depth.pdf\n"
     with Image.open(tmp_path / "error_against_depth.png") as picture:
         assert picture.width == 8 * 200
-    for wrong in ("--format=gif", "--style=slide", "--width=0", "--palette=x"):
+    for wrong in ("--format=jpg", "--style=slide", "--width=0", "--palette=x"):
         assert call("figures", study, *only, wrong) == 2
         assert wrong.split("=")[0] in capsys.readouterr().err
 

@@ -19,7 +19,7 @@ from typing import Any
 import tyro
 
 from resnet_study import __version__
-from resnet_study.cli import commands, comparing, networks, studies, sweeps
+from resnet_study.cli import commands, comparing, help, networks, studies, sweeps
 from resnet_study.errors import UserError
 from resnet_study.launch.agent import HINT, unnested
 from resnet_study.tracking.tracker import under_agent
@@ -93,7 +93,10 @@ def _dispatch(words: list[str]) -> int:
     parse = tyro.extras.subcommand_cli_from_dict
     try:
         # tyro explains a bad flag in a box of many lines; it is folded into one below.
-        with contextlib.redirect_stderr(stderr):
+        with (
+            contextlib.redirect_stderr(stderr),
+            contextlib.redirect_stdout(help.Wrapped(sys.stdout)),
+        ):
             action = parse(
                 described,
                 prog=PROGRAM,
@@ -104,6 +107,7 @@ def _dispatch(words: list[str]) -> int:
                 args=_normalized(words or ["--help"]),
                 use_underscores=True,
                 config=(tyro.conf.FlagCreatePairsOff,),
+                registry=help.REGISTRY,
             )
     except SystemExit as exit_:
         if exit_.code in (0, None):
@@ -132,6 +136,8 @@ def _deferred(function: Any) -> Any:
     def later(*args: Any, **kwargs: Any) -> Any:
         return functools.partial(function, *args, **kwargs)
 
+    # Where tyro looks for what explains the flags.
+    function.__doc__ = help.one_paragraph_each(function.__doc__)
     return later
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from resnet_study.records import Frames
 
 Positional = tyro.conf.Positional
+StudyName = Annotated[str, Positional, tyro.conf.arg(metavar="STUDY")]
 Flat = tyro.conf.arg(name="")
 Shared = Annotated[Options, Flat, tyro.conf.OmitArgPrefixes]
 """The flags of every command that trains."""
@@ -62,8 +63,9 @@ def train(
     Writes RESULTS/runs/<run id>/. A run that was interrupted or killed continues from its
     last checkpoint when the same command is given again; a finished one is only reported.
 
-    Examples: resnet-study train --model.depth=56 --model.residual=false
-    --schedule.iterations=30ep; resnet-study train --data.name=cifar10 --cifar10=PATH.
+    Such as:
+    $ resnet-study train --model.depth=56 --model.residual=false
+    $ resnet-study train --data.name=cifar10 --cifar10=PATH --schedule.iterations=30ep
 
     Args:
         spec: the run.
@@ -113,7 +115,7 @@ def train(
 
 
 def reproduce(
-    study: Annotated[str, Positional],
+    study: StudyName,
     results: Path = Path("results"),
     *,
     pool: Annotated[Pool, Flat],
@@ -153,7 +155,8 @@ def figures(
         runs: Study folders (results/quick) or run folders.
         only: Names of figures; by default every one. An unknown name lists those that exist.
         output: Folder for the files; by default figures/ in the first study folder.
-        format: Of the files: png, svg, pdf; csv has the numbers that a figure shows.
+        format: Of the files: png, svg, pdf; csv has the numbers that a figure shows; gif and
+            webp are films of what moves, `signal_and_turn`.
         style: paper, slides, poster, a style of matplotlib or a file of its settings.
         width: Inches; the letters keep their size.
         palette: Colour map of matplotlib for depths, iterations and what else has an order; plain

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import tyro
+
 from resnet_study.cli.commands import Positional, console_for_tables, frames_in
 from resnet_study.errors import UserError
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    quantity: Annotated[str, Positional],
+    quantity: Annotated[str, Positional, tyro.conf.arg(metavar="QUANTITY")],
     runs: Annotated[list[Path], Positional],
     against: str = "depth",
     where: list[str] | None = None,
@@ -37,15 +39,12 @@ def compare(
 
     Prints median, lowest and highest, and n over seeds, as a table, and draws it if asked.
 
-    For example:
-
-    resnet-study compare error results/quick --split=train
-
-    resnet-study compare response_std results/quick --against=layer --where depth=56 --plot=a.pdf
-
-    resnet-study compare error,signal_ratio results/quick --where 'depth>20' --difference=family
-
-    resnet-study compare error results/quick results/reference/quick --by=folder
+    Such as:
+    $ resnet-study compare error results/quick --split=train
+    $ resnet-study compare error,signal_ratio results/quick --where 'depth>20'
+    $ resnet-study compare error results/quick --difference=family
+    $ resnet-study compare response_std results/quick --against=layer --plot=a.pdf
+    $ resnet-study compare error results/quick results/reference/quick --by=folder
 
     Args:
         quantity: error, loss; a per-layer probe such as activation_gradient_norm or

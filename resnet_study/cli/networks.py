@@ -34,9 +34,9 @@ def evaluate(
 ) -> int:
     """Evaluate a network: error, loss, error by class and confusion matrix.
 
-    Examples: resnet-study evaluate results/quick/runs/RUN; resnet-study evaluate
-    results/reference/cifar10/runs/RUN --weights=results/reference/cifar10/weights/RUN.safetensors
-    --cifar10=PATH.
+    Such as:
+    $ resnet-study evaluate results/quick/runs/RUN
+    $ resnet-study evaluate --weights=RUN.safetensors --cifar10=PATH
 
     Args:
         run: Run folder; not needed where the file of weights tells the spec.
@@ -88,7 +88,8 @@ def features(
 ) -> int:
     """Draw the filters of the first layer and the feature maps of each stage, as PNG and SVG.
 
-    Example: resnet-study features results/quick/runs/RUN --images=0,7,12.
+    Such as:
+    $ resnet-study features results/quick/runs/RUN --images=0,7,12
 
     Args:
         run: Run folder; not needed where the file of weights tells the spec.
@@ -141,7 +142,8 @@ def measure(
     a table with the columns of records of initialisation, then what it says in short. The figure
     lesions.png and lesions.svg is drawn where lesions are tested.
 
-    Example: resnet-study measure results/quick/runs/RUN --csv=trained.csv.
+    Such as:
+    $ resnet-study measure results/quick/runs/RUN --csv=trained.csv
 
     Args:
         run: Run folder; not needed where the file of weights tells the spec.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from resnet_study.cli.commands import Flat, Positional, Shared, command_line
+from resnet_study.cli.commands import Flat, Positional, Shared, StudyName, command_line
 from resnet_study.errors import UserError
 from resnet_study.launch.options import Pool
 
@@ -13,7 +13,7 @@ NINE_MINUTES = Pool(minutes=9.0)
 
 
 def slice_study(
-    study: Annotated[str, Positional],
+    study: StudyName,
     state: Path | None = None,
     results: Path = Path("results"),
     *,
@@ -26,7 +26,8 @@ def slice_study(
     records, and the newest checkpoint of each run that is not done. Draws and judges nothing;
     resnet-study report does, on any machine.
 
-    Example: resnet-study slice cifar10 --minutes=9 --workers=4 --cifar10=PATH --state=cifar10.tar.
+    Such as:
+    $ resnet-study slice cifar10 --minutes=9 --cifar10=PATH --state=cifar10.tar
 
     Args:
         study: Name of a module in experiments/, such as cifar10, or a file, such as ./mine.py.
@@ -65,7 +66,7 @@ def publish(
 
 
 def report(
-    study: Annotated[str, Positional],
+    study: StudyName,
     folder: Annotated[Path | None, Positional] = None,
 ) -> int:
     """Write figures, findings, report and tables of a study again, from its records alone.
@@ -98,8 +99,9 @@ def explore(
     It needs no network, is at most 3 MB, and says what was left out to make it so. The report of
     a study holds the same.
 
-    Examples: resnet-study explore results/quick; resnet-study explore results/quick
-    results/cifar10 --output=both.html.
+    Such as:
+    $ resnet-study explore results/quick
+    $ resnet-study explore results/quick results/cifar10 --output=both.html
 
     Args:
         runs: Study folders (results/quick) or run folders; several are told apart on the page.

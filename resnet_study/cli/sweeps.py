@@ -47,9 +47,9 @@ def sweep(
     Finished runs are skipped and unfinished ones resumed, so the same command continues an
     interrupted sweep; several of them on one folder share the work.
 
-    Examples: resnet-study sweep sweeps/quick.yaml --dry_run;
-    resnet-study sweep sweeps/depth_curves.yaml --on=slurm --time=12:00:00 --gpus=1
-    --parallel=8 --sbatch account=vision qos=low.
+    Such as:
+    $ resnet-study sweep sweeps/quick.yaml --dry_run
+    $ resnet-study sweep sweeps/depth_curves.yaml --on=slurm --gpus=1 --time=12:00:00
 
     Args:
         file: A grid or random search in wandb's sweep schema, such as sweeps/quick.yaml; or a

@@ -1,0 +1,104 @@
+"""What ``--help`` looks like: placeholders that one types, one example per line, lines that fit.
+
+Of a value that may be left out the placeholder is ``PATH``, of several ``PATH ...``; tyro's own are
+``{None}|PATH`` and ``[PATH [PATH ...]]``: grammar, and a value that nobody types.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import re
+import shutil
+import textwrap
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import or_
+from typing import Any, TextIO
+
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    UnsupportedTypeAnnotationError,
+)
+
+REGISTRY = ConstructorRegistry()
+"""For `tyro.cli`."""
+
+Spec = PrimitiveConstructorSpec[Any]
+
+_FOLDED = re.compile(r"\n {8,}")
+
+
+def one_paragraph_each(docstring: str | None) -> str:
+    """The docstring with what explains an argument on one line, which tyro folds anew."""
+    return _FOLDED.sub(" ", inspect.cleandoc(docstring or ""))
+
+
+class Wrapped(io.TextIOBase):
+    """A stream that folds lines wider than the terminal, or than COLUMNS says.
+
+    tyro fits its boxes to it, but not the paragraphs above them.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.stream.encoding
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def write(self, text: str) -> int:
+        width = max(shutil.get_terminal_size().columns, 20)
+        for line in text.splitlines(keepends=True):
+            end = "\n" if line.endswith("\n") else ""
+            wide = len(line.rstrip("\n")) > width and line[0] not in "│╭╰"
+            indent = "    " if line.startswith("$ ") else ""
+            folded = textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False)
+            self.stream.write(folded + end if wide else line)
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+@REGISTRY.primitive_rule
+def _optional(info: PrimitiveTypeInfo) -> Spec | None:
+    options = typing.get_args(info.type)
+    if info.type_origin not in (types.UnionType, typing.Union) or type(None) not in options:
+        return None
+    inner = _of(reduce(or_, (option for option in options if option is not type(None))), info)
+    return inner and replace(
+        inner,
+        is_instance=lambda value: value is None or inner.is_instance(value),
+        str_from_instance=lambda v: ["None"] if v is None else inner.str_from_instance(v),
+    )
+
+
+@REGISTRY.primitive_rule
+def _several(info: PrimitiveTypeInfo) -> Spec | None:
+    kinds: dict[Any, type[list[Any] | tuple[Any, ...]]] = {list: list, tuple: tuple, Sequence: list}
+    options = [option for option in typing.get_args(info.type) if option is not ...]
+    if info.type_origin not in kinds or len(options) != 1:
+        return None
+    inner, container = _of(options[0], info), kinds[info.type_origin]
+    return inner and PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"{inner.metavar} ...",
+        instance_from_str=lambda words: container(inner.instance_from_str([w]) for w in words),
+        is_instance=lambda value: isinstance(value, list | tuple),
+        str_from_instance=lambda values: [w for v in values for w in inner.str_from_instance(v)],
+        choices=inner.choices,
+    )
+
+
+def _of(annotation: Any, info: PrimitiveTypeInfo) -> Spec | None:
+    found = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(annotation, info.markers))
+    return None if isinstance(found, UnsupportedTypeAnnotationError) else found
