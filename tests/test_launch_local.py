@@ -479,6 +479,21 @@ def test_the_display_tells_what_is_done_and_what_failed(
     assert ("3 running" in output) == terminal
 
 
+def test_progress_names_what_a_sweep_varies(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = shown(monkeypatch, display, False)
+    specs = [
+        tiny(seed=seed, **{"optimizer.learning_rate": rate})
+        for rate in (0.1, 0.01)
+        for seed in (0, 1)
+    ]
+    with display.Display(specs, dict.fromkeys((s.run_id for s in specs), 1.0), set()) as bars:
+        for spec in specs:
+            bars.finished(spec, {"status": "finished"})
+    lines = text(file).splitlines()
+    assert "residual-8 synthetic seed 1 learning_rate=0.01 " in lines[-1]
+    assert len({line.split("training")[0][7:] for line in lines}) == 4
+
+
 @pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "log"])
 def test_a_display_whose_terminal_is_gone_raises_nothing(
     monkeypatch: pytest.MonkeyPatch, terminal: bool

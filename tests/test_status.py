@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from resnet_study import cli, lease, runtime
+from resnet_study.cli import main
 from resnet_study.errors import UserError
 from resnet_study.launch import placement
 from resnet_study.launch.estimate import cost, estimate
@@ -21,6 +22,7 @@ from resnet_study.launch.status import STATES, run_states
 from resnet_study.records import RunWriter
 from resnet_study.spec import RunSpec, from_flat, to_json
 
+REFERENCE = Path(__file__).parent.parent / "results" / "reference"
 COMMAND = ["${env}", "python", "-m", "resnet_study", "train", "${args}"]
 
 
@@ -75,9 +77,9 @@ def test_every_state_is_told_from_the_folder(study: Path) -> None:
         (None, None),
     ]
     assert "has records but no spec.json" in states[7].detail
-    assert states[0].detail == "test error 3.25 %"
+    assert (states[0].training, states[0].test, states[0].detail) == (None, 3.25, "")
     assert states[2].detail == "out of memory"
-    assert states[4].detail == "training error 1.50 %"
+    assert (states[4].training, states[4].test, states[4].detail) == (1.5, None, "")
 
 
 def test_a_lease_from_another_machine_counts_until_it_is_stale(study: Path) -> None:
@@ -302,3 +304,15 @@ def test_spec_files_alone_are_runs_to_do(tmp_path: Path) -> None:
     (tmp_path / "runs" / spec.run_id).mkdir(parents=True)
     (tmp_path / "runs" / spec.run_id / "spec.json").write_text(to_json(spec))
     assert run_states(tmp_path / "runs")[0].state == "to do"
+
+
+@pytest.mark.parametrize("study", ["quick", "cifar10"])
+def test_where_runs_stand_is_told_in_80_columns(
+    study: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["status", str(REFERENCE / study)])
+    assert ended.value.code == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["run", "id", "state"]
+    assert max(map(len, rows)) <= 80

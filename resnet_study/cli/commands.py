@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -343,14 +343,14 @@ def sync_line(results: Path) -> str:
     return f"Send it to wandb with: wandb sync {folder}/wandb/offline-run-*"
 
 
-def in_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> str:
-    """Rows under their header, the column named `right` flush right.
+def in_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> str:
+    """Rows under their header, the columns named in `right` flush right; empty ones are left out.
 
     For tables of a row per run: rich takes a millisecond for each.
     """
-    columns = list(zip(header, *rows, strict=True))
+    columns = [column for column in zip(header, *rows, strict=True) if any(column[1:])]
     padded = [
-        [cell.rjust(width) if column[0] == right else cell.ljust(width) for cell in column]
+        [cell.rjust(width) if column[0] in right else cell.ljust(width) for cell in column]
         for column, width in ((column, max(map(len, column))) for column in columns)
     ]
     return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))

@@ -190,9 +190,20 @@ def status(
     if sweep is not None:
         ids = [spec.run_id for spec in read_sweep(sweep, seed=seed, runs=runs)]
     states = run_states(results / "runs", ids)
-    steps = ["" if run.step is None else f"{run.step} of {run.iterations}" for run in states]
-    rows = [(run.run_id, run.state, at, run.detail) for run, at in zip(states, steps, strict=True)]
-    print(in_columns(("run id", "state", "iterations", ""), rows, right="iterations"))
+    header = ("run id", "state", "iterations", "train %", "test %", "")
+    rows = []
+    for run in states:
+        whole = run.step == run.iterations
+        at = (
+            ""
+            if run.step is None
+            else f"{run.step}"
+            if whole
+            else f"{run.step} of {run.iterations}"
+        )
+        errors = ("" if error is None else f"{error:.2f}" for error in (run.training, run.test))
+        rows.append((run.run_id, run.state, at, *errors, run.detail))
+    print(in_columns(header, rows, right=header[2:5]))
     counts = [(state, sum(run.state == state for run in states)) for state in STATES]
     print(f"{len(states)} runs: " + ", ".join(f"{n} {state}" for state, n in counts if n))
     return 0
@@ -200,13 +211,13 @@ def status(
 
 def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, devices: int) -> None:
     from resnet_study import records
-    from resnet_study.launch.display import duration
+    from resnet_study.launch.display import differing, duration
     from resnet_study.launch.estimate import estimate
     from resnet_study.launch.placement import default_workers
     from resnet_study.launch.status import run_states
 
     points = [spec.flat() for spec in specs]
-    varying = [name for name in points[0] if len({point[name] for point in points}) > 1]
+    varying = differing(specs)
     seconds, source = estimate(specs, results / "runs")
     states = run_states(results / "runs", [spec.run_id for spec in specs])
     rows: list[tuple[str, ...]] = []
@@ -216,9 +227,10 @@ def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, device
         rows.append((run.run_id, *(str(point[name]) for name in varying), run.state, time))
         if run.state not in records.DONE:
             left.append(seconds.get(run.run_id, 0.0))
-    print(in_columns(("run id", *varying, "state", "time"), rows, right="time"))
+    short = [name.rpartition(".")[2] for name in varying]
+    print(in_columns(("run id", *short, "state", "time"), rows, right=("time",)))
     count = workers or default_workers(devices)
     total = ""
     if seconds and left:
         total = f"; about {duration(max(sum(left) / count, max(left)))} with {count} at a time"
-    print(f"{len(specs)} runs, {len(left)} of them to do{total} ({source})")
+    print(f"{len(specs)} runs, {len(left)} of them to do{total}\n({source})")

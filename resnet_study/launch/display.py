@@ -41,7 +41,8 @@ class Display:
         self, specs: Sequence[RunSpec], costs: Mapping[str, float], finished: set[str]
     ) -> None:
         self.console = Console(stderr=True)
-        self.costs, self.total = costs, len(specs)
+        self.costs, self.total, self.names = costs, len(specs), names_of(specs)
+        self.width = max(map(len, self.names.values()), default=0)
         self.done = len(finished)
         self.ended = sum(costs[run_id] for run_id in finished)
         self.before = self.ended
@@ -82,7 +83,7 @@ class Display:
     def started(self, spec: RunSpec) -> None:
         """A worker took the run."""
         self.tasks[spec.run_id] = self.progress_bars.add_task(
-            _name(spec), total=1.0, note="compiling"
+            self.names[spec.run_id], total=1.0, note="compiling"
         )
 
     @_harmless
@@ -108,8 +109,9 @@ class Display:
         self.ended += self.costs[spec.run_id]
         train, test = (_percent(summary.get(f"{split}_error_last")) for split in ("train", "test"))
         status = "" if summary["status"] == "finished" else f" [{summary['status']}]"
+        name = self.names[spec.run_id].ljust(self.width)
         self.note(
-            f"{self.done:>3}/{self.total}  {_name(spec):<28} training error {train}  "
+            f"{self.done:>3}/{self.total}  {name}  training error {train}  "
             f"test error {test}  {duration(summary.get('wall_seconds') or 0.0)}"
             f"{status}{self._left()}"
         )
@@ -120,13 +122,13 @@ class Display:
         """The run failed; the others go on."""
         self._remove(spec)
         self.ended += self.costs[spec.run_id]
-        self.note(f"FAILED {_name(spec)}: {reason}")
+        self.note(f"FAILED {self.names[spec.run_id]}: {reason}")
 
     @_harmless
     def lost(self, spec: RunSpec, reason: str) -> None:
         """The run's worker is gone; it is to do again."""
         self._remove(spec)
-        self.note(f"TO DO {_name(spec)}: {reason}")
+        self.note(f"TO DO {self.names[spec.run_id]}: {reason}")
 
     def _remove(self, spec: RunSpec) -> None:
         self.fractions.pop(spec.run_id, None)
@@ -152,8 +154,29 @@ class Display:
         )
 
 
-def _name(spec: RunSpec) -> str:
-    return f"{spec.family}-{spec.model.depth} {spec.data.name} seed {spec.seed}"
+IN_NAMES = ("model.residual", "model.depth", "data.name", "seed")
+"""What run ids and the names of runs tell."""
+
+
+def differing(specs: Sequence[RunSpec]) -> list[str]:
+    """Fields by dotted name in which runs differ beside those of `IN_NAMES`."""
+    values: dict[str, set[Any]] = {}
+    for spec in specs:
+        for name, value in spec.flat().items():
+            values.setdefault(name, set()).add(value)
+    return [name for name, found in values.items() if len(found) > 1 and name not in IN_NAMES]
+
+
+def names_of(specs: Sequence[RunSpec]) -> dict[str, str]:
+    """``plain-20 digits seed 0 learning_rate=0.1`` by run id, with what differs among the runs."""
+    varying = [(name, name.rpartition(".")[2]) for name in differing(specs)]
+    names = {}
+    for spec in specs:
+        flat = spec.flat() if varying else {}
+        own = [f"{short}={flat[name]}" for name, short in varying]
+        named = f"{spec.family}-{spec.model.depth} {spec.data.name} seed {spec.seed}"
+        names[spec.run_id] = " ".join([named, *own])
+    return names
 
 
 def _percent(value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from resnet_study import lease, records
 from resnet_study.errors import UserError
@@ -30,7 +30,8 @@ class RunState(NamedTuple):
         run_id: its id.
         state: one of `STATES`.
         step: iterations done, of `iterations`; None if not known.
-        detail: the reason of a failure, what was lost, or the errors so far.
+        detail: the reason of a failure, or what was lost.
+        training, test: the last errors, in percent; None if not known.
     """
 
     run_id: str
@@ -38,6 +39,8 @@ class RunState(NamedTuple):
     step: int | None
     iterations: int | None
     detail: str
+    training: float | None = None
+    test: float | None = None
 
 
 def run_states(runs: Path, run_ids: Sequence[str] | None = None) -> list[RunState]:
@@ -111,16 +114,7 @@ def _state(folder: Path) -> RunState:
         state = status or "to do"
     iterations = summary.get("iterations")
     step = iterations if status == "finished" else summary.get("step", summary.get("diverged_at"))
-    return RunState(folder.name, state, step, iterations, _detail(summary))
-
-
-def _detail(summary: dict[str, Any]) -> str:
-    if reason := summary.get("reason"):
-        return " ".join(str(reason).split())
-    named = (("training", "train_error_last"), ("test", "test_error_last"), ("training", "error"))
-    errors = [
-        f"{label} error {summary[key]:.2f} %"
-        for label, key in named
-        if summary.get(key) is not None
-    ]
-    return ", ".join(errors)
+    reason = " ".join(str(summary.get("reason") or "").split())
+    training = summary.get("train_error_last", summary.get("error"))
+    test = summary.get("test_error_last")
+    return RunState(folder.name, state, step, iterations, reason, training, test)
