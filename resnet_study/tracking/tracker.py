@@ -233,6 +233,8 @@ class WandbTracker(Tracker):
         finally:
             self._process.kill()
             self._process.wait()
+        # It has read all that the process said, unless a child of that keeps the pipe open.
+        self._listener.join(1)
         self._process = None
         self._report()
 
@@ -242,8 +244,9 @@ class WandbTracker(Tracker):
         except OSError as error:
             self.problem = f"its process cannot be started ({error.strerror or error})"
             return
-        for work in (self._send, self._listen):
-            threading.Thread(target=work, args=(self._process,), daemon=True).start()
+        threading.Thread(target=self._send, args=(self._process,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
+        self._listener.start()
 
     def _put(self, kind: str, **content: Any) -> None:
         self._report()
