@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from resnet_study import lease
+from resnet_study.cli.mirroring import mirror as mirror_command
 from resnet_study.data import load_dataset
 from resnet_study.errors import UserError
 from resnet_study.judging.selections import over_last
@@ -28,6 +30,7 @@ from resnet_study.records import read_environment as environment_of
 from resnet_study.records import read_frames, read_run
 from resnet_study.spec import RunSpec, from_flat
 from resnet_study.tracking import mirror as wandb_mirror
+from resnet_study.tracking import tracker as wandb_tracker
 from resnet_study.tracking.scalars import KEYS, layer_scalars
 from resnet_study.tracking.tracker import (
     Tracker,
@@ -106,12 +109,12 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def run(
-    folder: Path, spec: RunSpec | None = None, close_seconds: float = 30.0
+    folder: Path, spec: RunSpec | None = None, seconds: float = 30.0
 ) -> tuple[dict[str, Any], list[str], float]:
     """Train with a tracker; the summary, its warnings, and how long `close` waited."""
     warnings: list[str] = []
     spec = spec or from_flat(TINY)
-    tracker = WandbTracker(Tracking("offline"), warnings.append, close_seconds)
+    tracker = WandbTracker(Tracking("offline", wandb_seconds=seconds), warnings.append)
     dataset = load_dataset(spec.data, spec.seed)
     try:
         summary = train(spec, dataset, folder, host=Host(tracker=tracker))
@@ -171,6 +174,27 @@ def test_rows_are_mirrored_once_per_iteration(tmp_path: Path, fake: Any, referen
     assert end["exit_code"] == 0
     assert end["summary"]["status"] == "finished"
     assert end["summary"]["test/error"] == rows[-1]["test/error"]
+
+
+def test_a_recorded_run_is_mirrored_as_it_was_when_it_trained(
+    tmp_path: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = fake()
+    folder = tmp_path / "study" / "runs" / "run"
+    run(folder)
+    held = lease.acquire(folder)
+    assert held is not None
+    with held:
+        mirror_command([folder], "offline")
+    assert "is being trained, left out" in capsys.readouterr().out
+    mirror_command([tmp_path / "study"], "offline")
+    for kind in ("init", "config", "metric", "log", "table", "finish"):
+        live, recorded = notes(kind)[: len(notes(kind)) // 2], notes(kind)[len(notes(kind)) // 2 :]
+        assert live == recorded
+    assert capsys.readouterr().out.count(f"wandb sync {tmp_path}/study/wandb/") == 1
+    fake(on_init="raise RuntimeError('down')")
+    with pytest.raises(UserError, match="RuntimeError: down; the same command goes on"):
+        mirror_command([folder])
 
 
 def test_the_run_is_described_and_its_id_kept(
@@ -250,19 +274,25 @@ def test_a_mirror_that_cannot_start_and_nobody_to_tell_end_no_run(
     assert shlex.split(line.rpartition(": ")[2]) == ["resnet-study", "mirror", f"{tmp_path}/a s"]
 
 
-def test_a_hang_costs_training_nothing_and_ends(tmp_path: Path, fake: Any, reference: Path) -> None:
+def test_a_hang_costs_training_nothing_and_ends(
+    tmp_path: Path, fake: Any, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake(on_init="time.sleep(1000)")
     folder = tmp_path / "study" / "runs" / "run"
-    _, warnings, waited = run(folder, close_seconds=2)
+    monkeypatch.setattr(wandb_tracker, "NOTICE_SECONDS", 0.5)
+    _, warnings, waited = run(folder, seconds=2)
     assert_complete(folder, reference)
     assert 1.5 < waited < 5
-    assert "2 seconds" in warnings[0]
+    assert "at most 2 seconds more (--wandb_seconds)" in warnings[0]
+    assert "2 seconds" in warnings[1]
+    with pytest.raises(UserError, match="--wandb_seconds=0"):
+        Tracking("offline", wandb_seconds=0)
 
 
 def test_rows_are_taken_at_once_however_slow_wandb_is(tmp_path: Path, fake: Any) -> None:
     fake(on_init="time.sleep(1000)")
     warnings: list[str] = []
-    tracker = WandbTracker(Tracking("offline"), warnings.append, close_seconds=0.1)
+    tracker = WandbTracker(Tracking("offline", wandb_seconds=0.1), warnings.append)
     tracker.start(from_flat(TINY), tmp_path / "study" / "runs" / "run", {})
     probes = {"activation_gradient_norm": np.ones(110)}
     layers = [("stem", 0, 0)] * 110

@@ -16,7 +16,7 @@ def mirror(
     runs: Annotated[list[Path], tyro.conf.Positional],
     wandb: Literal["online", "offline"] = "online",
     wandb_artifact: bool = False,
-    seconds: float = 600.0,
+    wandb_seconds: float = 600.0,
 ) -> int:
     """Send recorded runs to wandb: those of a server that was down, or a study that is done.
 
@@ -27,14 +27,13 @@ def mirror(
         runs: Study folders (results/quick) or run folders.
         wandb: online, or offline for wandb sync.
         wandb_artifact: Store the run folder there too, without checkpoints, as an artifact.
-        seconds: Longest wait for a run.
+        wandb_seconds: Longest wait for a run.
     """
     from resnet_study import lease, records
 
     if not runs:
         raise UserError("name at least one study folder (results/quick) or run folder")
-    if not seconds > 0:
-        raise UserError(f"--seconds={seconds}: a time above 0 is needed")
+    tracking = Tracking(wandb, wandb_artifact, wandb_seconds)
     folders = records.find_runs(map(expanded, runs))
     for number, folder in enumerate(folders, start=1):
         where = f"{number}/{len(folders)} {folder}"
@@ -43,7 +42,7 @@ def mirror(
             continue
         run = records.read_run(folder)
         # A process each, so that it is known of each run whether wandb has it.
-        tracker = WandbTracker(Tracking(wandb, wandb_artifact), lambda line: None, seconds)
+        tracker = WandbTracker(tracking, lambda line: None)
         tracker.start(run.spec, folder, run.environment, ALL_RECORDS)
         tracker.finish({"status": "running", **run.summary})
         tracker.close()

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 Mode = Literal["online", "offline", "off"]
 
 PROJECT = "resnet-study"
-CLOSE_SECONDS = 60.0
+NOTICE_SECONDS = 15.0
+"""A wait that is longer is announced."""
 ALL_RECORDS = 2**53
 """As `recorded` of `Tracker.start`: a later iteration than any."""
 BESIDE_SPEC = ("run_id", "family", "environment")
@@ -58,15 +59,19 @@ class Tracking:
         wandb: Mirror runs to wandb: online, offline (sent later by wandb sync) or off; by default
             as WANDB_MODE says, online under a wandb agent, else off.
         wandb_artifact: Store the run folder there too, without checkpoints, as an artifact.
+        wandb_seconds: Longest wait for wandb after the last run.
 
     Raises:
-        UserError: if WANDB_MODE is unknown.
+        UserError: if WANDB_MODE is unknown or the wait is not above 0.
     """
 
     wandb: Mode | None = None
     wandb_artifact: bool = False
+    wandb_seconds: float = 60.0
 
     def __post_init__(self) -> None:
+        if not self.wandb_seconds > 0:
+            raise UserError(f"--wandb_seconds={self.wandb_seconds}: a time above 0 is needed")
         # Asked once: another process may have another environment.
         object.__setattr__(self, "wandb", tracking_mode(self.wandb))
 
@@ -152,20 +157,14 @@ class WandbTracker(Tracker):
 
     Args:
         tracking: the mode, not off.
-        warn: told once, on the thread that trains, if wandb fails.
-        close_seconds: how long `close` waits before the mirror process is ended.
+        warn: told once, on the thread that trains, if wandb fails, and of a long wait in `close`.
 
     Attributes:
         problem: why wandb failed, in one line; None if it did not.
     """
 
-    def __init__(
-        self,
-        tracking: Tracking,
-        warn: Callable[[str], None],
-        close_seconds: float = CLOSE_SECONDS,
-    ) -> None:
-        self._tracking, self._warn, self._close_seconds = tracking, warn, close_seconds
+    def __init__(self, tracking: Tracking, warn: Callable[[str], None]) -> None:
+        self._tracking, self._warn = tracking, warn
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
         self._study = Path()
@@ -224,12 +223,16 @@ class WandbTracker(Tracker):
         if self._process is None:
             return
         self._messages.put(None)
+        seconds = self._tracking.wandb_seconds
         try:
-            self._process.wait(self._close_seconds)
-        except subprocess.TimeoutExpired:
-            self.problem = self.problem or (
-                f"had not sent everything {self._close_seconds:.0f} seconds after the last run"
-            )
+            if not self._ended(min(NOTICE_SECONDS, seconds)) and seconds > NOTICE_SECONDS:
+                more = seconds - NOTICE_SECONDS
+                self._tell(f"wandb: waits at most {more:.0f} seconds more (--wandb_seconds)")
+                self._ended(more)
+            if self._process.poll() is None:
+                self.problem = self.problem or (
+                    f"had not sent everything {seconds:.0f} seconds after the last run"
+                )
         finally:
             self._process.kill()
             self._process.wait()
@@ -237,6 +240,15 @@ class WandbTracker(Tracker):
         self._listener.join(1)
         self._process = None
         self._report()
+
+    def _ended(self, seconds: float) -> bool:
+        """Wait for the mirror process."""
+        assert self._process is not None
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _begin(self) -> None:
         try:
@@ -256,12 +268,15 @@ class WandbTracker(Tracker):
     def _report(self) -> None:
         if self.problem is not None and not self._warned:
             self._warned = True
-            # Where nobody can be told any more, the run goes on all the same.
-            with contextlib.suppress(Exception):
-                self._warn(
-                    f"wandb: {self.problem}; training goes on, the records are complete and can be "
-                    f"sent later: resnet-study mirror {shlex.quote(str(self._study))}"
-                )
+            self._tell(
+                f"wandb: {self.problem}; training goes on, the records are complete and can be "
+                f"sent later: resnet-study mirror {shlex.quote(str(self._study))}"
+            )
+
+    def _tell(self, line: str) -> None:
+        # Where nobody can be told any more, the run goes on all the same.
+        with contextlib.suppress(Exception):
+            self._warn(line)
 
     def _send(self, process: subprocess.Popen[bytes]) -> None:
         """Thread: write messages as lines of JSON; ends with the mirror process."""
