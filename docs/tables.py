@@ -23,14 +23,13 @@ import pandas as pd
 from resnet_study.drawing.panels import published_errors
 from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.judging.selections import (
-    FIRST,
     conv_layers,
     final_error,
     layer_quantity,
     over_last,
 )
 from resnet_study.judging.words import number
-from resnet_study.phenomena.gradients.measures import COLUMNS
+from resnet_study.probes import FIRST, GRADIENTS
 from resnet_study.records import Frames, read_frames
 from resnet_study.report.content import error_table, verdict_counts
 from resnet_study.report.words import effect_text
@@ -205,14 +204,14 @@ def _layers(study: str, family: str, depth: int) -> pd.DataFrame:
 def _over_last(layers: pd.DataFrame, name: str) -> pd.Series:
     """One of the three gradients at layer 2 over the same at the last convolution, by iteration."""
     frames = Frames(pd.DataFrame(), pd.DataFrame(), layers)
-    return over_last(frames, COLUMNS[name]).groupby("step")["ratio"].median()
+    return over_last(frames, GRADIENTS[name]).groupby("step")["ratio"].median()
 
 
 def _three_gradients(study: str, network: str) -> dict[int, str]:
     """``raw / signal / turn`` by recorded step, as log10."""
     family, depth = network.split("-")
     layers = _layers(study, family, int(depth))
-    ratios = pd.DataFrame({name: np.log10(_over_last(layers, name)) for name in COLUMNS})
+    ratios = pd.DataFrame({name: np.log10(_over_last(layers, name)) for name in GRADIENTS})
     return {int(str(step)): " / ".join(map(_signed, row)) for step, row in ratios.iterrows()}
 
 

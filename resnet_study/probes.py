@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul, truediv
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_study.errors import UserError
@@ -223,6 +224,19 @@ BUILT_IN: tuple[Probe, ...] = (
         linear=True,
     ),
 )
+
+FIRST = 2
+"""The layer behind the stem. The stem's own gradient changes with the unit of the pixels."""
+
+DERIVED: Mapping[str, tuple[str, str, Callable[[Any, Any], Any]]] = {
+    "relative_update": ("update_norm", "weight_norm", truediv),
+    "signal": ("weight_norm", "weight_gradient_norm", mul),
+}
+"""Layer quantities that follow from two probes: ‖Δw‖/‖w‖, and the sensitivity ‖w‖·‖∂L/∂w‖ of the
+loss to a relative change of the weights."""
+
+GRADIENTS = {"raw": "activation_gradient_norm", "signal": "signal", "turn": "angular_step"}
+"""Which layer quantity each of the three gradients is: a probe, or one of `DERIVED`."""
 
 _extra: dict[str, Probe] = {}
 

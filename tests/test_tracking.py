@@ -6,9 +6,11 @@ import io
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import types
 from pathlib import Path
@@ -18,11 +20,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from resnet_study import lease
+from resnet_study.cli.mirroring import mirror as mirror_command
 from resnet_study.data import load_dataset
 from resnet_study.errors import UserError
-from resnet_study.records import read_run
+from resnet_study.judging.selections import over_last
+from resnet_study.probes import GRADIENTS
+from resnet_study.records import read_environment as environment_of
+from resnet_study.records import read_frames, read_run
 from resnet_study.spec import RunSpec, from_flat
 from resnet_study.tracking import mirror as wandb_mirror
+from resnet_study.tracking import tracker as wandb_tracker
+from resnet_study.tracking.scalars import KEYS, layer_scalars
 from resnet_study.tracking.tracker import (
     Tracker,
     Tracking,
@@ -50,6 +59,9 @@ def note(kind, **content):
     print(json.dumps(dict(kind=kind, **content)), file=LOG, flush=True)
 class Summary(dict):
     pass
+class Config(dict):
+    def update(self, values, allow_val_change):
+        note("config", values=values); dict.update(self, values)
 class Settings:
     def __init__(self, **settings): note("settings", **settings)
 class Table:
@@ -58,7 +70,7 @@ class Image:
     def __init__(self, picture): note("image", size=picture.size)
 class Run:
     resumed, offline, sweep_id = False, True, None
-    def __init__(self): self.summary = Summary()
+    def __init__(self): self.summary, self.config = Summary(), Config()
     def define_metric(self, *names, **more): note("metric", names=names, **more)
     def log(self, row, step):
         assert step == row["iteration"]
@@ -97,12 +109,12 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def run(
-    folder: Path, spec: RunSpec | None = None, close_seconds: float = 30.0
+    folder: Path, spec: RunSpec | None = None, seconds: float = 30.0
 ) -> tuple[dict[str, Any], list[str], float]:
     """Train with a tracker; the summary, its warnings, and how long `close` waited."""
     warnings: list[str] = []
     spec = spec or from_flat(TINY)
-    tracker = WandbTracker(Tracking("offline"), warnings.append, close_seconds)
+    tracker = WandbTracker(Tracking("offline", wandb_seconds=seconds), warnings.append)
     dataset = load_dataset(spec.data, spec.seed)
     try:
         summary = train(spec, dataset, folder, host=Host(tracker=tracker))
@@ -135,25 +147,54 @@ def test_rows_are_mirrored_once_per_iteration(tmp_path: Path, fake: Any, referen
     assert not warnings
     assert_complete(folder, reference)
     rows = [note["row"] for note in notes("log")]
-    assert [row["iteration"] for row in rows] == [0, 4, 6, 8, 12]
+    assert [row["iteration"] for row in rows] == [0, 1, 2, 3, 4, 5, 6, 8, 10, 12]
     recorded = read_run(folder).metrics.set_index(["step", "split"])
     for row in rows:
         for name, value in row.items():
             split, slash, column = name.partition("/")
-            if slash:
+            if slash and name not in KEYS:
                 assert value == recorded.loc[(row["iteration"], split), column]
     assert {"train/error", "test/error", "val/loss", "learning_rate"} <= set(rows[-1])
-    assert set(rows[1]) == {"iteration", "epoch", "train/error", "train/loss", "learning_rate"}
-    # One table for each evaluation that has layers, one picture at the end of so short a run.
-    assert [note["rows"] for note in notes("table")] == [8, 8]
+    assert set(rows[4]) == {"iteration", "epoch", "train/error", "train/loss", "learning_rate"}
+    # The same as `compare` has from the records, from iteration 0 on.
+    frames = read_frames([folder])
+    for name, quantity in GRADIENTS.items():
+        ratios = over_last(frames, quantity).set_index("step")["ratio"]
+        shown = {row["iteration"]: row[f"{name}/ratio"] for row in rows if f"{name}/ratio" in row}
+        assert shown == pytest.approx(ratios.to_dict())
+    assert rows[0]["weight_growth/first"] == rows[0]["weight_growth/median"] == 1.0
+    assert set(rows[-1]) >= set(KEYS)
+    # One table for each early iteration and evaluation, one picture at the end of so short a run.
+    assert [note["rows"] for note in notes("table")] == [8] * 9
     assert "activation_gradient_norm" in notes("table")[0]["columns"]
     assert len(notes("image")) == 1
-    assert [note["names"] for note in notes("metric")] == [["iteration"], ["*"]]
+    assert [note["names"] for note in notes("metric")][:2] == [["iteration"], ["*"]]
     assert notes("metric")[1]["step_metric"] == "iteration"
     (end,) = notes("finish")
     assert end["exit_code"] == 0
     assert end["summary"]["status"] == "finished"
     assert end["summary"]["test/error"] == rows[-1]["test/error"]
+
+
+def test_a_recorded_run_is_mirrored_as_it_was_when_it_trained(
+    tmp_path: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = fake()
+    folder = tmp_path / "study" / "runs" / "run"
+    run(folder)
+    held = lease.acquire(folder)
+    assert held is not None
+    with held:
+        mirror_command([folder], "offline")
+    assert "is being trained, left out" in capsys.readouterr().out
+    mirror_command([tmp_path / "study"], "offline")
+    for kind in ("init", "config", "metric", "log", "table", "finish"):
+        live, recorded = notes(kind)[: len(notes(kind)) // 2], notes(kind)[len(notes(kind)) // 2 :]
+        assert live == recorded
+    assert capsys.readouterr().out.count(f"wandb sync {tmp_path}/study/wandb/") == 1
+    fake(on_init="raise RuntimeError('down')")
+    with pytest.raises(UserError, match="RuntimeError: down; the same command goes on"):
+        mirror_command([folder])
 
 
 def test_the_run_is_described_and_its_id_kept(
@@ -164,7 +205,12 @@ def test_the_run_is_described_and_its_id_kept(
     run(folder, spec)
     (init,) = notes("init")
     assert (init["id"], init["group"], init["mode"]) == (spec.run_id, "study", "offline")
-    assert init["config"] == {"run_id": spec.run_id, "family": "residual", **spec.to_dict()}
+    assert init["job_type"] == "residual-8"
+    (config,) = (note["values"] for note in notes("config"))
+    assert config["environment"]["git"] == environment_of(folder)["git"]
+    assert config["environment"]["data_digest"] == environment_of(folder)["data_digest"]
+    config.pop("environment")
+    assert config == {"run_id": spec.run_id, "family": "residual", **spec.flat()}
     assert init["resume"] is None
     assert init["dir"] == str(tmp_path / "study")
     kept = {"id": spec.run_id, "mode": "offline", "project": "resnet-study", "sweep": None}
@@ -172,8 +218,9 @@ def test_the_run_is_described_and_its_id_kept(
     # Under an agent wandb has chosen the id.
     monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
     monkeypatch.setenv("WANDB_RUN_ID", "theirs")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "mine")
     run(tmp_path / "study" / "runs" / "other", spec)
-    assert notes("init")[1]["id"] == "theirs"
+    assert (notes("init")[1]["id"], notes("init")[1]["group"]) == ("theirs", "mine")
     environment = read_run(tmp_path / "study" / "runs" / "other").environment
     assert environment["wandb"] == {**kept, "id": "theirs", "sweep": "s1"}
 
@@ -218,28 +265,35 @@ def test_a_mirror_that_cannot_start_and_nobody_to_tell_end_no_run(
     monkeypatch.setattr(subprocess, "Popen", fail)
     tracker = WandbTracker(Tracking("offline"), tell)
     for _ in range(2):
-        tracker.start(RunSpec(), tmp_path / "s" / "runs" / "r")
+        tracker.start(RunSpec(), tmp_path / "a s" / "runs" / "r", {})
         tracker.log_metrics(1, 0.1, "train", loss=1.0)
         tracker.finish({"status": "finished"})
     tracker.close()
     (line,) = told
     assert "cannot be started (Resource temporarily unavailable)" in line
+    assert shlex.split(line.rpartition(": ")[2]) == ["resnet-study", "mirror", f"{tmp_path}/a s"]
 
 
-def test_a_hang_costs_training_nothing_and_ends(tmp_path: Path, fake: Any, reference: Path) -> None:
+def test_a_hang_costs_training_nothing_and_ends(
+    tmp_path: Path, fake: Any, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake(on_init="time.sleep(1000)")
     folder = tmp_path / "study" / "runs" / "run"
-    _, warnings, waited = run(folder, close_seconds=2)
+    monkeypatch.setattr(wandb_tracker, "NOTICE_SECONDS", 0.5)
+    _, warnings, waited = run(folder, seconds=2)
     assert_complete(folder, reference)
     assert 1.5 < waited < 5
-    assert "2 seconds" in warnings[0]
+    assert "at most 2 seconds more (--wandb_seconds)" in warnings[0]
+    assert "2 seconds" in warnings[1]
+    with pytest.raises(UserError, match="--wandb_seconds=0"):
+        Tracking("offline", wandb_seconds=0)
 
 
 def test_rows_are_taken_at_once_however_slow_wandb_is(tmp_path: Path, fake: Any) -> None:
     fake(on_init="time.sleep(1000)")
     warnings: list[str] = []
-    tracker = WandbTracker(Tracking("offline"), warnings.append, close_seconds=0.1)
-    tracker.start(from_flat(TINY), tmp_path / "study" / "runs" / "run")
+    tracker = WandbTracker(Tracking("offline", wandb_seconds=0.1), warnings.append)
+    tracker.start(from_flat(TINY), tmp_path / "study" / "runs" / "run", {})
     probes = {"activation_gradient_norm": np.ones(110)}
     layers = [("stem", 0, 0)] * 110
     for step in range(5000):  # far more than a pipe holds
@@ -257,7 +311,7 @@ def test_one_process_shows_many_runs_and_the_signals_of_a_stop_spare_it(
     tracker = WandbTracker(Tracking("offline"), pytest.fail)
     for seed in (0, 1):
         spec = from_flat({**TINY, "seed": seed})
-        tracker.start(spec, tmp_path / "study" / "runs" / spec.run_id)
+        tracker.start(spec, tmp_path / "study" / "runs" / spec.run_id, {})
         process = tracker._process
         assert process is not None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
@@ -277,7 +331,7 @@ def test_when_training_is_killed_the_last_rows_still_arrive(tmp_path: Path, fake
         "from resnet_study.spec import RunSpec\n"
         "from resnet_study.tracking.tracker import Tracking, WandbTracker\n"
         "tracker = WandbTracker(Tracking('offline'), print)\n"
-        "tracker.start(RunSpec(), pathlib.Path(sys.argv[1]))\n"
+        "tracker.start(RunSpec(), pathlib.Path(sys.argv[1]), {})\n"
         "tracker.log_metrics(4, 1.0, 'train', loss=1.0, error=90.0)\n"
         "time.sleep(0.5)  # the thread that sends\n"
         "os.kill(os.getpid(), 9)\n"
@@ -320,7 +374,7 @@ def test_an_unknown_mode_is_refused() -> None:
 def test_off_starts_nothing(tmp_path: Path) -> None:
     tracker = make_tracker(Tracking("off"), pytest.fail)
     assert type(tracker) is Tracker
-    assert tracker.start(from_flat(TINY), tmp_path) == {}
+    assert tracker.start(from_flat(TINY), tmp_path, {}) == {}
     tracker.log_metrics(0, 0.0, "train", loss=1.0)
     tracker.log_layers(0, [], {})
     tracker.finish({})
@@ -333,7 +387,9 @@ class Shown:
     resumed, offline, sweep_id = True, False, "s1"
 
     def __init__(self, step: int) -> None:
-        self.step, self.summary, self.rows, self.ended = step, {}, [], []  # type: ignore[var-annotated]
+        self.starting_step = self.step = step
+        self.summary, self.rows, self.ended = {}, [], []  # type: ignore[var-annotated]
+        self.config = types.SimpleNamespace(keys=list, update=lambda *_, **__: None)
 
     def define_metric(self, *names: str, **more: str) -> None: ...
 
@@ -355,9 +411,10 @@ def mirror(monkeypatch: pytest.MonkeyPatch, folder: Path, shown: Shown) -> Any:
     module = types.SimpleNamespace(init=lambda **_: shown, Settings=dict, **settings)
     monkeypatch.setitem(sys.modules, "wandb", module)
     made = wandb_mirror._Mirror()
-    message = dict.fromkeys(("project", "id", "run_id", "group", "config", "folder"))
-    more = {"directory": str(folder), "artifact": False}
-    made.start({**message, **more, "mode": "online", "sweep": "s1"})
+    record = {"project": "p", "id": "i", "mode": "online", "sweep": "s1"}
+    where = {"directory": str(folder), "folder": str(folder), "recorded": None, "artifact": False}
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    made.start(record, {"name": "r"}, {}, "resnet-study train", **where)
     return made
 
 
@@ -367,9 +424,10 @@ def test_a_resumed_run_shows_no_iteration_twice(
     """Killed at iteration 8, it goes on from a checkpoint at 4."""
     shown = Shown(step=9)
     made = mirror(monkeypatch, tmp_path, shown)
-    for step in (6, 8, 10):
-        made.metrics(step, 0.0, "train", {"error": 1.0}, None)
-    made.finish({"status": "stopped"}, None)
+    for step in (6, 8, 10, 12):
+        made.metrics(step, 0.0, "train", {"error": 1.0})
+    # What belongs to iteration 12 and is not there yet comes with it when the run goes on.
+    made.finish({"status": "stopped", "step": 12})
     assert [row["iteration"] for row in shown.rows] == [10]
     # The sweep gives a stopped run to another agent.
     assert shown.ended == ["preempting", 130]
@@ -378,17 +436,22 @@ def test_a_resumed_run_shows_no_iteration_twice(
 def test_a_mirror_waits_for_the_one_of_an_earlier_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = mirror(monkeypatch, tmp_path, Shown(step=0))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / f"resnet-study-{os.getuid()}-left.lock").touch()
+    first = mirror(monkeypatch, tmp_path / "w", Shown(step=0))
     monkeypatch.setattr(wandb_mirror, "ORPHAN_SECONDS", 0.3)
     began = time.monotonic()
-    second = mirror(monkeypatch, tmp_path, Shown(step=0))
+    second = mirror(monkeypatch, tmp_path / "w", Shown(step=0))
     assert time.monotonic() - began >= 0.3
     for one in (second, first):
         one.end(0)
     monkeypatch.setattr(wandb_mirror, "ORPHAN_SECONDS", 1000)
     began = time.monotonic()
-    mirror(monkeypatch, tmp_path, Shown(step=0)).end(0)
+    mirror(monkeypatch, tmp_path / "w", Shown(step=0)).end(0)
     assert time.monotonic() - began < 500
+    # No lock stays, and none ever lay in the folder of the records.
+    assert not [*(tmp_path / "t").iterdir(), *(tmp_path / "w").iterdir()]
 
 
 def test_pictures_take_a_hundredth_of_the_time(
@@ -407,9 +470,9 @@ def test_pictures_take_a_hundredth_of_the_time(
     made.began = 0.0
     for step in range(1000):
         clock[0] += 1
-        layers = {"step": step, "layers": [], "probes": {"activation_gradient_norm": []}}
-        made.metrics(step, 0.0, "test", {"error": 1.0}, layers)
-    made.finish({"status": "finished"}, None)
+        made.metrics(step, 0.0, "test", {"error": 1.0})
+        made.probes(step, [], {"activation_gradient_norm": []})
+    made.finish({"status": "finished"})
     pictures = [row["iteration"] for row in shown.rows if "gradient_profile" in row]
     assert 95 <= len(pictures) <= 101
     assert pictures[-1] == 999
@@ -423,3 +486,33 @@ def test_the_picture_is_drawn_from_any_norms(norms: list[float]) -> None:
     picture.save(buffer, format="png")
     assert picture.size == (560, 300)
     assert np.unique(np.asarray(picture.convert("L"))).size > 10
+
+
+def test_scalars_are_of_the_convolutions_behind_the_stem_and_finite() -> None:
+    probes = {
+        "activation_gradient_norm": [9.0, 8.0, None, 2.0, 4.0, 9.0],
+        "weight_gradient_norm": [1.0, 2.0, 3.0, 4.0, 0.0, 9.0],
+        "weight_norm": [1.0, 3.0, 3.0, 3.0, 3.0, 9.0],
+        "response_std": [math.nan] * 6,
+    }
+    assert layer_scalars(probes, [1.0, 2.0, 0.0, 3.0, 1.0, 1.0]) == {
+        "raw/first": 8.0,
+        "raw/median": 4.0,
+        "raw/last": 4.0,
+        "raw/ratio": 2.0,
+        "signal/first": 6.0,
+        "signal/median": 7.5,
+        "signal/last": 0.0,
+        "weight_growth/first": 1.5,
+        "weight_growth/median": 1.5,
+        "weight_growth/last": 3.0,
+    }
+    assert layer_scalars({}, None) == {}
+
+
+def test_a_field_that_a_sweep_gives_in_its_group_is_not_added_beside_it() -> None:
+    config = {"model.depth": 8, "seed": 0, "run_id": "r", "environment": {"git": {}}}
+    given = {"model": {"depth": 8}, "seed": 0, "environment": {"git": {"dirty": True}}}
+    own = wandb_mirror.own_config(config, given)
+    assert own == {"seed": 0, "run_id": "r", "environment": {"git": {}}}
+    assert wandb_mirror.own_config(config, {}) == config

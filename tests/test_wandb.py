@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from wandb_server import ENTITY, PROJECT, RunRecord, WandbServer
 
 from resnet_study.launch.expand import read_sweep
 from resnet_study.records import read_run, read_summary
+from resnet_study.spec import flatten
 
 pytestmark = pytest.mark.slow
 
@@ -97,14 +99,30 @@ def test_a_sweep_by_wandb_s_own_commands(
         assert recorded.summary["status"] == "finished"
         assert recorded.environment["wandb"]["id"] == run.name
         assert recorded.environment["wandb"]["sweep"] == run.sweep == "sweep0"
-        assert run.config["run_id"]["value"] == recorded.spec.run_id
-        assert run.config["model"]["value"] == recorded.spec.to_dict()["model"]
+        # Each name once, and what the run was made with.
+        config = run.own_config
+        environment_shown = config.pop("environment")
+        assert config == {"run_id": run.display_name, "family": recorded.spec.family} | {
+            **recorded.spec.flat()
+        }
+        for name in ("git", "device", "execution", "packages", "data_digest", "command"):
+            assert environment_shown[name] == recorded.environment[name]
+        (process,) = run.config["_wandb"]["value"]["e"].values()
+        command = shlex.split(recorded.environment["command"])
+        assert [process["program"], *process["args"]] == command
+        assert run.about == {
+            "groupName": "s",
+            "jobType": f"{recorded.spec.family}-8",
+            "program": "resnet-study",
+        }
         assert run.exit_code == 0
         assert iterations(run, "train/error") == [4, 8, 12]
         assert iterations(run, "test/error") == [0, 6, 12]
         assert run.summary["test/error"] == recorded.summary["test_error_last"]
         assert run.summary["status"] == "finished"
-        assert sum(name.startswith("media/table/layers") for name in run.files) == 2
+        assert iterations(run, "turn/ratio") == [0, 1, 2, 3, 5, 6, 8, 10, 12]
+        assert set(run.summary["signal/ratio"]) == {"min", "max", "last"}
+        assert sum(name.startswith("media/table/layers") for name in run.files) == 9
         assert sum(name.startswith("media/images/gradient_profile") for name in run.files) == 1
 
 
@@ -122,8 +140,17 @@ def test_nested_parameters_and_flags_of_the_command_are_what_the_file_says(
     specs = read_sweep(path)
     assert {spec.optimizer.learning_rate for spec in specs} == {0.01}
     call(tmp_path, environment, "wandb", "sweep", str(path))
-    agent = call(tmp_path, environment, "wandb", "agent", f"{ENTITY}/{PROJECT}/sweep0")
+    chosen = {"WANDB_RUN_GROUP": "g", "WANDB_TAGS": "a,b", "WANDB_NOTES": "n"}
+    words = ["wandb", "agent", f"{ENTITY}/{PROJECT}/sweep0"]
+    agent = call(tmp_path, {**environment, **chosen}, *words)
     assert agent.returncode == 0, agent.stderr
+    for run in server.runs.values():
+        assert run.about.items() >= {"groupName": "g", "tags": ["a", "b"], "notes": "n"}.items()
+        # A field in its group is not there a second time.
+        names = [name for name, _ in flatten(run.own_config)]
+        assert len(names) == len(set(names))
+        assert names.count("model.depth") == 1
+        assert "model.depth" not in run.own_config
     runs = tmp_path / "a folder" / "runs"
     assert [run.display_name for run in server.runs.values()] == [spec.run_id for spec in specs]
     assert {folder.name for folder in runs.iterdir()} == {spec.run_id for spec in specs}
@@ -160,13 +187,18 @@ def test_a_stopped_run_goes_back_to_the_sweep_and_resumes(
     assert run.preempting
     server.to_stop.clear()
     # wandb gives the run to the next agent with all that was logged as its config.
-    assert {"run_id", "family", "model"} < set(run.config)
+    assert {"run_id", "family", "environment", "model.depth"} < set(run.config)
     server.queue.append({**command, "args": {**command["args"], **run.config}})
     assert call(tmp_path, environment, *words).returncode == 0
     recorded = read_run(folder)
     assert recorded.summary["status"] == "finished"
     assert [e["wandb"]["id"] for e in recorded.environment["previous"]] == ["sweep0x0"]
     assert iterations(run, "train/error") == list(range(50, 2001, 50))
+    assert iterations(run, "turn/ratio") == sorted(set(recorded.layers["step"]))
+    # Growth is over the weights at iteration 0, also after it was continued.
+    norms = recorded.layers[recorded.layers["layer"] == 2].set_index("step")["weight_norm"]
+    growth = [row["weight_growth/first"] for row in run.rows("weight_growth/first")]
+    assert growth == pytest.approx((norms / norms[0]).tolist())
     assert run.exit_code == 0
     # Once more: it is done, and wandb is told.
     run.summary, run.exit_code = {}, None
@@ -219,17 +251,39 @@ def test_an_offline_run_is_sent_later_with_its_artifact(
     (run,) = server.runs.values()
     assert iterations(run, "train/error") == [4, 8, 12]
     assert run.summary["status"] == "finished"
-    assert sorted(run.artifacts) == ["run", "run_table", "run_table"]
+    assert sorted(run.artifacts) == ["run", *["run_table"] * 9]
 
 
-def test_a_server_that_refuses_is_told_once(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_server_that_refuses_is_told_once_and_has_the_run_later(
+    tmp_path: Path, server: WandbServer, environment: dict[str, str]
+) -> None:
     with WandbServer(fail=401) as refusing:
-        done = train(tmp_path, {**environment, **refusing.environment()}, TINY, "online")
+        refused = {**environment, **refusing.environment()}
+        done = train(tmp_path, refused, TINY, "online")
+        again = call(tmp_path, refused, "resnet-study", "mirror", "results/s")
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert done.returncode == 0
     assert done.stderr.count("wandb") == 1
     assert "training goes on, the records are complete" in done.stderr
     (folder,) = (tmp_path / "results" / "s" / "runs").iterdir()
-    assert read_run(folder).summary["status"] == "finished"
+    recorded = read_run(folder)
+    assert recorded.summary["status"] == "finished"
+    # The advice is a command that works.
+    advice = shlex.split(done.stderr.rpartition("later: ")[2])
+    sent = call(tmp_path, environment, *advice)
+    assert sent.returncode == 0, sent.stderr
+    (run,) = server.runs.values()
+    assert iterations(run, "iteration") == [0, 1, 2, 3, 4, 5, 6, 8, 10, 12]
+    assert run.name == folder.name
+    assert iterations(run, "train/error") == [4, 8, 12]
+    assert iterations(run, "turn/ratio") == sorted(set(recorded.layers["step"]))
+    assert run.summary["test/error"] == recorded.summary["test_error_last"]
+    assert run.own_config["environment"]["command"] == recorded.environment["command"]
+    # An outage before the end: what is missing is sent, and nothing twice.
+    run.history = {number: row for number, row in run.history.items() if number < 4}
+    run.summary = dict(run.history[3])
+    assert call(tmp_path, environment, *advice).returncode == 0
+    assert iterations(run, "iteration") == [0, 1, 2, 3, 4, 5, 6, 8, 10, 12]
 
 
 def test_local_workers_mirror_too_and_share_one_warning(

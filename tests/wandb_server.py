@@ -27,6 +27,7 @@ class RunRecord:
     name: str
     config: dict[str, Any] = field(default_factory=dict)
     display_name: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
     sweep: str | None = None
     history: dict[int, dict[str, Any]] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
@@ -35,6 +36,11 @@ class RunRecord:
     exit_code: int | None = None
     preempting: bool = False
     starts: int = 0
+
+    @property
+    def own_config(self) -> dict[str, Any]:
+        """Values by name, without wandb's own."""
+        return {name: entry["value"] for name, entry in self.config.items() if name != "_wandb"}
 
     def rows(self, key: str) -> list[dict[str, Any]]:
         """History rows that hold a key, in order."""
@@ -196,6 +202,8 @@ class WandbServer:
             run.config |= json.loads(variables["config"])
         run.display_name = variables.get("displayName") or run.display_name
         run.sweep = variables.get("sweep") or run.sweep
+        described = ("groupName", "jobType", "tags", "notes", "program")
+        run.about |= {name: variables[name] for name in described if variables.get(name)}
         run.starts += 1
         bucket = {
             "id": run.name,

@@ -19,7 +19,7 @@ from typing import Any
 import tyro
 
 from resnet_study import __version__
-from resnet_study.cli import commands, comparing, help, networks, studies, sweeps
+from resnet_study.cli import commands, comparing, help, mirroring, networks, studies, sweeps
 from resnet_study.errors import UserError
 from resnet_study.launch.agent import HINT, unnested
 from resnet_study.tracking.tracker import under_agent
@@ -30,6 +30,7 @@ SUBCOMMANDS: dict[str, Any] = {
     "train": commands.train,
     "sweep": sweeps.sweep,
     "status": sweeps.status,
+    "mirror": mirroring.mirror,
     "reproduce": commands.reproduce,
     "slice": studies.slice_study,
     "publish": studies.publish,

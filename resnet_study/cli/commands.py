@@ -24,7 +24,7 @@ from resnet_study.files import expanded
 from resnet_study.launch.agent import check_point
 from resnet_study.launch.options import Pool
 from resnet_study.spec import RunSpec
-from resnet_study.tracking.tracker import make_tracker, under_agent
+from resnet_study.tracking.tracker import ALL_RECORDS, make_tracker, under_agent
 from resnet_study.training.options import Host, Options, StopFlag
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def train(
             summary = train_run(spec, dataset, folder, options, host)
         if finished_before and under_agent():
             # wandb's server asked for a run that is there: let it know the result.
-            tracker.start(spec, folder)
+            recorded = records.read_environment(folder)
+            tracker.start(spec, folder, recorded, ALL_RECORDS)
             tracker.finish(summary)
     print(_summary_line(summary))
     print(folder)
@@ -340,7 +341,7 @@ def check_count(flag: str, count: int | None) -> None:
 def sync_line(results: Path) -> str:
     """How to send what was mirrored offline."""
     folder = os.environ.get("WANDB_DIR") or results
-    return f"Send it to wandb with: wandb sync {folder}/wandb/offline-run-*"
+    return f"Send it to wandb with: wandb sync {shlex.quote(str(folder))}/wandb/offline-run-*"
 
 
 def in_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> str:

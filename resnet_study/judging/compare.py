@@ -11,7 +11,6 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from resnet_study.errors import UserError
 from resnet_study.judging.choosing import choose, selection
 from resnet_study.judging.selections import (
-    DERIVED,
     KEYS,
     conv_layers,
     ended,
@@ -25,7 +24,7 @@ from resnet_study.judging.selections import (
 )
 from resnet_study.judging.statistics import median_interval
 from resnet_study.names import nearest_hint
-from resnet_study.probes import known
+from resnet_study.probes import DERIVED, known
 from resnet_study.records import LAYER_COLUMNS, METRIC_COLUMNS, PROBES, Frames
 
 AXES = ("depth", "layer", "step")

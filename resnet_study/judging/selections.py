@@ -8,9 +8,8 @@ are no layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from operator import mul, truediv
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ import pandas as pd
 from resnet_study.architecture import ModelSpec, is_the_papers
 from resnet_study.datasets import DATASETS
 from resnet_study.judging.statistics import log_slope
+from resnet_study.probes import DERIVED, FIRST
 from resnet_study.records import Frames
 from resnet_study.spec import RunSpec
 
@@ -47,16 +47,6 @@ WARMUP_FIELDS = (
 )
 """Spec fields in which the depths of one comparison may differ: the paper warms up at depth 110
 alone (He et al. 2015, section 4.2)."""
-
-FIRST = 2
-"""The layer behind the stem. The stem's own gradient changes with the unit of the pixels."""
-
-DERIVED: Mapping[str, tuple[str, str, Callable[[pd.Series, pd.Series], pd.Series]]] = {
-    "relative_update": ("update_norm", "weight_norm", truediv),
-    "signal": ("weight_norm", "weight_gradient_norm", mul),
-}
-"""Layer quantities that follow from two columns: ‖Δw‖/‖w‖, and the sensitivity ‖w‖·‖∂L/∂w‖ of the
-loss to a relative change of the weights."""
 
 
 def select(frames: Frames, run_ids: Iterable[str]) -> Frames:

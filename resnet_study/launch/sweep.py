@@ -16,6 +16,7 @@ from resnet_study.errors import UserError, shown
 from resnet_study.launch.command import Command, read_command
 from resnet_study.launch.parameters import Parameter, known_name, read_parameters
 from resnet_study.launch.yaml_file import read_yaml
+from resnet_study.tracking.scalars import KEYS, RATIOS
 
 SWEEP_KEYS = (
     "program",
@@ -137,6 +138,7 @@ def _check_metric(metric: Any) -> None:
         )
     splits = ("train", "train_clean", "val", "test")
     names = [f"{split}/{value}" for split in splits for value in ("error", "loss")]
+    names += [key for key in KEYS if key not in RATIOS]
     known_name(metric["name"], names, "metric")
     known_name(metric.get("goal", "minimize"), ("minimize", "maximize"), "goal of metric")
 

@@ -1,22 +1,29 @@
 """The process that shows runs in wandb: reads lines of JSON from `resnet_study.tracking.tracker`.
 
-One row per iteration, against `iteration`; with every evaluation one picture of the
-gradient in all layers and one table of all probes, rather than a chart for each layer.
+One row per iteration, against `iteration`, with the numbers of `resnet_study.tracking.scalars`; in
+the first iterations and with every evaluation one table of all probes and a picture of the gradient
+in all layers, rather than a chart for each layer. What the records of a run hold and wandb has not
+comes first: a run that is continued, or one that ended long ago, lacks nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
+import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from resnet_study.probes import geometric_steps
+from resnet_study.spec import flatten
+from resnet_study.tracking.lock import alone
+from resnet_study.tracking.scalars import RATIOS, layer_scalars
 
 EXIT_CODES = {"finished": 0, "diverged": 0, "stopped": 130}
 RUN_FILES = ("spec.json", "environment.json", "metrics.parquet", "layers.parquet", "summary.json")
@@ -47,6 +54,7 @@ def main() -> None:
         words = " ".join(str(error).split()) or "no reason given"
         with contextlib.suppress(OSError):
             print(f"{type(error).__name__}: {words}", file=replies, flush=True)
+        mirror.lock.close()
         # wandb's exit hooks would wait for a server that may never answer.
         os._exit(0)
 
@@ -56,79 +64,108 @@ class _Mirror:
 
     def __init__(self) -> None:
         self.run: Any = None
-        self.lock = -1
+        self.lock = contextlib.ExitStack()
         self.row: dict[str, Any] = {}
         self.evaluated = False
         self.layers: dict[str, Any] | None = None
+        self.weights: Sequence[float | None] | None = None
         self.shown_until = -1
         self.artifact: tuple[str, Path] | None = None
         self.began, self.drawing = time.monotonic(), DRAWING_SECONDS
 
     def take(self, message: dict[str, Any]) -> None:
-        kind = message.pop("kind")
-        if kind == "start":
-            self.start(message)
-        elif kind == "metrics":
-            self.metrics(**message)
-        else:
-            self.finish(**message)
+        getattr(self, message.pop("kind"))(**message)
 
-    def start(self, message: dict[str, Any]) -> None:
+    def start(
+        self,
+        record: dict[str, Any],
+        names: dict[str, Any],
+        config: dict[str, Any],
+        command: str,
+        directory: str,
+        folder: str,
+        recorded: int | None,
+        artifact: bool,
+    ) -> None:
+        """Begin a run, with what its records hold up to some iteration, if there are any."""
+        # wandb takes the command of this process for that of the run.
+        sys.argv = shlex.split(command) or sys.argv[:1]
         import wandb
 
         self.end(1)
-        self.lock = _sole_mirror(Path(message["directory"]), message["id"])
+        online = record["mode"] == "online"
+        # The mirror of a process that was killed sends its last rows while the run may already be
+        # resumed, and wandb must have them before it is asked where the history ends.
+        self.lock.enter_context(alone(f"{directory} {record['id']}", ORPHAN_SECONDS))
+        Path(directory).mkdir(parents=True, exist_ok=True)
         self.run = wandb.init(
-            project=message["project"],
-            id=message["id"],
-            name=message["run_id"],
-            group=None if message["sweep"] else message["group"],
-            config=message["config"],
+            **names,
+            project=record["project"],
+            id=record["id"],
             # Also where training starts afresh: without it wandb appends to the history of an
             # earlier attempt that was killed before its first checkpoint (wandb issue 6216).
-            resume="allow" if message["mode"] == "online" else None,
-            mode=message["mode"],
-            dir=message["directory"],
-            settings=wandb.Settings(silent=True, console="off", init_timeout=INIT_SECONDS),
+            resume="allow" if online else None,
+            mode=record["mode"],
+            dir=directory,
+            settings=wandb.Settings(
+                silent=True, console="off", init_timeout=INIT_SECONDS, program=sys.argv[0]
+            ),
         )
+        self.run.config.update(own_config(config, dict(self.run.config)), allow_val_change=True)
         self.run.define_metric("iteration")
         self.run.define_metric("*", step_metric="iteration")
-        self.artifact = (
-            (message["run_id"], Path(message["folder"])) if message["artifact"] else None
-        )
-        self.row, self.evaluated, self.layers = {}, False, None
+        for key in RATIOS:
+            self.run.define_metric(key, step_metric="iteration", summary="min,max,last")
+        self.artifact = (names["name"], Path(folder)) if artifact else None
+        self.row, self.evaluated, self.layers, self.weights = {}, False, None, None
         # After a kill the records go back to the checkpoint, or to the start, and those rows come
-        # again. wandb starts after the last step of the history that its server has; its summary
-        # may lag.
-        self.shown_until = self.run.step - 1 if self.run.resumed else -1
+        # again. The summary of wandb's server may lag behind its history.
+        self.shown_until = self.run.starting_step - 1 if self.run.resumed else -1
         self.began, self.drawing = time.monotonic(), DRAWING_SECONDS
+        if recorded is not None:
+            # Only here: pandas takes long to import.
+            from resnet_study.tracking.replay import messages
 
-    def metrics(
-        self,
-        step: int,
-        epoch: float,
-        split: str,
-        values: dict[str, float],
-        layers: dict[str, Any] | None,
-    ) -> None:
-        if self.row and self.row["iteration"] != step:
-            self.flush()
-        self.layers = layers or self.layers
-        self.row |= {"iteration": step, "epoch": epoch}
+            for message in messages(Path(folder), recorded):
+                self.take(message)
+
+    def metrics(self, step: int, epoch: float, split: str, values: dict[str, float]) -> None:
+        if not self.begin_row(step):
+            return
+        self.row |= {"epoch": epoch}
         for name, value in values.items():
             self.row[name if name == "learning_rate" else f"{split}/{name}"] = value
         self.evaluated |= split != "train"
 
+    def probes(self, step: int, layers: list[Any], probes: dict[str, list[float]]) -> None:
+        if step == 0:
+            self.weights = probes.get("weight_norm")
+        if not self.begin_row(step):
+            return
+        self.row |= layer_scalars(probes, self.weights)
+        self.layers = {"step": step, "layers": layers, "probes": probes}
+
+    def begin_row(self, step: int) -> bool:
+        """Log the row before; whether this iteration is to be shown."""
+        if self.row and self.row["iteration"] < step:
+            self.flush()
+        if step <= self.shown_until:
+            return False
+        self.row |= {"iteration": step}
+        return True
+
     def flush(self, last: bool = False) -> None:
-        """Log the collected row, with the layers if it holds an evaluation."""
+        """Log the collected row, with the layers if they are early or it holds an evaluation."""
         row, self.row = self.row, {}
         evaluated, self.evaluated = self.evaluated, False
-        if not row or row["iteration"] <= self.shown_until:
+        if not row:
             return
-        if evaluated and self.layers is not None:
-            row |= self.show(last, **self.layers)
+        step = self.shown_until = row["iteration"]
+        layers = self.layers
+        if layers is not None and (evaluated or last or step in geometric_steps(step)):
+            row |= self.show(last, **layers)
             self.layers = None
-        self.run.log(row, step=row["iteration"])
+        self.run.log(row, step=step)
 
     def show(
         self, last: bool, step: int, layers: list[Any], probes: dict[str, list[float]]
@@ -151,8 +188,10 @@ class _Mirror:
             self.drawing += time.monotonic() - begin
         return shown
 
-    def finish(self, summary: dict[str, Any], layers: dict[str, Any] | None) -> None:
-        self.layers = layers or self.layers
+    def finish(self, summary: dict[str, Any]) -> None:
+        if summary["status"] == "stopped" and self.row.get("iteration") == summary.get("step"):
+            # The layers of this iteration come when the run goes on, in one row with the rest.
+            self.row = {}
         self.flush(last=True)
         self.run.summary.update({k: v for k, v in summary.items() if not isinstance(v, dict)})
         for split in ("train", "train_clean", "val", "test"):
@@ -170,24 +209,16 @@ class _Mirror:
             self.flush()
             self.run.finish(exit_code=code)
             self.run = None
-            os.close(self.lock)
+        self.lock.close()
 
 
-def _sole_mirror(directory: Path, run_id: str) -> int:
-    """Wait until no mirror of an earlier attempt sends this run; returns the lock, to close.
+def own_config(config: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What is to be added to the config that a sweep or an earlier attempt has given.
 
-    The mirror of a process that was killed sends its last rows while the run may already be
-    resumed, and wandb must have them before it is asked where the history ends.
+    A field that stands there in its group, as nested parameters do, is not added beside it.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = os.open(directory / f".wandb-{run_id}.lock", os.O_RDWR | os.O_CREAT)
-    end = time.monotonic() + ORPHAN_SECONDS
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        time.sleep(0.1)
-    return lock
+    grouped = {name for name, _ in flatten(given)} - set(given)
+    return {name: value for name, value in config.items() if name not in grouped}
 
 
 def gradient_picture(step: int, norms: list[float]) -> Any:

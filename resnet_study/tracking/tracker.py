@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
 Mode = Literal["online", "offline", "off"]
 
 PROJECT = "resnet-study"
-CLOSE_SECONDS = 60.0
-BESIDE_SPEC = ("run_id", "family")
-"""What is logged as config beside the fields of the spec, whose groups are `RunSpec.to_dict`."""
+NOTICE_SECONDS = 15.0
+"""A wait that is longer is announced."""
+ALL_RECORDS = 2**53
+"""As `recorded` of `Tracker.start`: a later iteration than any."""
+BESIDE_SPEC = ("run_id", "family", "environment")
+"""What is logged as config beside the fields of the spec. In the order of `config_of`."""
 
 _MODES: dict[str, Mode] = {
     "online": "online",
@@ -55,15 +59,19 @@ class Tracking:
         wandb: Mirror runs to wandb: online, offline (sent later by wandb sync) or off; by default
             as WANDB_MODE says, online under a wandb agent, else off.
         wandb_artifact: Store the run folder there too, without checkpoints, as an artifact.
+        wandb_seconds: Longest wait for wandb after the last run.
 
     Raises:
-        UserError: if WANDB_MODE is unknown.
+        UserError: if WANDB_MODE is unknown or the wait is not above 0.
     """
 
     wandb: Mode | None = None
     wandb_artifact: bool = False
+    wandb_seconds: float = 60.0
 
     def __post_init__(self) -> None:
+        if not self.wandb_seconds > 0:
+            raise UserError(f"--wandb_seconds={self.wandb_seconds}: a time above 0 is needed")
         # Asked once: another process may have another environment.
         object.__setattr__(self, "wandb", tracking_mode(self.wandb))
 
@@ -95,11 +103,33 @@ def under_agent(environment: Mapping[str, str] = os.environ) -> bool:
     return bool(environment.get("WANDB_SWEEP_ID") and environment.get("WANDB_RUN_ID"))
 
 
+def config_of(spec: RunSpec, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What wandb shows as config: fields under the dotted names that sweeps have for them, so that
+    each is there once, and what else says how a run was made."""
+    own = {name: value for name, value in environment.items() if name not in ("previous", "wandb")}
+    beside = zip(BESIDE_SPEC, (spec.run_id, spec.family, own), strict=True)
+    return {**dict(beside), **spec.flat()}
+
+
 class Tracker:
     """Takes what `RunWriter` takes; this one drops it."""
 
-    def start(self, spec: RunSpec, folder: Path) -> dict[str, Any]:
-        """Begin a run; returns what ``environment.json`` should hold about it."""
+    def start(
+        self,
+        spec: RunSpec,
+        folder: Path,
+        environment: Mapping[str, Any],
+        recorded: int | None = None,
+    ) -> dict[str, Any]:
+        """Begin a run; returns what ``environment.json`` should hold about it.
+
+        Args:
+            spec: the run.
+            folder: the run folder.
+            environment: content of ``environment.json``.
+            recorded: iteration up to which the records in the folder count; they hold its
+                metrics, and the layers of those before. None: no record counts.
+        """
         return {}
 
     def log_metrics(self, step: int, epoch: float, split: str, **values: float) -> None:
@@ -127,101 +157,126 @@ class WandbTracker(Tracker):
 
     Args:
         tracking: the mode, not off.
-        warn: told once, on the thread that trains, if wandb fails.
-        close_seconds: how long `close` waits before the mirror process is ended.
+        warn: told once, on the thread that trains, if wandb fails, and of a long wait in `close`.
+
+    Attributes:
+        problem: why wandb failed, in one line; None if it did not.
     """
 
-    def __init__(
-        self,
-        tracking: Tracking,
-        warn: Callable[[str], None],
-        close_seconds: float = CLOSE_SECONDS,
-    ) -> None:
-        self._tracking, self._warn, self._close_seconds = tracking, warn, close_seconds
+    def __init__(self, tracking: Tracking, warn: Callable[[str], None]) -> None:
+        self._tracking, self._warn = tracking, warn
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
-        self._layers: dict[str, Any] | None = None
-        self._problem: str | None = None
+        self._study = Path()
+        self.problem: str | None = None
         self._warned = False
 
-    def start(self, spec: RunSpec, folder: Path) -> dict[str, Any]:
-        if self._process is None and self._problem is None:
+    def start(
+        self,
+        spec: RunSpec,
+        folder: Path,
+        environment: Mapping[str, Any],
+        recorded: int | None = None,
+    ) -> dict[str, Any]:
+        self._study = folder.parent.parent
+        if self._process is None and self.problem is None:
             self._begin()
-        study = folder.resolve().parent.parent
+        study = self._study.resolve()
+        # What an earlier process has begun is found again under the same name.
+        known = environment.get("wandb", {})
         record = {
             "mode": self._tracking.mode,
-            "project": os.environ.get("WANDB_PROJECT") or PROJECT,
-            "id": os.environ["WANDB_RUN_ID"] if under_agent() else spec.run_id,
-            "sweep": os.environ["WANDB_SWEEP_ID"] if under_agent() else None,
+            "project": os.environ.get("WANDB_PROJECT") or known.get("project") or PROJECT,
+            "id": os.environ["WANDB_RUN_ID"] if under_agent() else known.get("id") or spec.run_id,
+            "sweep": os.environ["WANDB_SWEEP_ID"] if under_agent() else known.get("sweep"),
         }
-        self._layers = None
         self._put(
             "start",
-            **record,
-            run_id=spec.run_id,
-            config={**{name: getattr(spec, name) for name in BESIDE_SPEC}, **spec.to_dict()},
-            group=study.name,
+            record=record,
+            names={
+                "name": spec.run_id,
+                "group": os.environ.get("WANDB_RUN_GROUP") or study.name,
+                "job_type": os.environ.get("WANDB_JOB_TYPE") or f"{spec.family}-{spec.model.depth}",
+            },
+            config=config_of(spec, environment),
+            command=environment.get("command", ""),
             # wandb adds wandb/ to it; one place for a whole study.
             directory=os.environ.get("WANDB_DIR") or str(study),
             folder=str(folder.resolve()),
+            recorded=recorded,
             artifact=self._tracking.wandb_artifact,
         )
         return {"wandb": record}
 
     def log_metrics(self, step: int, epoch: float, split: str, **values: float) -> None:
-        layers = self._taken_layers() if split != "train" else None
-        self._put("metrics", step=step, epoch=epoch, split=split, values=values, layers=layers)
+        self._put("metrics", step=step, epoch=epoch, split=split, values=values)
 
     def log_layers(
         self, step: int, layers: Sequence[tuple[str, int, int]], probes: Mapping[str, np.ndarray]
     ) -> None:
-        # Only the last before an evaluation is shown.
-        self._layers = {"step": step, "layers": list(layers), "probes": dict(probes)}
+        self._put("probes", step=step, layers=list(layers), probes=dict(probes))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        self._put("finish", summary=dict(summary), layers=self._taken_layers())
+        self._put("finish", summary=dict(summary))
 
     def close(self) -> None:
         if self._process is None:
             return
         self._messages.put(None)
+        seconds = self._tracking.wandb_seconds
         try:
-            self._process.wait(self._close_seconds)
-        except subprocess.TimeoutExpired:
-            self._problem = self._problem or (
-                f"had not sent everything {self._close_seconds:.0f} seconds after the last run; "
-                "`wandb sync` can send what its folder holds"
-            )
+            if not self._ended(min(NOTICE_SECONDS, seconds)) and seconds > NOTICE_SECONDS:
+                more = seconds - NOTICE_SECONDS
+                self._tell(f"wandb: waits at most {more:.0f} seconds more (--wandb_seconds)")
+                self._ended(more)
+            if self._process.poll() is None:
+                self.problem = self.problem or (
+                    f"had not sent everything {seconds:.0f} seconds after the last run"
+                )
         finally:
             self._process.kill()
             self._process.wait()
+        # It has read all that the process said, unless a child of that keeps the pipe open.
+        self._listener.join(1)
         self._process = None
         self._report()
+
+    def _ended(self, seconds: float) -> bool:
+        """Wait for the mirror process."""
+        assert self._process is not None
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _begin(self) -> None:
         try:
             self._process = _start_mirror()
         except OSError as error:
-            self._problem = f"its process cannot be started ({error.strerror or error})"
+            self.problem = f"its process cannot be started ({error.strerror or error})"
             return
-        for work in (self._send, self._listen):
-            threading.Thread(target=work, args=(self._process,), daemon=True).start()
-
-    def _taken_layers(self) -> dict[str, Any] | None:
-        layers, self._layers = self._layers, None
-        return layers
+        threading.Thread(target=self._send, args=(self._process,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
+        self._listener.start()
 
     def _put(self, kind: str, **content: Any) -> None:
         self._report()
-        if self._problem is None:
+        if self.problem is None:
             self._messages.put({"kind": kind, **content})
 
     def _report(self) -> None:
-        if self._problem is not None and not self._warned:
+        if self.problem is not None and not self._warned:
             self._warned = True
-            # Where nobody can be told any more, the run goes on all the same.
-            with contextlib.suppress(Exception):
-                self._warn(f"wandb: {self._problem}; training goes on, the records are complete")
+            self._tell(
+                f"wandb: {self.problem}; training goes on, the records are complete and can be "
+                f"sent later: resnet-study mirror {shlex.quote(str(self._study))}"
+            )
+
+    def _tell(self, line: str) -> None:
+        # Where nobody can be told any more, the run goes on all the same.
+        with contextlib.suppress(Exception):
+            self._warn(line)
 
     def _send(self, process: subprocess.Popen[bytes]) -> None:
         """Thread: write messages as lines of JSON; ends with the mirror process."""
@@ -238,9 +293,9 @@ class WandbTracker(Tracker):
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                self._problem = line.decode(errors="replace").strip()
-        if process.wait() != 0 and self._problem is None:
-            self._problem = f"the mirror process ended with code {process.returncode}"
+                self.problem = line.decode(errors="replace").strip()
+        if process.wait() != 0 and self.problem is None:
+            self.problem = f"the mirror process ended with code {process.returncode}"
 
 
 def _start_mirror() -> subprocess.Popen[bytes]:

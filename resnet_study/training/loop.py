@@ -203,7 +203,7 @@ class _Loop:
         if start.folder is not None:
             environment = describe(host.command, dataset.source, dataset.digest)
             environment["execution"] = start.devices.record()
-            environment |= host.tracker.start(spec, start.folder)
+            environment |= host.tracker.start(spec, start.folder, environment, start.resume)
             self.writer = RunWriter(start.folder, spec, environment, start.resume)
         self.recording = Recording(
             spec,

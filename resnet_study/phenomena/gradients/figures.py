@@ -18,14 +18,13 @@ from matplotlib.figure import Figure
 from resnet_study.drawing import panels, plots, style
 from resnet_study.drawing.render import figure
 from resnet_study.judging.selections import (
-    FIRST,
     layer_quantity,
     models_of,
     over_last,
     step_nearest,
 )
 from resnet_study.phenomena.gradients import theory
-from resnet_study.phenomena.gradients.measures import COLUMNS
+from resnet_study.probes import FIRST, GRADIENTS
 from resnet_study.records import Frames
 
 PROFILE_STEPS = (0, 1, 10, 100)
@@ -131,9 +130,9 @@ def gradient_profile(frames: Frames) -> Figure:
 )
 def gradient_ratio(frames: Frames) -> Figure:
     """Raw gradient, signal and turn of layer 2 over those of the last convolution, by iteration."""
-    rows = panels.layer_rows(frames, COLUMNS["raw"])
+    rows = panels.layer_rows(frames, GRADIENTS["raw"])
     shown = frames._replace(layers=rows[rows["depth"].isin(panels.shown_depths(rows))])
-    parts = [over_last(shown, COLUMNS[name]).assign(quantity=name) for name in THREE]
+    parts = [over_last(shown, GRADIENTS[name]).assign(quantity=name) for name in THREE]
     ratios, left_out = panels.drawable_rows(pd.concat(parts, ignore_index=True), "ratio")
     families, colours = panels.families_in(ratios), style.sequential(ratios["depth"])
     looks = {f: {**style.FAMILIES[f].look, "markevery": 0.15, "ms": 4} for f in families}
@@ -200,7 +199,7 @@ def _signal_and_turn(
     rows = rows[rows["step"].isin(steps)].reset_index(drop=True)
     parts = []
     for name in ("signal", "turn"):
-        values = rows.assign(quantity=name, value=layer_quantity(rows, COLUMNS[name]))
+        values = rows.assign(quantity=name, value=layer_quantity(rows, GRADIENTS[name]))
         last = _at_layer(values, values["depth"] - 1, "value")
         parts.append(values.assign(relative=values["value"] / last))
     kept, left_out = panels.drawable_rows(pd.concat(parts, ignore_index=True), "relative")

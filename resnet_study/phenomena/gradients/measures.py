@@ -25,15 +25,13 @@ from resnet_study.judging.selections import (
 )
 from resnet_study.phenomena.depths import deep_depth
 from resnet_study.phenomena.gradients import theory
+from resnet_study.probes import GRADIENTS
 from resnet_study.records import Frames
 
 BORDERS = {"signal": 30.0, "turn": 10.0}
 """Factor within which a quantity at layer 2 is called healthy beside the last convolution; below
 its inverse it has vanished, above it exploded. The paper gives no number. These two were written
 down in `experiments/cifar10_night.py` before any of its runs had ended."""
-
-COLUMNS = {"raw": "activation_gradient_norm", "signal": "signal", "turn": "angular_step"}
-"""Which quantity of layers (`judging.selections.layer_quantity`) each of the three gradients is."""
 
 
 def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
@@ -119,7 +117,7 @@ def in_training(
 def _ratios(group: Frames, quantity: str, iterations: int | None) -> pd.DataFrame:
     """``family, depth, seed, step, ratio`` and ``lost``, of each run that recorded it at all."""
     runs = (ended(group) if iterations is None else group).runs
-    every = over_last(select(group, runs.index), COLUMNS[quantity])
+    every = over_last(select(group, runs.index), GRADIENTS[quantity])
     recorded = every.loc[every["ratio"].notna(), "run_id"].unique()
     at = rows_at(every, iterations).set_index("run_id")
     table = runs.loc[runs.index.isin(recorded), ["family", "depth", "seed", "status"]].join(

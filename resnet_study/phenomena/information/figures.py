@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels, plots, style
 from resnet_study.drawing.render import figure
-from resnet_study.judging.selections import FIRST, step_nearest
+from resnet_study.judging.selections import step_nearest
 from resnet_study.phenomena.information.probes import NOISE
+from resnet_study.probes import FIRST
 from resnet_study.records import Frames
 
 STEPS = (0, 10, 100)

@@ -12,8 +12,9 @@ from resnet_study.judging.measurement import (
     arms_by_depth,
     medians,
 )
-from resnet_study.judging.selections import FIRST, KEYS, conv_layers, layer_quantity, rows_at
+from resnet_study.judging.selections import KEYS, conv_layers, layer_quantity, rows_at
 from resnet_study.phenomena.depths import deep_depth
+from resnet_study.probes import FIRST
 from resnet_study.records import Frames
 
 EARLY_LAYERS, EARLY_ITERATIONS = 10, (10, 100)

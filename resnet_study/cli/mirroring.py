@@ -1,0 +1,57 @@
+"""The subcommand that sends recorded runs to wandb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from resnet_study.errors import UserError
+from resnet_study.files import expanded
+from resnet_study.tracking.tracker import ALL_RECORDS, Tracking, WandbTracker
+
+
+def mirror(
+    runs: Annotated[list[Path], tyro.conf.Positional],
+    wandb: Literal["online", "offline"] = "online",
+    wandb_artifact: bool = False,
+    wandb_seconds: float = 600.0,
+) -> int:
+    """Send recorded runs to wandb: those of a server that was down, or a study that is done.
+
+    What wandb has already is not sent again, so the command may be repeated. Runs that are being
+    trained are left out.
+
+    Args:
+        runs: Study folders (results/quick) or run folders.
+        wandb: online, or offline for wandb sync.
+        wandb_artifact: Store the run folder there too, without checkpoints, as an artifact.
+        wandb_seconds: Longest wait for a run.
+    """
+    from resnet_study import lease, records
+
+    if not runs:
+        raise UserError("name at least one study folder (results/quick) or run folder")
+    tracking = Tracking(wandb, wandb_artifact, wandb_seconds)
+    folders = records.find_runs(map(expanded, runs))
+    for number, folder in enumerate(folders, start=1):
+        where = f"{number}/{len(folders)} {folder}"
+        if lease.is_held(folder):
+            print(f"{where}: is being trained, left out")
+            continue
+        run = records.read_run(folder)
+        # A process each, so that it is known of each run whether wandb has it.
+        tracker = WandbTracker(tracking, lambda line: None)
+        tracker.start(run.spec, folder, run.environment, ALL_RECORDS)
+        tracker.finish({"status": "running", **run.summary})
+        tracker.close()
+        if tracker.problem is not None:
+            raise UserError(f"{folder}: wandb: {tracker.problem}; the same command goes on")
+        print(f"{where}: {'sent' if wandb == 'online' else 'written'}")
+    if wandb == "offline":
+        from resnet_study.cli.commands import sync_line
+
+        for study in sorted({folder.parent.parent for folder in folders}):
+            print(sync_line(study))
+    return 0
