@@ -145,7 +145,8 @@ def test_what_is_not_there_or_does_not_divide_is_refused() -> None:
 
 def fake(monkeypatch: pytest.MonkeyPatch, count: int, platform: str, **more: Any) -> None:
     """As if jax had these devices."""
-    device = SimpleNamespace(platform=platform, device_kind=f"some {platform}", **more)
+    known = {"device_kind": f"some {platform}", "memory_stats": lambda: None}
+    device = SimpleNamespace(platform=platform, **known, **more)
     monkeypatch.setattr(jax, "devices", lambda: [device] * count)
 
 

@@ -52,3 +52,12 @@ def test_a_signal_after_another_request_is_a_first_one() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_patient_one_is_never_ended() -> None:
+    """Linux may send a worker SIGTERM twice for one death of its parent."""
+    stop = StopFlag(patient=True)
+    with stop.listening(signal.SIGTERM):
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.requested

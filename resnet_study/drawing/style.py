@@ -37,6 +37,9 @@ TITLE_INCHES, LEGEND_INCHES, NOTE_INCHES = 0.33, 0.19, 0.138
 
 NOTE_CHARACTERS = 88
 
+SMALLEST_TITLE = 0.7
+"""Of a panel, over its size at the width of a paper's column."""
+
 INK, QUIET, FAINT = "#1a1a1a", "#5a5a5a", "#c8c8c8"
 
 STYLE: dict[str, Any] = {
@@ -135,8 +138,10 @@ def new_figure(
         figsize=(width, height * width / WIDTH), layout="constrained"
     )
     axes = figure.subplots(rows, columns, squeeze=False, **subplots)
+    # Letters that are larger relative to the panels would run into the next one.
+    size = points(STYLE["axes.titlesize"]) * min(1.0, max(current().room, SMALLEST_TITLE))
     for letter, panel, title in zip(ascii_lowercase, axes.flat, titles, strict=False):
-        panel.set_title(f"({letter}) {title}", loc="left")
+        panel.set_title(f"({letter}) {title}", loc="left", fontsize=size)
     return figure, axes
 
 
@@ -165,8 +170,9 @@ def finish(
     characters = max(20, round(NOTE_CHARACTERS * room))
     said = " ".join(s for s in sentences if s)
     lines = textwrap.wrap(said, characters)
-    widest = max((len(str(handle.get_label())) for handle in handles), default=0) / room
-    columns = columns or (4 if widest < 19 else 3 if widest < 22 else 2 if widest < 38 else 1)
+    widest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = columns or (4 if widest < 17 else 3 if widest < 22 else 2 if widest < 38 else 1)
+    columns = max(1, math.floor(columns * min(1.0, room) + 0.25))
     title: dict[str, Any] = {"fontsize": points(TITLE), "fontweight": "bold"}
     small: dict[str, Any] = {"fontsize": points(SMALL), "color": QUIET}
     if inside is not None:

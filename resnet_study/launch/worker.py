@@ -81,7 +81,8 @@ def work(connection: Connection, assignment: Assignment) -> None:
     runtime.prepare()
     unpack(assignment.probes)
 
-    stop = StopFlag()
+    # Of a parent's death Linux may tell twice; a parent in a hurry sends SIGKILL.
+    stop = StopFlag(patient=True)
 
     def say(kind: str, run_id: str, content: Any) -> None:
         try:

@@ -80,13 +80,17 @@ class StopFlag:
 
     A second signal ends the process at once; the last checkpoint stays. One that comes after
     `requested` was set otherwise is a first one.
+
+    Args:
+        patient: never end the process, however often a signal comes.
     """
 
-    requested = False
-    signalled = False
+    def __init__(self, patient: bool = False) -> None:
+        self.patient = patient
+        self.requested = self.signalled = False
 
     def _handle(self, number: int, frame: object) -> None:
-        if self.signalled:
+        if self.signalled and not self.patient:
             raise KeyboardInterrupt
         self.requested = self.signalled = True
 

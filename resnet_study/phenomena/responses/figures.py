@@ -18,7 +18,7 @@ LOG_RANGE = 30.0
 """Largest over median response standard deviation from which the axis is logarithmic: a deep plain
 network that exploded in its first steps would flatten all others."""
 
-ORDERS = {"layer": "in layer order", "rank": "sorted by magnitude"}
+ORDERS = ("layer", "rank")
 
 PAPER_LIMIT = 4.0
 """Upper end of the axis beside the paper's, above the largest value of Figure 7."""
@@ -38,7 +38,7 @@ def response_std(frames: Frames) -> Figure:
     families, colours = panels.families_in(rows), style.sequential(rows["depth"])
     theirs = _published()
     theirs = theirs[theirs["depth"].isin(colours) & panels.beside_the_paper(frames)]
-    titles = [f"{family}, {order}" for order in ORDERS.values() for family in families]
+    titles = [f"{family}, by {order}" for order in ORDERS for family in families]
     drawn, axes = style.new_figure(2, len(families), 3.7, titles, sharey=True, sharex=True)
     if rows["response_std"].max() > LOG_RANGE * rows["response_std"].median():
         axes[0, 0].set_yscale("log")
