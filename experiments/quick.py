@@ -70,5 +70,5 @@ STUDY = Study(
         gradients_claims.TURN_VANISHED_AFTER_100,
     ),
     seeds=(5, 6, 7, 8, 9, 10, 11),
-    cost="34 runs, 12 minutes on two cores with nothing cached",
+    cost="34 runs, 11 minutes on two cores with nothing cached",
 )
