@@ -170,9 +170,11 @@ def finish(
     characters = max(20, round(NOTE_CHARACTERS * room))
     said = " ".join(s for s in sentences if s)
     lines = textwrap.wrap(said, characters)
-    widest = max((len(str(handle.get_label())) for handle in handles), default=0)
-    columns = columns or (4 if widest < 17 else 3 if widest < 22 else 2 if widest < 38 else 1)
-    columns = max(1, math.floor(columns * min(1.0, room) + 0.25))
+    if columns:
+        columns = max(1, math.floor(columns * min(1.0, room) + 0.25))
+    else:
+        widest = max((len(str(handle.get_label())) for handle in handles), default=0) / room
+        columns = 4 if widest < 17 else 3 if widest < 22 else 2 if widest < 38 else 1
     title: dict[str, Any] = {"fontsize": points(TITLE), "fontweight": "bold"}
     small: dict[str, Any] = {"fontsize": points(SMALL), "color": QUIET}
     if inside is not None:
