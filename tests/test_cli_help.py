@@ -53,3 +53,11 @@ def test_what_explains_a_flag_is_one_paragraph(
     assert (
         "error, loss; a per-layer probe such as activation_gradient_norm or response_std" in output
     )
+
+
+def test_none_is_still_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    """wandb's agent writes it for what a sweep leaves out."""
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--devices=None", "--model.depth=9"])
+    assert ended.value.code == 2
+    assert "model.depth=9" in capsys.readouterr().err

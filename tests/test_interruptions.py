@@ -51,8 +51,10 @@ def test_a_full_disk_behind_the_output_is_one_line(tmp_path: Path) -> None:
     assert len(ended.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("module", ["tyro", "rich"])
-def test_an_interrupt_within_an_import_ends_at_once(tmp_path: Path, module: str) -> None:
+@pytest.mark.parametrize(("module", "words"), [("tyro", ["status"]), ("yaml", ["sweep", "x.yaml"])])
+def test_an_interrupt_within_an_import_ends_at_once(
+    tmp_path: Path, module: str, words: list[str]
+) -> None:
     """Even if the module catches whatever it can."""
     (tmp_path / f"{module}.py").write_text(
         "import os, signal\n"
@@ -61,7 +63,8 @@ def test_an_interrupt_within_an_import_ends_at_once(tmp_path: Path, module: str)
     )
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     ended = subprocess.run(
-        [*COMMAND, "status", str(tmp_path)],
+        [*COMMAND, *words],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         check=False,

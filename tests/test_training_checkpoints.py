@@ -116,7 +116,7 @@ def test_a_removal_that_was_cut_short_leaves_nothing_that_looks_whole(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.shutil, "rmtree", half)
+        patch.setattr(checkpoints.files.shutil, "rmtree", half)
         with pytest.raises(Killed):
             checkpoints.save(tmp_path, state_at(3), PROGRESS)
     assert checkpoints.steps(tmp_path) == [2, 3]

@@ -349,7 +349,7 @@ def in_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Coll
 
     For tables of a row per run: rich takes a millisecond for each.
     """
-    columns = [column for column in zip(header, *rows, strict=True) if any(column[1:])]
+    columns = [column for column in zip(header, *rows, strict=True) if any(column[1:]) or not rows]
     padded = [
         [cell.rjust(width) if column[0] in right else cell.ljust(width) for cell in column]
         for column, width in ((column, max(map(len, column))) for column in columns)

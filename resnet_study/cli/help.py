@@ -77,6 +77,7 @@ def _optional(info: PrimitiveTypeInfo) -> Spec | None:
     inner = _of(reduce(or_, (option for option in options if option is not type(None))), info)
     return inner and replace(
         inner,
+        instance_from_str=lambda w: None if w == ["None"] else inner.instance_from_str(w),
         is_instance=lambda value: value is None or inner.is_instance(value),
         str_from_instance=lambda v: ["None"] if v is None else inner.str_from_instance(v),
     )

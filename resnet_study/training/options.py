@@ -85,9 +85,11 @@ class StopFlag:
         patient: never end the process, however often a signal comes.
     """
 
+    requested = False
+    signalled = False
+
     def __init__(self, patient: bool = False) -> None:
         self.patient = patient
-        self.requested = self.signalled = False
 
     def _handle(self, number: int, frame: object) -> None:
         if self.signalled and not self.patient:
