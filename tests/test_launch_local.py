@@ -212,7 +212,7 @@ def test_a_killed_worker_is_reported_and_its_run_continues(tmp_path: Path) -> No
     assert done == [short.run_id]
     assert set(lost) == {long.run_id}
     assert "SIGKILL" in lost[long.run_id]
-    assert "TO DO residual-8 synthetic seed 0: " in errors
+    assert "TO DO residual-8 synthetic seed 0 iterations=400 " in errors
     assert not interrupted
     assert "Traceback" not in errors
     check_complete(tmp_path / short.run_id)
