@@ -82,7 +82,7 @@ def test_every_other_combination_is_a_network() -> None:
         except UserError:
             continue
         built += 1
-        if built % 29:  # some are enough to build
+        if built % 13:  # every thirteenth is enough to build
             continue
         model = nnx.eval_shape(lambda s=spec: Network(s, DATASETS["digits"], jax.random.key(0)))
         images = jax.ShapeDtypeStruct((4, 8, 8, 1), "float32")

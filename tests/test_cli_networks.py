@@ -121,7 +121,7 @@ SHARED = ROOT.parent / "shared" / "data" / "cifar10-png.tar.gz"
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="no real CIFAR-10 beside the checkout")
-@pytest.mark.parametrize("network", ["plain-20", "residual-56"])
+@pytest.mark.parametrize("network", ["plain-20", "residual-20", "plain-56", "residual-56"])
 def test_the_committed_weights_have_their_recorded_errors(network: str) -> None:
     folder = ROOT / "results" / "reference" / "cifar10"
     (run,) = (folder / "runs").glob(f"{network}_*")

@@ -117,6 +117,8 @@ def test_two_processes_give_the_numbers_of_one_and_resume_exactly(tmp_path: Path
     two(*command, f"--results={tmp_path / 'pieces'}")
     for one, both in zip(tables(folder), tables(pieces), strict=True):
         pd.testing.assert_frame_equal(one, both, check_exact=True)
+    # A finished run is only reported, by both.
+    two(*command, f"--results={tmp_path / 'pieces'}")
 
 
 def test_a_process_that_is_alone_says_what_it_needs() -> None:

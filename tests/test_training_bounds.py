@@ -121,3 +121,12 @@ def test_any_number_is_said_in_few_digits() -> None:
     assert gigabytes(1_500_000) == "0.0015 GB"
     assert gigabytes(64 * 10**9) == "64 GB"
     assert gigabytes(10**5000) == "over 1,000,000 GB"
+
+
+@pytest.mark.parametrize(
+    "values", [{"model.width": 10**400}, {"model.depth": 6 * 10**9 + 2}, {"data.batch_size": 2**31}]
+)
+def test_what_no_counter_holds_is_refused_with_the_spec(values: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="a number below 2,147,483,648") as refused:
+        spec_of(**values)
+    assert len(str(refused.value)) < 200

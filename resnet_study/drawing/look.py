@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
-import matplotlib.style
+from matplotlib.style import library as known_styles
 
 from resnet_study.errors import UserError
 from resnet_study.names import nearest, nearest_hint
@@ -101,10 +101,10 @@ def look_of(style: str = "paper", width: float | None = None, palette: str | Non
 
 
 def _settings(style: str) -> dict[str, Any]:
-    if style in matplotlib.style.library:
-        return dict(cast(Any, matplotlib.style.library[style]))
+    if style in known_styles:
+        return dict(cast(Any, known_styles[style]))
     if not Path(style).is_file():
-        names = [*STYLES, *matplotlib.style.library]
+        names = [*STYLES, *known_styles]
         raise UserError(f"--style={style}: no such file, and {nearest_hint(style, names)}")
     try:
         return dict(cast(Any, matplotlib.rc_params_from_file(style, use_default_template=False)))
