@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -14,7 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from resnet_study.errors import UserError
+from resnet_study.errors import UserError, shown
+
+TEXT_BYTES = 16 << 20
+"""Most bytes of a text of ours; those of runs have some thousand."""
+
+_NESTED = 32
+_MEND = "restore or remove it"
 
 
 def expanded(path: Path) -> Path:
@@ -128,19 +135,96 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
+    """A JSON object of one of our files; empty if there is none.
+
+    Raises:
+        UserError: if it holds anything else.
+    """
+    if not path.exists() and not path.is_symlink():
         return {}
+    return json_object(read_text(path), str(path))
+
+
+def json_object(text: str, where: str) -> dict[str, Any]:
+    """Parse what must be a JSON object.
+
+    Raises:
+        UserError: if it is none, or one that no file of ours holds: nested without end, or with
+            text that cannot be written again.
+    """
     try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}); restore or remove it") from None
+        content = json.loads(text)
+        if max(text.count("{"), text.count("[")) > _NESTED and _deeper(content, _NESTED):
+            raise ValueError(f"nested more than {_NESTED} times")
+        if "\\u" in text:
+            json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair
+    except RecursionError:
+        raise UserError(f"{where}: not valid JSON (nested too deep); {_MEND}") from None
+    except ValueError as error:
+        reason = shown(" ".join(str(error).split()))
+        raise UserError(f"{where}: not valid JSON ({reason}); {_MEND}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no JSON object; restore or remove it")
+        kind = type(content).__name__
+        raise UserError(f"{where}: needed is a JSON object, not {kind}; {_MEND}")
     return content
 
 
 def read_text(path: Path) -> str:
+    """The text of one of our small files.
+
+    Raises:
+        UserError: if it is no text, or cannot be read.
+    """
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); restore or remove it") from None
+        return read_bytes(path, TEXT_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read ({error}); {_MEND}") from None
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a regular file.
+
+    A pipe that nobody writes to would be waited for, and a device read without end.
+
+    Raises:
+        UserError: if there is no such file, it has more bytes than that, or it cannot be read.
+    """
+    if (size := check_regular(path)) > most:
+        raise UserError(f"{path}: has {size:,} bytes, more than {most:,}; {_MEND}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {_MEND}") from None
+
+
+def check_regular(path: Path) -> int:
+    """Refuse to open what is no file: a folder, a pipe, a device, or a link to one or to nothing.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        UserError: saying what it is.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {_MEND}") from None
+    if not stat.S_ISREG(mode := found.st_mode):
+        kinds = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+        kind = next((name for is_kind, name in kinds if is_kind(mode)), "device")
+        raise UserError(f"{path}: cannot be read (is a {kind} and no file); {_MEND}")
+    return found.st_size
+
+
+def _deeper(content: Any, levels: int) -> bool:
+    """Whether lists and objects lie within each other more than so many times."""
+    at = [content]
+    for _ in range(levels):
+        at = [
+            inner
+            for value in at
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    return any(isinstance(value, dict | list) for value in at)

@@ -19,6 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from resnet_study import files
+from resnet_study.errors import UserError
+
 FILE_NAME = "lease.json"
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 120.0
@@ -123,7 +126,7 @@ def _remove_if_dead(path: Path) -> bool:
         # Between the look and the rename another worker took over: put its lease back.
         with contextlib.suppress(FileExistsError):
             os.link(aside, path)
-    aside.unlink()
+    files.remove(aside)
     return bool(taken == seen)
 
 
@@ -142,10 +145,9 @@ def _is_dead(path: Path, content: dict[str, Any]) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return files.read_json(path)
+    except UserError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _machine() -> str:
@@ -163,7 +165,9 @@ def _process() -> list[int | str]:
 
 def _is_alive(process: Any) -> bool:
     """Whether the process with this number and start time exists."""
-    if not (isinstance(process, list) and len(process) == 2 and isinstance(process[0], int)):
+    if not (isinstance(process, list) and len(process) == 2 and type(process[0]) is int):
+        return False
+    if not 0 < process[0] < 2**31:
         return False
     try:
         os.kill(process[0], 0)

@@ -6,6 +6,7 @@ user has chosen otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -26,7 +27,17 @@ _MALLOC_VARIABLES = ("MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_P
 # Parameter numbers of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
+_DECIDED_HERE = {
+    "JAX_ENABLE_X64": "model.precision says it",
+    "JAX_DEBUG_NANS": "what is undefined is recorded as NaN",
+    "JAX_DEBUG_INFS": "a run may diverge",
+}
+"""What a person may have set for other programs, and would change or end a run here."""
+
 KEPT = "keeps its pages"
+
+CGROUP = Path("/sys/fs/cgroup/memory.max")
+"""Where a container is told its share."""
 
 _settings: dict[str, str] = {}
 
@@ -48,6 +59,8 @@ def prepare() -> dict[str, str]:
     _settings["allocator"] = _keep_pages()
     _settings["xla_fusion"] = _set_fusion_flag()
     _settings["compilation_cache"] = _set_compilation_cache()
+    for name in (name for name in _DECIDED_HERE if os.environ.pop(name, None)):
+        _settings[name.lower()] = f"left out ({_DECIDED_HERE[name]})"
     # Orbax and absl log every checkpoint; the run folder already says it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return _settings
@@ -93,6 +106,15 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def memory() -> int:
+    """Bytes of this machine, or of this container's share."""
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # There may be no container, or one without a limit.
+    with contextlib.suppress(OSError, ValueError):
+        here = min(here, int(CGROUP.read_text()))
+    return here
 
 
 def return_pages() -> None:

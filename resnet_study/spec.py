@@ -27,6 +27,7 @@ from resnet_study.architecture import ModelSpec, check_model
 from resnet_study.datasets import DATASETS
 from resnet_study.durations import Duration, to_iterations
 from resnet_study.errors import UserError, is_number, require
+from resnet_study.files import json_object
 from resnet_study.names import nearest_hint
 
 SCHEMA_VERSION = 1
@@ -224,12 +225,7 @@ def from_json(text: str, where: str = "spec") -> RunSpec:
     Raises:
         UserError: if the text is no JSON, has another schema, or describes no valid run.
     """
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: a spec is a JSON object, not {type(content).__name__}")
+    content = json_object(text, where)
     version = content.pop("schema_version", SCHEMA_VERSION)
     if version != SCHEMA_VERSION:
         raise UserError(

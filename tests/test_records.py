@@ -262,10 +262,10 @@ def test_missing_runs_are_named(tmp_path: Path) -> None:
     [
         ("spec.json", b"{", "not valid JSON"),
         ("spec.json", b"\xff\xfe\x00", "cannot be read"),
-        ("summary.json", b"{'status'", "cannot be read as JSON"),
+        ("summary.json", b"{'status'", "not valid JSON"),
         ("summary.json", b"[1]", "holds no JSON object"),
         ("summary.json", b"\xff", "cannot be read"),
-        ("environment.json", b"", "cannot be read as JSON"),
+        ("environment.json", b"", "not valid JSON"),
         ("metrics.parquet", b"", "cannot be read as parquet"),
         ("metrics.parquet", b"PAR1" + bytes(100) + b"PAR1", "cannot be read as parquet"),
         ("layers.parquet", pd.DataFrame({"step": [1]}).to_parquet(), "has no column layer, name"),
@@ -326,7 +326,8 @@ def test_records_of_initialisation_without_width_and_images_are_of_the_usual_one
     tmp_path: Path,
 ) -> None:
     """Those of earlier versions, in either folder; others are refused by name."""
-    row = {name: ["x"] for name in INITIALIZATION_COLUMNS}
+    numbers = {"depth": [8], "seed": [0], "index": [1], "stage": [0], "value": [1.0]}
+    row = {name: ["x"] for name in INITIALIZATION_COLUMNS} | numbers
     table = pd.DataFrame(row).drop(columns=["width", "images"])
     for folder in ("initialization", "signals"):
         (tmp_path / folder).mkdir()

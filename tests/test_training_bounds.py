@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import pytest
 
+from resnet_study import runtime
 from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.models import parameter_count
@@ -97,7 +98,7 @@ def test_a_container_and_a_device_tell_their_limit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cpu = jax.devices()[:1]
-    monkeypatch.setattr(memory, "CGROUP", tmp_path / "memory.max")
+    monkeypatch.setattr(runtime, "CGROUP", tmp_path / "memory.max")
     whole = memory._memory_of(cpu)
     assert whole is not None
     assert whole > 10**8

@@ -16,6 +16,7 @@ import numpy as np
 
 from resnet_study.errors import UserError
 from resnet_study.files import write_atomically
+from resnet_study.records.integrity import is_step
 from resnet_study.spec import RunSpec, from_json, to_json
 
 
@@ -62,7 +63,7 @@ def read(path: Path) -> WeightsFile:
             f"{path}: cannot be read as safetensors ({error}); restore or export it again"
         ) from None
     text, iteration = metadata.get("spec"), metadata.get("iteration")
-    if iteration is not None and not iteration.isdigit():
+    if iteration is not None and not (is_step(iteration) and len(iteration) < 16):
         raise UserError(f"{path}: iteration={iteration} in its metadata is no count; export again")
     spec = None if text is None else from_json(text, f"{path}: spec in its metadata")
     run_id = metadata.get("run_id") or (spec.run_id if spec else None)

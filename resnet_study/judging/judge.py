@@ -14,7 +14,8 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from resnet_study.errors import UserError
+from resnet_study.errors import UserError, shown
+from resnet_study.files import read_text
 from resnet_study.judging.claim import Claim, Finding
 from resnet_study.judging.measurement import Measurement
 from resnet_study.judging.statistics import holm
@@ -100,10 +101,18 @@ def findings_json(findings: Sequence[Finding]) -> str:
 
 
 def read_findings(file: Path) -> dict[str, Finding]:
-    """The findings that `findings_json` wrote, by claim; none where there is no such file."""
+    """The findings that `findings_json` wrote, by claim; none where there is no such file.
+
+    Raises:
+        UserError: if the file holds anything else.
+    """
     if not file.is_file():
         return {}
-    rows = json.loads(file.read_text(encoding="utf-8"))
-    for row in rows:
-        row["interval"] = None if row["interval"] is None else tuple(row["interval"])
-    return {row["claim"]: Finding(**row) for row in rows}
+    try:
+        rows = json.loads(read_text(file))
+        for row in rows:
+            row["interval"] = None if row["interval"] is None else tuple(row["interval"])
+        return {row["claim"]: Finding(**row) for row in rows}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {shown(str(error))}"
+        raise UserError(f"{file}: holds no findings ({reason}); restore or remove it") from None

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from resnet_study.errors import UserError, shown
+from resnet_study.files import read_text
 
 DEEPEST = 50
 """Most collections within each other; the parser of more could leave its stack."""
@@ -27,14 +28,12 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
     Raises:
         UserError: naming the file, if it is missing, no YAML, repeats a key or is no mapping.
     """
+    if not path.exists():
+        raise UserError(f"{path}: no such {what}")
+    text = read_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
         _check_size(path, text)
         content = yaml.load(text, _Loader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such {what}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
     except yaml.YAMLError as error:
         at = getattr(error, "problem_mark", None)
         reason = shown(getattr(error, "problem", None) or str(error))

@@ -23,6 +23,7 @@ and holds each step exactly once.
 
 from __future__ import annotations
 
+from resnet_study.records.checking import read_environment, read_summary
 from resnet_study.records.columns import (
     DONE,
     EARLIER_INITIALIZATION,
@@ -38,11 +39,9 @@ from resnet_study.records.reading import (
     copies_of,
     find_runs,
     frames_of,
-    read_environment,
     read_frames,
     read_run,
     read_spec,
-    read_summary,
     read_whole,
 )
 from resnet_study.records.writing import (

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from resnet_study.errors import UserError
-from resnet_study.files import read_json, read_text
+from resnet_study.files import check_regular, read_text
 from resnet_study.probes import recorded_steps
+from resnet_study.records.checking import read_summary
 from resnet_study.records.columns import DONE
 from resnet_study.spec import RunSpec, from_json
 
@@ -37,7 +38,7 @@ def problem_of(folder: Path) -> str | None:
     """
     try:
         # Before the tables: a live run replaces those first.
-        summary = read_json(folder / "summary.json")
+        summary = read_summary(folder)
         file = folder / "spec.json"
         if not file.is_file():
             return without_spec(folder)
@@ -77,7 +78,7 @@ def check_afresh(folder: Path) -> int:
     """
     rows = extent(folder / METRICS)
     reached = 0 if rows is None else rows.last
-    status = read_json(folder / "summary.json").get("status")
+    status = read_summary(folder).get("status")
     if reached and status not in ("running", "failed"):
         raise UserError(
             f"{folder}: has records to iteration {reached:,} but no checkpoint to go on from; "
@@ -110,6 +111,9 @@ def extent(table: Path) -> Extent | None:
     """
     from pyarrow import parquet
 
+    if not table.exists() and not table.is_symlink():
+        return None
+    check_regular(table)
     try:
         footer = parquet.read_metadata(table)
         if footer.num_rows == 0:
@@ -120,7 +124,10 @@ def extent(table: Path) -> Extent | None:
             for group in range(footer.num_row_groups)
         ]
         if all(found is not None and found.has_min_max for found in ranges):
-            return Extent(min(r.min for r in ranges), max(r.max for r in ranges))
+            found = Extent(min(r.min for r in ranges), max(r.max for r in ranges))
+            if not all(type(step) is int for step in found):
+                raise ValueError("column step holds no integers")
+            return found
         steps = parquet.read_table(table, columns=["step"])["step"].to_numpy()
         return Extent(int(steps.min()), int(steps.max()))
     except FileNotFoundError:
@@ -133,7 +140,7 @@ def sizes(folder: Path) -> dict[str, int]:
     """Bytes of the tables that are there, by name: what the summary of a run that is done holds."""
     found = {}
     for name in (METRICS, LAYERS):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             found[name] = os.stat(folder / name).st_size
     return found
 

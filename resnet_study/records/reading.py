@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from pyarrow.parquet import ParquetFile
 
 from resnet_study.errors import UserError
-from resnet_study.files import folders_below, read_json, read_text
+from resnet_study.files import folders_below, read_bytes, read_text
 from resnet_study.records import integrity
+from resnet_study.records.checking import problem_of_table, read_environment, read_summary
 from resnet_study.records.columns import (
     DONE,
     EARLIER_INITIALIZATION,
@@ -23,6 +25,9 @@ from resnet_study.records.columns import (
     PROBES,
 )
 from resnet_study.spec import RunSpec, from_json
+
+TABLE_BYTES = 8 << 30
+"""Most bytes of a table; it is read whole."""
 
 
 class Frames(NamedTuple):
@@ -68,8 +73,8 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         spec=read_spec(spec_file),
-        environment=read_json(folder / "environment.json"),
-        summary=read_json(folder / "summary.json"),
+        environment=read_environment(folder),
+        summary=read_summary(folder),
         metrics=read_table(folder / "metrics.parquet", METRIC_COLUMNS),
         layers=read_table(folder / "layers.parquet", (*LAYER_COLUMNS, *PROBES)),
     )
@@ -84,16 +89,6 @@ def read_whole(folder: Path) -> Run:
     if problem := integrity.problem_of(folder):
         raise UserError(problem)
     return read_run(folder)
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """``summary.json`` of a run folder; empty if there is none yet."""
-    return read_json(folder / "summary.json")
-
-
-def read_environment(folder: Path) -> dict[str, Any]:
-    """``environment.json`` of a run folder; empty if there is none yet."""
-    return read_json(folder / "environment.json")
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
@@ -210,17 +205,20 @@ def _no_runs() -> pd.DataFrame:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return pd.DataFrame(columns=list(columns))
+    # In one read: a live run replaces the file between two.
+    content = read_bytes(path, TABLE_BYTES)
     try:
-        # In one read: pandas opens a path twice, and a live run replaces the file in between.
-        table = pd.read_parquet(io.BytesIO(path.read_bytes()))
+        file = ParquetFile(io.BytesIO(content))
+        # Not every version records every probe.
+        needed = [name for name in columns if name not in PROBES]
+        problem = problem_of_table(file.schema_arrow, file.metadata.num_rows, needed)
+        if problem is None:
+            return file.read().to_pandas()
     except Exception as error:
-        raise integrity.unreadable(path, error) from None
-    # Not every version records every probe.
-    if missing := [name for name in columns if name not in table and name not in PROBES]:
-        raise integrity.unreadable(path, f"has no column {', '.join(missing)}")
-    return table
+        problem = str(error)
+    raise integrity.unreadable(path, problem)
 
 
 def read_spec(path: Path) -> RunSpec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from resnet_study.judging.selections import (
 )
 from resnet_study.judging.verdict import VERDICTS
 from resnet_study.judging.words import spread
-from resnet_study.records import Frames
+from resnet_study.records import Frames, read_environment
 from resnet_study.studies.find import reference_folder
 from resnet_study.studies.study import Study
 
@@ -333,10 +332,9 @@ def _trouble(run: pd.Series) -> str:
 def _environment(folder: Path) -> dict[str, Any]:
     """The environment of a run; empty if it cannot be read, which the report then says."""
     try:
-        content = json.loads((folder / "environment.json").read_text())
-    except (OSError, ValueError):
+        return read_environment(folder)
+    except UserError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

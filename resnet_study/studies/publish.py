@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import tempfile
 from collections.abc import Sequence
@@ -162,8 +161,7 @@ def _copy(run: Run, folder: Path, every: int) -> None:
 def _copy_measured(file: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".json":
-        environment = json.loads(file.read_text(encoding="utf-8"))
-        files.write_json(target, without_paths(environment))
+        files.write_json(target, without_paths(files.read_json(file)))
     else:
         files.write_atomically(target, file.read_bytes())
 

@@ -114,6 +114,7 @@ def unpack(archive: Path, folder: Path) -> list[str]:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking.") as name:
         fresh = Path(name)
         try:
+            files.check_regular(archive)
             with tarfile.open(archive) as tar:
                 tar.extractall(fresh, filter="data")
         except (tarfile.TarError, OSError) as error:

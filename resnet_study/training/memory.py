@@ -6,22 +6,17 @@ low: a run that they refuse could not have made one step.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
+from resnet_study import runtime
 from resnet_study.datasets import DATASETS, DatasetShape
 from resnet_study.errors import UserError
 from resnet_study.spec import RunSpec
 
 _FIELDS = ("model.width", "model.depth", "data.batch_size", "data.crop_padding")
-
-CGROUP = Path("/sys/fs/cgroup/memory.max")
-"""Where a container is told its share."""
 
 
 class Need(NamedTuple):
@@ -116,10 +111,6 @@ def gigabytes(size: int) -> str:
 def _memory_of(members: Sequence[jax.Device]) -> int | None:
     """Bytes of all devices together; None where they do not tell."""
     if members[0].platform == "cpu":
-        here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        # There may be no container, or one without a limit.
-        with contextlib.suppress(OSError, ValueError):
-            here = min(here, int(CGROUP.read_text()))
-        return here * jax.process_count()
+        return runtime.memory() * jax.process_count()
     limits = [(member.memory_stats() or {}).get("bytes_limit") for member in members]
     return None if None in limits else sum(limit or 0 for limit in limits)

@@ -1,0 +1,126 @@
+"""``python -m tests.campaign``: kills, damaged records, hostile data and fuzzed inputs, counted.
+
+Prints a table of what was tried, how often it was done and how often refused in one line, and
+every defect with what brings it back. Exit code 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from tests.campaign.archives import hostile
+from tests.campaign.checkpoints import damaged_checkpoints
+from tests.campaign.damage import read_damaged
+from tests.campaign.inputs import fuzz, refused_specs
+from tests.campaign.kills import kill_trials
+from tests.campaign.outcome import Ended
+from tests.campaign.publishing import killed_publishing
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Tally:
+    """What became of one kind of trial."""
+
+    kind: str
+    tried: int = 0
+    done: int = 0
+    refused: int = 0
+    defects: list[str] = field(default_factory=list)
+
+    def row(self) -> str:
+        return (
+            f"| {self.kind} | {self.tried} | {self.done} | {self.refused} | {len(self.defects)} |"
+        )
+
+
+def tallied(kind: str, ends: Iterable[tuple[str, Ended, str | None]], show: bool = True) -> Tally:
+    """Count ends; each defect is printed at once, for a campaign may be stopped."""
+    tally = Tally(kind)
+    for what, ended, defect in ends:
+        tally.tried += 1
+        tally.done += defect is None and not ended.refused
+        tally.refused += defect is None and ended.refused
+        if defect:
+            tally.defects.append(f"{what[:300]}: {defect}")
+            if show:
+                print(f"{kind} {tally.defects[-1]}", file=sys.stderr, flush=True)
+    return tally
+
+
+def small_study(folder: Path) -> Path:
+    """Two runs of the quick study."""
+    for run in ("plain-20_digits_seed5*", "residual-20_digits_seed5*"):
+        source = next((ROOT / "results/reference/quick/runs").glob(run))
+        shutil.copytree(source, folder / "runs" / source.name)
+    return folder
+
+
+def main(
+    kills: int = 0,
+    publishing: int = 0,
+    records: int = 0,
+    checkpoints: int = 0,
+    archives: int = 0,
+    inputs: int = 0,
+    seed: int = 0,
+) -> int:
+    """Try what may happen to a study, so many times each.
+
+    Args:
+        kills: of training, alone and in sweeps of two workers; what is left in the end must be
+            as if nothing had been, bit by bit.
+        publishing: kills of `publish` before each change of a file that it makes, all of them if
+            there are fewer.
+        records: damaged or replaced files of runs, each read by a command.
+        checkpoints: damaged checkpoints, from which training goes on.
+        archives: damaged and crafted data sets.
+        inputs: half of them specs, a quarter flags, a quarter sweep files.
+        seed: of everything drawn.
+    """
+    tallies = []
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        study = small_study(work / "study")
+        if inputs:
+            tallies.append(tallied("specs", refused_specs(inputs // 2, seed)))
+            fuzzed = fuzz(study, inputs - inputs // 2, seed)
+            tallies.append(tallied("flags and sweep files", fuzzed))
+        if records:
+            tallies.append(tallied("damaged records", read_damaged(study, records, seed)))
+        if archives:
+            tallies.append(tallied("hostile data sets", hostile(work / "data", archives, seed)))
+        if publishing:
+            ends = killed_publishing(study, publishing)
+            tallies.append(tallied("kills of publish", ends))
+        if checkpoints:
+            ends = damaged_checkpoints(work / "saved", checkpoints, seed)
+            tallies.append(tallied("damaged checkpoints", ends))
+        if kills:
+            struck, tally = 0, Tally("kills of training")
+            (work / "killed").mkdir()
+            for trial in kill_trials(work / "killed", kills, seed):
+                struck += trial.kills
+                tally.done += trial.kills if trial.defect is None else 0
+                if trial.defect:
+                    tally.defects.append(f"{trial.what}: {trial.defect}")
+                    print(tally.defects[-1], file=sys.stderr, flush=True)
+            tally.tried = struck
+            tallies.append(tally)
+    print("| what | tried | done as if nothing had been | refused in one line | defects |")
+    print("|---|---|---|---|---|")
+    for tally in tallies:
+        print(tally.row())
+    return int(any(tally.defects for tally in tallies))
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main, description=__doc__))
