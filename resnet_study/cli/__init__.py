@@ -12,6 +12,7 @@ import io
 import itertools
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -47,6 +48,12 @@ SUBCOMMANDS: dict[str, Any] = {
 }
 
 
+NARROWEST = 40
+"""Characters of a line; in fewer, boxes and tables are one letter wide, or take for ever."""
+
+LONGEST = 1000
+"""Most characters of a message: a word of a command line may have a hundred times as many."""
+
 LISTS = ("--where", "--only", "--sbatch")
 """Flags that take several values, after one of them or each after its own."""
 
@@ -58,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A check mark that the terminal cannot show is no reason to fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    _settle()
     try:
         code = _dispatch(words)
         sys.stdout.flush()
@@ -75,6 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A folder that cannot be made or written, a full disk.
         reason = error.strerror or str(error)
         _complain(words, f"{error.filename}: {reason}" if error.filename else reason)
+
+
+def _settle() -> None:
+    """Leave out of the environment what a person has set for other programs."""
+    # A notebook's is only there within its own interpreter; no command shows a window.
+    os.environ["MPLBACKEND"] = "agg"
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -201,7 +217,10 @@ def _complain(words: Sequence[str], message: str) -> None:
     name = f"{PROGRAM} {words[0]}" if words and words[0] in SUBCOMMANDS else PROGRAM
     try:
         # Values that the user gave are quoted in messages and may hold line breaks.
-        print(f"{name}: {' '.join(message.split())} (see {name} --help)", file=sys.stderr)
+        line = " ".join(message.split())
+        if len(line) > LONGEST:
+            line = f"{line[: LONGEST - 200]} ... {line[-200:]}"
+        print(f"{name}: {line} (see {name} --help)", file=sys.stderr)
     except OSError:
         _write_nowhere(sys.stderr)
     try:

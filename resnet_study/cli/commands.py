@@ -20,7 +20,6 @@ import tyro
 from resnet_study import kernels as native_kernels
 from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
-from resnet_study.files import expanded
 from resnet_study.launch.agent import check_point
 from resnet_study.launch.options import Pool
 from resnet_study.spec import RunSpec
@@ -86,7 +85,6 @@ def train(
 
     if distributed:
         devices.join_processes()
-    results = expanded(results)
     folder = results / "runs" / spec.run_id
     dataset = _load(spec, options.source)
     if distributed and not devices.is_main():
@@ -138,7 +136,7 @@ def reproduce(
     from resnet_study.studies.run import run_study
 
     chosen = load_study(study)
-    return run_study(chosen, expanded(results) / chosen.name, command_line(), options, pool)
+    return run_study(chosen, results / chosen.name, command_line(), options, pool)
 
 
 def figures(

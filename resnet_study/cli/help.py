@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import or_
+from pathlib import Path
 from typing import Any, TextIO
 
 from tyro.constructors import (
@@ -25,6 +26,8 @@ from tyro.constructors import (
     PrimitiveTypeInfo,
     UnsupportedTypeAnnotationError,
 )
+
+from resnet_study.files import expanded
 
 REGISTRY = ConstructorRegistry()
 """For `tyro.cli`."""
@@ -56,7 +59,7 @@ class Wrapped(io.TextIOBase):
         return self.stream.isatty()
 
     def write(self, text: str) -> int:
-        width = max(shutil.get_terminal_size().columns, 20)
+        width = shutil.get_terminal_size().columns
         for line in text.splitlines(keepends=True):
             end = "\n" if line.endswith("\n") else ""
             wide = len(line.rstrip("\n")) > width and line[0] not in "│╭╰"
@@ -67,6 +70,19 @@ class Wrapped(io.TextIOBase):
 
     def flush(self) -> None:
         self.stream.flush()
+
+
+@REGISTRY.primitive_rule
+def _path(info: PrimitiveTypeInfo) -> Spec | None:
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: expanded(Path(words[0])),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 @REGISTRY.primitive_rule

@@ -20,7 +20,6 @@ from resnet_study.cli.commands import (
 )
 from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
-from resnet_study.files import expanded
 from resnet_study.launch.options import Pool, SlurmOptions
 
 if TYPE_CHECKING:
@@ -93,7 +92,6 @@ def sweep(
             )
         if definition.early_terminate:
             print("early_terminate is left to wandb's server: every run goes to its end here.")
-    results = expanded(results)
     if dry_run:
         workers = None if on == "slurm" else pool.workers
         _print_runs(specs, results, workers, options.execution.devices or 1)
@@ -183,7 +181,6 @@ def status(
     from resnet_study.launch.expand import read_sweep
     from resnet_study.launch.status import STATES, run_states
 
-    results = expanded(results)
     if not results.is_dir() and sweep is None:
         raise UserError(f"{results}: no such folder; give a study such as results/quick")
     ids = None

@@ -42,6 +42,13 @@ SMALLEST_TITLE = 0.7
 
 INK, QUIET, FAINT = "#1a1a1a", "#5a5a5a", "#c8c8c8"
 
+UNSET: Mapping[str, Any] = {
+    name: value
+    for name, value in matplotlib.rcParamsDefault.items()
+    if name not in ("backend", "backend_fallback", "interactive")
+}
+"""Matplotlib's own settings, so that no matplotlibrc has a part in a figure."""
+
 STYLE: dict[str, Any] = {
     **seaborn.axes_style("ticks"),
     **seaborn.plotting_context("paper"),
@@ -110,7 +117,7 @@ def drawing() -> AbstractContextManager[None]:
     """Draw and save under `STYLE` and the current look, whatever matplotlib's settings are."""
     look = current()
     scaled = {name: look.text * STYLE[name] for name in SIZES}
-    return matplotlib.rc_context(cast(Any, {**STYLE, **scaled, **look.settings}))
+    return matplotlib.rc_context(cast(Any, {**UNSET, **STYLE, **scaled, **look.settings}))
 
 
 def points(size: float) -> float:

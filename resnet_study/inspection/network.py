@@ -17,6 +17,7 @@ from resnet_study.architecture import ModelSpec
 from resnet_study.data import Dataset, Split
 from resnet_study.data.batches import evaluation_batches
 from resnet_study.datasets import DATASETS, DatasetShape
+from resnet_study.environment import devices_here
 from resnet_study.errors import UserError
 from resnet_study.inspection import weights
 from resnet_study.models import Network
@@ -135,7 +136,7 @@ def _run(folder: Path) -> Run:
 
 def _initial(spec: RunSpec) -> TrainState:
     shape = DATASETS[spec.data.name]
-    memory.check(spec, jax.devices()[:1], training=False)
+    memory.check(spec, devices_here()[:1], training=False)
     return initial_state(spec, shape, keys_of(spec.seed).initialization)
 
 

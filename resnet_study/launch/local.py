@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_study import lease, records
+from resnet_study.environment import check_platforms
 from resnet_study.launch.display import Display
 from resnet_study.launch.estimate import cost
 from resnet_study.launch.options import Pool
@@ -111,7 +112,8 @@ def run_local(
             todo.append(spec)
     if not todo:
         return outcome
-    # A folder that cannot be made is refused here, not by every worker.
+    # A folder that cannot be made is refused here, not by every worker; so are missing devices.
+    check_platforms()
     runs.mkdir(parents=True, exist_ok=True)
     # Longest first keeps the workers busy to the end. Runs that differ in their seed share
     # a compiled program; far apart in the queue, the second finds it in the cache.

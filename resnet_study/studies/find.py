@@ -15,6 +15,7 @@ from types import ModuleType
 
 from resnet_study import phenomena, probes
 from resnet_study.errors import UserError
+from resnet_study.files import expanded
 from resnet_study.judging.judge import Finding, judge
 from resnet_study.judging.selections import select
 from resnet_study.launch.expand import expand
@@ -51,7 +52,7 @@ def load_study(name: str) -> Study:
     Raises:
         UserError: if there is no such study or file, or the file cannot be read or holds none.
     """
-    file = Path(name)
+    file = expanded(Path(name))
     if file.suffix != ".py":
         if name not in studies():
             raise UserError(

@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from resnet_study import runtime
 from resnet_study.datasets import DATASETS
+from resnet_study.environment import devices_here
 from resnet_study.errors import UserError
 from resnet_study.kernels import Choice, Kernels, resolve
 from resnet_study.spec import RunSpec
@@ -155,7 +156,7 @@ def _words(record: Mapping[str, Any]) -> str:
 
 
 def _members(execution: Execution, spec: RunSpec) -> tuple[jax.Device, ...]:
-    available = jax.devices()
+    available = devices_here()
     everything = jax.process_count() > 1
     count = execution.devices or (len(available) if everything else 1)
     where = f"--devices={count}"
@@ -219,6 +220,7 @@ def _kernels(choice: Choice, spec: RunSpec, devices: int, platform: str) -> Kern
 
 def is_main() -> bool:
     """Whether this process writes the records: process 0, or the only one."""
+    devices_here()
     return jax.process_index() == 0
 
 
