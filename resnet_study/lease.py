@@ -53,7 +53,7 @@ class Lease:
         """Give the lease back; safe to call twice."""
         self._released.set()
         self._thread.join()
-        with _alone(self._path.parent):
+        with alone(self._path.parent):
             if _read(self._path).get("token") == self._token:
                 self._path.unlink(missing_ok=True)
 
@@ -68,7 +68,7 @@ def acquire(folder: Path) -> Lease | None:
     """Take the lease of a run folder, or None if a living worker holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    with _alone(folder):
+    with alone(folder):
         if path.exists() and not _remove_if_dead(path):
             return None
         token = uuid.uuid4().hex
@@ -95,8 +95,8 @@ def is_held(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep the other processes of this machine out while a lease changes hands.
+def alone(folder: Path) -> Iterator[None]:
+    """Keep the other processes of this machine out of a folder, as while a lease changes hands.
 
     Removing a dead lease and placing one's own are two operations; three workers at once
     could otherwise leave two winners. A kill frees the lock. Where a folder cannot be locked

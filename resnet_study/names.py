@@ -31,18 +31,3 @@ def integers(flag: str, text: str) -> list[int]:
     if not all(re.fullmatch(r"-?[0-9]{1,18}", word) for word in words):
         raise UserError(f"{flag}={text}: write whole numbers, such as 0,7,12")
     return [int(word) for word in words]
-
-
-def pairs(flag: str, texts: Iterable[str], example: str) -> dict[str, str]:
-    """Names and values out of ``name=value``.
-
-    Raises:
-        UserError: naming flag and text, with an example of what is meant.
-    """
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise UserError(f"{flag} {text}: write a name and its value, {example}")
-        found[name] = value
-    return found

@@ -169,6 +169,20 @@ def test_other_macros_are_refused_here_and_under_wandb_s_agent(
     assert not Path("none").exists()
 
 
+@pytest.mark.parametrize("value", ["${HOME}/x", "$HOME", "${envvar:lower}/x"])
+def test_what_nobody_fills_in_is_refused_under_wandb_s_agent_too(
+    value: str, rendered: Rendered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = rendered([*START, f"--results={value}", "${args}"], {DEPTH: 8})
+    with pytest.raises(SystemExit) as ended:
+        main(words[words.index("train") :])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"--results={value}: resnet-study train takes" in said
+    assert not [path for path in Path().iterdir() if "$" in path.name]
+
+
 BAD: list[tuple[Any, str]] = [
     ("resnet-study train ${args}", "a list of words"),
     ([*START, ["${args}"]], "a list of words"),
@@ -180,6 +194,7 @@ BAD: list[tuple[Any, str]] = [
     (["${env}", "A=1", *START[1:], "${args}"], "A=1 before resnet-study train"),
     (["srun", *START[1:], "${args}"], "srun before resnet-study train"),
     ([*START, "--results=${HOME}/x", "${args}"], "${HOME}"),
+    ([*START, "--cifar10", "$HOME/data", "${args}"], "$HOME/data: resnet-study train takes"),
     ([*START, "--results=${envvar:NONE_SUCH}", "${args}"], "${envvar:NONE_SUCH}: there is no"),
     (["${env}", "python", "-m", "${program}", "train", "${args}"], "the file has no program"),
     ([*START, "--model.dept=8", "${args}"], "--model.dept for the runs of a sweep; did you mean"),

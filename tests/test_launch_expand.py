@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from resnet_study.errors import UserError
 from resnet_study.launch.expand import _choices, quantile, read_sweep
@@ -67,6 +68,11 @@ def parameter(distribution: str, **options: Any) -> Parameter:
         (parameter("q_normal", mu=5.2, sigma=2, q=1), {0.5: 5}),
         (parameter("log_normal", mu=1, sigma=2), {0.5: math.e, 0.8413447460685429: math.exp(3)}),
         (parameter("q_log_normal", mu=1, sigma=2, q=2), {0.5: 2}),
+        (parameter("beta"), {0.0: 0.0, 0.25: 0.25}),
+        (parameter("beta", a=0.5, b=3), {u: stats.beta.ppf(u, 0.5, 3) for u in (0.1, 0.5, 0.9)}),
+        (parameter("beta", a=2.0), {0.25: 0.5, 0.81: 0.9}),
+        (parameter("q_beta", a=2, q=0.2), {0.25: 0.4, 0.81: 0.8}),
+        (parameter("q_beta"), {0.4: 0, 0.6: 1}),
     ],
     ids=lambda value: value.distribution if isinstance(value, Parameter) else "",
 )
@@ -191,6 +197,7 @@ FAR = [
     ("normal", {"mu": 1e308, "sigma": 1e308}),
     ("q_normal", {"q": 1e-320}),
     ("log_normal", {"sigma": 200}),
+    ("q_beta", {"q": 1e-320}),
     ("int_uniform", {"min": -(10**308), "max": 10**308}),
 ]
 
@@ -238,6 +245,14 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"optimizer.momentum": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}},
         {},
         "q is above 0",
+    ),
+    ({"optimizer.momentum": {"distribution": "beta", "a": 0}}, {}, "a and b are above 0"),
+    ({"optimizer.momentum": {"distribution": "beta", "min": 0}}, {}, "beta takes a, b, not min"),
+    ({"seed": {"distribution": "q_beta", "b": "1"}}, {}, "b=1 is not a number"),
+    (
+        {"optimizer.momentum": {"distribution": "beta"}},
+        {"method": "grid"},
+        "beta is a continuous range, a grid needs values",
     ),
     (
         {"optimizer.learning_rate": {"distribution": "normal"}},

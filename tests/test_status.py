@@ -18,7 +18,7 @@ from resnet_study.launch.estimate import cost, estimate
 from resnet_study.launch.local import run_local
 from resnet_study.launch.options import Pool
 from resnet_study.launch.placement import Placement, default_workers, placements
-from resnet_study.launch.status import STATES, run_states
+from resnet_study.launch.status import STATES, how_far, run_states
 from resnet_study.records import RunWriter
 from resnet_study.spec import RunSpec, from_flat, to_json
 
@@ -60,7 +60,7 @@ def test_every_state_is_told_from_the_folder(study: Path) -> None:
         ("diverged", "diverged"),
         ("failed", "failed"),
         ("stopped", "stopped"),
-        ("dead", "dead"),
+        ("dead", "to do"),
         ("begun", "to do"),
         ("running", "running"),
         ("damaged", "damaged"),
@@ -79,7 +79,9 @@ def test_every_state_is_told_from_the_folder(study: Path) -> None:
     assert "has records but no spec.json" in states[7].detail
     assert (states[0].training, states[0].test, states[0].detail) == (None, 3.25, "")
     assert states[2].detail == "out of memory"
-    assert (states[4].training, states[4].test, states[4].detail) == (1.5, None, "")
+    killed = states[4]
+    assert (killed.training, killed.test, killed.detail) == (1.5, None, "its worker was killed")
+    assert states[5].detail == ""
 
 
 def test_a_lease_from_another_machine_counts_until_it_is_stale(study: Path) -> None:
@@ -89,7 +91,10 @@ def test_a_lease_from_another_machine_counts_until_it_is_stale(study: Path) -> N
     assert run_states(study / "runs", ["f-dead"])[0].state == "running"
     long_ago = time.time() - lease.STALE_SECONDS - 60
     os.utime(folder / lease.FILE_NAME, (long_ago, long_ago))
-    assert run_states(study / "runs", ["f-dead"])[0].state == "dead"
+    assert run_states(study / "runs", ["f-dead"])[0].state == "to do"
+    assert how_far(study / "runs", ["f-dead", "g-begun"]) == (
+        "0 of 2 runs are done, 1 begun (f-dead: 20 of 40 iterations)"
+    )
 
 
 def test_a_study_that_nobody_started_is_to_do(tmp_path: Path) -> None:
@@ -109,7 +114,7 @@ def test_the_command_shows_the_runs_of_a_sweep(
 ) -> None:
     code, shown = call(capsys, "status", str(study))
     assert code == 0
-    assert "8 runs: 1 to do, 1 running, 1 stopped, 1 dead, 1 failed, 1 damaged, 1 finished" in shown
+    assert "8 runs: 2 to do, 1 running, 1 stopped, 1 failed, 1 damaged, 1 finished" in shown
     assert "10 of 40" in shown
     path = study / "sweep.yaml"
     content = {"command": COMMAND, "method": "grid", "parameters": {"seed": {"values": [0, 1]}}}
@@ -128,6 +133,9 @@ def test_the_command_shows_the_runs_of_a_sweep(
         (["--time=1:00:00"], "--time is for --on=slurm"),
         (["--on=slurm", "--time=soon"], "--time=soon: write minutes"),
         (["--on=slurm", "--sbatch", "account"], "--sbatch account: write a name"),
+        (["--on=slurm", "--time=4"], "--time=4: at least 5 minutes are needed: SLURM warns"),
+        (["--on=slurm", "--sbatch", "wait"], "--sbatch wait: this command returns at once"),
+        (["--on=slurm", "--cpus=0"], "--cpus=0: at least 1"),
         (["--wandb=sometimes"], "wandb"),
     ],
 )

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pandas as pd
 import pytest
 
 from resnet_study import lease
+from resnet_study.cli import main
 from resnet_study.cli.mirroring import mirror as mirror_command
 from resnet_study.data import load_dataset
 from resnet_study.errors import UserError
@@ -68,12 +70,14 @@ class Table:
     def __init__(self, columns, data): note("table", columns=columns, rows=len(data))
 class Image:
     def __init__(self, picture): note("image", size=picture.size)
+class Html:
+    def __init__(self, file, inject): note("html", text=open(file).read(), inject=inject)
 class Run:
     resumed, offline, sweep_id = False, True, None
     def __init__(self): self.summary, self.config = Summary(), Config()
     def define_metric(self, *names, **more): note("metric", names=names, **more)
-    def log(self, row, step):
-        assert step == row["iteration"]
+    def log(self, row, step=None):
+        assert step == row.get("iteration")
         note("log", row={{k: v for k, v in row.items() if isinstance(v, float | int)}})
         {on_log}
     def mark_preempting(self): note("preempting")
@@ -187,14 +191,54 @@ def test_a_recorded_run_is_mirrored_as_it_was_when_it_trained(
     with held:
         mirror_command([folder], "offline")
     assert "is being trained, left out" in capsys.readouterr().out
-    mirror_command([tmp_path / "study"], "offline")
+    mirror_command([folder], "offline")
     for kind in ("init", "config", "metric", "log", "table", "finish"):
         live, recorded = notes(kind)[: len(notes(kind)) // 2], notes(kind)[len(notes(kind)) // 2 :]
         assert live == recorded
     assert capsys.readouterr().out.count(f"wandb sync {tmp_path}/study/wandb/") == 1
+    assert not notes("html")
     fake(on_init="raise RuntimeError('down')")
     with pytest.raises(UserError, match="RuntimeError: down; the same command goes on"):
         mirror_command([folder])
+
+
+@pytest.mark.parametrize(("command", "done", "failed"), [("mirror", 0, 2), ("reproduce", 1, 1)])
+def test_of_a_study_wandb_has_the_explorer_at_the_end(
+    tmp_path: Path,
+    fake: Any,
+    reference: Path,
+    command: str,
+    done: int,
+    failed: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    notes = fake()
+    shutil.copytree(reference.parent.parent, tmp_path / "smoke")
+    # The code of a study is its own, whatever wandb does.
+    monkeypatch.setattr("resnet_study.studies.run.run_study", lambda *_: 1)
+    where = {"mirror": [f"{tmp_path}/smoke"], "reproduce": ["smoke", f"--results={tmp_path}"]}
+    words = [command, *where[command], "--wandb=offline"]
+
+    def code() -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        return int(ended.value.code or 0)
+
+    assert code() == done
+    (shown,) = notes("html")
+    assert shown["inject"] is False
+    assert shown["text"].startswith("<!DOCTYPE html>")
+    assert "vegaEmbed" in shown["text"]
+    own = notes("init")[-1]
+    assert (own["id"], own["group"], own["job_type"]) == ("explorer-smoke", "smoke", "explorer")
+    assert notes("finish")[-1]["exit_code"] == 0
+    fake(on_init="raise RuntimeError('down')")
+    capsys.readouterr()
+    assert code() == failed
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "RuntimeError: down" in said
 
 
 def test_the_run_is_described_and_its_id_kept(

@@ -272,7 +272,12 @@ def test_a_server_that_refuses_is_told_once_and_has_the_run_later(
     advice = shlex.split(done.stderr.rpartition("later: ")[2])
     sent = call(tmp_path, environment, *advice)
     assert sent.returncode == 0, sent.stderr
-    (run,) = server.runs.values()
+    # Beside the run there is the study's explorer.
+    assert list(server.runs) == [folder.name, "explorer-s"]
+    run, explorer = server.runs.values()
+    assert explorer.about.items() >= {"groupName": "s", "jobType": "explorer"}.items()
+    assert sum(name.startswith("media/html/explorer") for name in explorer.files) == 1
+    assert explorer.exit_code == 0
     assert iterations(run, "iteration") == [0, 1, 2, 3, 4, 5, 6, 8, 10, 12]
     assert run.name == folder.name
     assert iterations(run, "train/error") == [4, 8, 12]

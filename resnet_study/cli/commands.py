@@ -136,7 +136,14 @@ def reproduce(
     from resnet_study.studies.run import run_study
 
     chosen = load_study(study)
-    return run_study(chosen, results / chosen.name, command_line(), options, pool)
+    folder = results / chosen.name
+    code = run_study(chosen, folder, command_line(), options, pool)
+    if options.tracking.mode != "off" and code != 130:
+        from resnet_study.cli.mirroring import send_explorer
+
+        if problem := send_explorer(folder, options.tracking):
+            print(f"wandb has no explorer of this study: {problem}", file=sys.stderr)
+    return code
 
 
 def figures(

@@ -1,14 +1,14 @@
-"""The subcommand that sends recorded runs to wandb."""
+"""The subcommand that sends recorded runs to wandb, and the explorer of a study for its end."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from resnet_study.errors import UserError
-from resnet_study.files import expanded
 from resnet_study.tracking.tracker import ALL_RECORDS, Tracking, WandbTracker
 
 
@@ -18,7 +18,7 @@ def mirror(
     wandb_artifact: bool = False,
     wandb_seconds: float = 600.0,
 ) -> int:
-    """Send recorded runs to wandb: those of a server that was down, or a study that is done.
+    """Send recorded runs to wandb, after an outage or afterwards, and the explorer of a study.
 
     What wandb has already is not sent again, so the command may be repeated. Runs that are being
     trained are left out.
@@ -33,8 +33,9 @@ def mirror(
 
     if not runs:
         raise UserError("name at least one study folder (results/quick) or run folder")
+    sent = "sent" if wandb == "online" else "written"
     tracking = Tracking(wandb, wandb_artifact, wandb_seconds)
-    folders = records.find_runs(map(expanded, runs))
+    folders = records.find_runs(runs)
     for number, folder in enumerate(folders, start=1):
         where = f"{number}/{len(folders)} {folder}"
         if lease.is_held(folder):
@@ -48,10 +49,33 @@ def mirror(
         tracker.close()
         if tracker.problem is not None:
             raise UserError(f"{folder}: wandb: {tracker.problem}; the same command goes on")
-        print(f"{where}: {'sent' if wandb == 'online' else 'written'}")
+        print(f"{where}: {sent}")
+    for study in [folder for folder in runs if (folder / "runs").is_dir()]:
+        if problem := send_explorer(study, tracking):
+            raise UserError(f"{study}: the explorer was not {sent} ({problem})")
+        print(f"{study}: explorer {sent}")
     if wandb == "offline":
         from resnet_study.cli.commands import sync_line
 
         for study in sorted({folder.parent.parent for folder in folders}):
             print(sync_line(study))
     return 0
+
+
+def send_explorer(study: Path, tracking: Tracking) -> str | None:
+    """Show all layers of a study in wandb, in a run of its own; returns why not, if it failed."""
+    from resnet_study.cli.commands import command_line
+    from resnet_study.records import read_frames
+    from resnet_study.report.explorer import explorer_page
+
+    tracker = WandbTracker(tracking, lambda line: None)
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "explorer.html"
+        try:
+            content = explorer_page(study.resolve().name, read_frames([study]))
+            page.write_text(content, encoding="utf-8")
+        except UserError as error:
+            return str(error)
+        tracker.show_page(study, page, command_line())
+        tracker.close()
+    return tracker.problem

@@ -141,24 +141,32 @@ def _submit(
     retry: bool,
     own: Sequence[Probe],
 ) -> None:
-    from resnet_study import records
+    from resnet_study import lease, records
+    from resnet_study.launch import queue
     from resnet_study.launch.slurm import submit
     from resnet_study.launch.status import run_states
     from resnet_study.launch.worker import Assignment, packed
 
-    runs = results.resolve() / "runs"
-    states = run_states(runs, [spec.run_id for spec in specs])
-    skipped = (*records.DONE, "running", *(() if retry else ("failed",)))
-    todo = [spec for spec, run in zip(specs, states, strict=True) if run.state not in skipped]
-    if not todo:
-        print(f"Nothing to queue: all {len(specs)} runs are done, running or failed before")
-        return
+    runs, logs = results.resolve() / "runs", results / "slurm"
+    logs.mkdir(parents=True, exist_ok=True)
     if options.source.cifar10 is not None:
         # A task starts in another folder.
         options = replace(options, source=DataSource(options.source.cifar10.resolve()))
-    assignment = Assignment(runs, options, command_line(), packed(own))
-    job = submit(todo, assignment, slurm, results / "slurm")
-    print(f"Queued as job {job}: {len(todo)} of {len(specs)} runs, output in {results}/slurm")
+    # Two commands at once would queue the same.
+    with lease.alone(logs):
+        states = run_states(runs, [spec.run_id for spec in specs])
+        over = (*records.DONE, "running", *(() if retry else ("failed",)))
+        left = {run.run_id for run in states if run.state not in over}
+        queued = {run for run, task in queue.tasks(logs, left).items() if task.state}
+        todo = [spec for spec in specs if spec.run_id in left - queued]
+        beside = f"; {len(queued)} are in SLURM's queue already" if queued else ""
+        if not todo:
+            rest = f"{len(specs) - len(queued)} are done, running or failed before{beside}"
+            print(f"Nothing to queue: of {len(specs)} runs {rest}")
+            return
+        assignment = Assignment(runs, options, command_line(), packed(own))
+        job = submit(todo, assignment, slurm, logs)
+    print(f"Queued as job {job}: {len(todo)} of {len(specs)} runs, output in {logs}{beside}")
 
 
 def status(
@@ -169,15 +177,17 @@ def status(
 ) -> int:
     """Show where every run of a study stands, on whatever machine it runs.
 
-    To do, running, stopped (resumable), dead (its worker is gone; resumable), failed,
-    finished or diverged: read from the run folders alone.
+    To do (also after its worker was killed), running, stopped, failed, damaged, finished or
+    diverged: read from the run folders. What is to do or stopped goes on from its last checkpoint
+    when the sweep is started again; of what was given to SLURM, SLURM is asked.
 
     Args:
         results: Folder of the study, such as results/quick.
-        sweep: The sweep file; shows runs that nobody has started, too.
+        sweep: The sweep file; shows runs that nobody has started or queued, too.
         runs: As for resnet-study sweep.
         seed: As for resnet-study sweep.
     """
+    from resnet_study.launch import queue
     from resnet_study.launch.expand import read_sweep
     from resnet_study.launch.status import STATES, run_states
 
@@ -187,6 +197,15 @@ def status(
     if sweep is not None:
         ids = [spec.run_id for spec in read_sweep(sweep, seed=seed, runs=runs)]
     states = run_states(results / "runs", ids)
+    if ids is None:
+        begun = {run.run_id for run in states}
+        more = [run for run in queue.given(results / "slurm") if run not in begun]
+        states += run_states(results / "runs", more)
+    waiting = {run.run_id for run in states if run.state in ("to do", "stopped")}
+    try:
+        tasks, unknown = queue.tasks(results / "slurm", waiting), ""
+    except UserError as error:
+        tasks, unknown = {}, str(error)
     header = ("run id", "state", "iterations", "train %", "test %", "")
     rows = []
     for run in states:
@@ -199,10 +218,16 @@ def status(
             else f"{run.step} of {run.iterations}"
         )
         errors = ("" if error is None else f"{error:.2f}" for error in (run.training, run.test))
-        rows.append((run.run_id, run.state, at, *errors, run.detail))
+        task = tasks.get(run.run_id)
+        detail = "; ".join(filter(None, (run.detail, task.words if task else "")))
+        rows.append((run.run_id, run.state, at, *errors, detail))
     print(in_columns(header, rows, right=header[2:5]))
     counts = [(state, sum(run.state == state for run in states)) for state in STATES]
-    print(f"{len(states)} runs: " + ", ".join(f"{n} {state}" for state, n in counts if n))
+    queued = sum(bool(task.state) for task in tasks.values())
+    told = ", ".join(f"{n} {state}" for state, n in counts if n)
+    print(f"{len(states)} runs: {told}" + (f"; {queued} in SLURM's queue" if queued else ""))
+    if unknown:
+        print(f"{unknown[:1].upper()}{unknown[1:]}")
     return 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_study.errors import UserError, shown
-from resnet_study.launch.command import value_of
+from resnet_study.launch.command import MACROS, is_unfilled, value_of
 from resnet_study.spec import RunSpec, flatten, from_flat, parameter_types
 from resnet_study.tracking.tracker import BESIDE_SPEC
 
@@ -72,7 +72,13 @@ def unnested(words: Sequence[str], under_agent: bool = False) -> list[str]:
         under_agent: Whether wandb's agent wrote them. A run that was preempted it gives to the
             next agent with all that was logged as its config (`resnet_study.tracking.tracker`):
             then fields stand in their group too, and what is no field is left out.
+
+    Raises:
+        UserError: for a word of wandb's agent in which something was left to be filled in.
     """
+    unfilled = next(filter(is_unfilled, words), None) if under_agent else None
+    if unfilled is not None:
+        raise UserError(f"{shown(unfilled)}: {MACROS}")
     items = list(_items(words))
     own = {name for name, text, _ in items if _mapping(text) is None}
     result: list[str] = []

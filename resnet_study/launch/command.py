@@ -28,6 +28,10 @@ DEFAULT = ["${env}", "${interpreter}", "${program}", "${args}"]
 ARGUMENTS = ("${args}", "${args_no_equals}")
 """Macros that give every parameter as a flag with its value, as ``train`` takes them."""
 
+MACROS = (
+    "resnet-study train takes parameters as ${args}, a word of its own; beside it there are "
+    "${env}, ${interpreter}, ${program} and ${envvar:NAME}"
+)
 _VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 _START = re.compile(r"(.*/)?env|(.*/)?python[0-9.]*|-[uBsEIOPm]+")
 _PROGRAM = re.compile(r"resnet_study|(.*/)?resnet-study")
@@ -127,6 +131,11 @@ def value_of(kind: Any, text: str) -> Any:
         return text
 
 
+def is_unfilled(word: str) -> bool:
+    """Whether it holds something like ``${HOME}`` or ``$HOME``, for which there is no shell."""
+    return re.search(r"\$[{A-Za-z_]", word) is not None
+
+
 def _filled_in(word: str, program: str | None, environment: Mapping[str, str]) -> str:
     """The word as wandb fills it in, but for the parameters."""
 
@@ -141,11 +150,8 @@ def _filled_in(word: str, program: str | None, environment: Mapping[str, str]) -
             raise UserError("command: ${program}: the file has no program")
         return program
     word = {"${env}": "env", "${interpreter}": "python"}.get(word, word)
-    if "${" in word and word not in ARGUMENTS:
-        raise UserError(
-            f"command: {shown(word)}: resnet-study train takes parameters as ${{args}}, a word of "
-            "its own; beside it there are ${env}, ${interpreter}, ${program} and ${envvar:NAME}"
-        )
+    if is_unfilled(word) and word not in ARGUMENTS:
+        raise UserError(f"command: {shown(word)}: {MACROS}")
     return word
 
 

@@ -69,7 +69,7 @@ def expand(sweep: Sweep, *, seed: int = 0, runs: int | None = None) -> list[RunS
 
 def _check_reach(sweep: Sweep, parameter: Parameter) -> None:
     """Refuse a range with values that no float holds; quantiles are monotonic."""
-    if not {"min", "mu"} & set(parameter.options):
+    if not {"min", "mu", "a"} & set(parameter.options):
         return
     try:
         ends = [quantile(parameter, probability) for probability in (0.0, 1 - 2**-53)]
@@ -172,6 +172,12 @@ def quantile(parameter: Parameter, probability: float) -> Any:
 
 
 def _continuous(name: str, options: dict[str, Any], u: float) -> float:
+    if name == "beta":
+        # Only here: it takes long to import.
+        from scipy.special import betaincinv
+
+        # Its versions differ in the last digits, and a run id is a hash of them.
+        return float(f"{betaincinv(options['a'], options['b'], u):.12g}")
     if name.endswith("normal"):
         # The inverse is infinite at 0, which a generator may return.
         z = NormalDist().inv_cdf(max(u, math.ulp(0.5)))

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resnet_study.errors import UserError
-from resnet_study.names import pairs
+from resnet_study.launch.sbatch import Value, asks_for_gpus, options_of
+
+DEFAULT_TIME = "12:00:00"
+WARNING_SECONDS = 120
+"""How long before its time limit a task is warned, to write a checkpoint."""
+EARLY_SECONDS = 60
+"""SLURM may warn a task that much earlier."""
+START_SECONDS = 120
+"""What a task may take until it listens: one that is warned before is ended by the warning."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,8 @@ class SlurmOptions:
         sbatch: Further options of sbatch, such as account=vision.
 
     Raises:
-        UserError: if the time is in none of SLURM's forms, or an option has no value.
+        UserError: if the time is in none of SLURM's forms, or too short for the warning before it,
+            or if an option is refused.
     """
 
     time: str | None = None
@@ -66,7 +75,22 @@ class SlurmOptions:
     sbatch: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        self.minutes(), self.extra()
+        for name in ("gpus", "cpus", "parallel"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise UserError(f"--{name}={count}: at least 1 is needed")
+        extra = self.extra()
+        gpus = [name for name, value in extra.items() if asks_for_gpus(name, value)]
+        if self.gpus and gpus:
+            raise UserError(f"--gpus and --sbatch {gpus[0]}: give one of them")
+        needed = self.warning() + EARLY_SECONDS + START_SECONDS
+        shortest = {"--sbatch time_min": str(extra["time_min"])} if "time_min" in extra else {}
+        for flag, text in {"--time": self.time or DEFAULT_TIME, **shortest}.items():
+            if 60 * minutes(text, flag) < needed:
+                raise UserError(
+                    f"{flag}={text}: at least {-(-needed // 60)} minutes are needed: SLURM warns a "
+                    f"task {self.warning()} s before its limit or up to {EARLY_SECONDS} s sooner, "
+                    f"and a task takes up to {START_SECONDS} s to listen"
+                )
 
     def given(self) -> list[str]:
         """Names of the options that somebody asked for."""
@@ -74,14 +98,18 @@ class SlurmOptions:
 
     def minutes(self) -> int:
         """The limit of a task."""
-        return minutes(self.time or "12:00:00")
+        return minutes(self.time or DEFAULT_TIME)
 
-    def extra(self) -> dict[str, str]:
+    def extra(self) -> dict[str, Value]:
         """Further options of sbatch by name."""
-        return pairs("--sbatch", self.sbatch or (), "account=vision")
+        return options_of(self.sbatch or ())
+
+    def warning(self) -> int:
+        """Seconds before its limit at which a task is warned."""
+        return int(self.extra().get("signal_delay_s", WARNING_SECONDS))
 
 
-def minutes(text: str) -> int:
+def minutes(text: str, flag: str = "--time") -> int:
     """A time limit in SLURM's forms: minutes, H:M:S, M:S, D-H, D-H:M or D-H:M:S.
 
     Raises:
@@ -89,7 +117,7 @@ def minutes(text: str) -> int:
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if not match:
-        raise UserError(f"--time={text}: write minutes (90), hours (1:30:00) or days (2-12:00:00)")
+        raise UserError(f"{flag}={text}: write minutes (90), hours (1:30:00) or days (2-12:00:00)")
     days, *parts = (None if part is None else int(part) for part in match.groups())
     first, second, third = (part or 0 for part in parts)
     if days is not None:
@@ -99,5 +127,5 @@ def minutes(text: str) -> int:
     else:
         seconds = 60 * first + second
     if seconds == 0:
-        raise UserError(f"--time={text}: at least a minute is needed")
+        raise UserError(f"{flag}={text}: at least a minute is needed")
     return -(-seconds // 60)

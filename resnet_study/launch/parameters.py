@@ -12,6 +12,7 @@ from resnet_study.names import nearest_hint
 from resnet_study.spec import parameter_types
 
 _RANGE, _NORMAL = {"min": None, "max": None}, {"mu": 0.0, "sigma": 1.0}
+_BETA = {"a": 1.0, "b": 1.0}
 DISTRIBUTIONS: dict[str, dict[str, Any]] = {
     "constant": {"value": None},
     "categorical": {"values": None},
@@ -29,6 +30,8 @@ DISTRIBUTIONS: dict[str, dict[str, Any]] = {
     "q_normal": {**_NORMAL, "q": 1.0},
     "log_normal": _NORMAL,
     "q_log_normal": {**_NORMAL, "q": 1.0},
+    "beta": _BETA,
+    "q_beta": {**_BETA, "q": 1.0},
 }
 """wandb's distributions with their keys and defaults; None where a key must be given."""
 
@@ -150,7 +153,7 @@ def _inferred(where: str, given: dict[str, Any]) -> str:
 
 
 def _check_options(where: str, distribution: str, options: dict[str, Any]) -> None:
-    for key in ("min", "max", "q", "mu", "sigma"):
+    for key in ("min", "max", "q", "mu", "sigma", "a", "b"):
         if key in options and not is_number(options[key]):
             text = isinstance(options[key], str)
             hint = "; YAML reads 1e-4 as text, write 1.0e-4" if text else ""
@@ -164,6 +167,8 @@ def _check_options(where: str, distribution: str, options: dict[str, Any]) -> No
         raise UserError(f"{where}: {distribution} needs min above 0")
     if options.get("q", 1) <= 0 or options.get("sigma", 1) < 0:
         raise UserError(f"{where}: q is above 0 and sigma at least 0")
+    if min(options.get("a", 1), options.get("b", 1)) <= 0:
+        raise UserError(f"{where}: a and b are above 0")
     if "values" in options:
         _check_values(where, options["values"], options.get("probabilities"))
     elif not isinstance(options.get("value"), Hashable):

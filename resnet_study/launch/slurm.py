@@ -3,7 +3,7 @@
 A task that is told of its end (SIGUSR2 before the time limit, or at a preemption) finishes
 its chunk, writes a checkpoint and puts itself back into the queue; one that is ended without
 a word is requeued by SLURM where the cluster does that. Either way the next task resumes.
-The results folder must be on a file system that every node sees.
+The results folder must be on a file system that every node sees. `queue` knows what was submitted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_study import lease, records, runtime
+from resnet_study import files, lease, records, runtime
 from resnet_study.errors import UserError
+from resnet_study.launch import queue, sbatch
 from resnet_study.launch.options import SlurmOptions
-from resnet_study.launch.worker import Assignment, Message, run_one
+from resnet_study.launch.worker import Assignment, Message, run_one, unpack
 from resnet_study.spec import RunSpec
 from resnet_study.tracking.tracker import make_tracker
 from resnet_study.training.options import StopFlag
@@ -31,7 +32,6 @@ from resnet_study.training.options import StopFlag
 MOST_REQUEUES = 1000
 """Times that a task may reach its time limit; each time it got further."""
 HELD_SECONDS = 2.0
-SIGNAL_SECONDS = 120
 
 
 def submit(
@@ -43,13 +43,13 @@ def submit(
         specs: the runs, at least one.
         assignment: as for a local worker; the folders must be seen by every node.
         slurm: what is asked of SLURM.
-        logs: folder for the tasks' output.
+        logs: ``slurm/`` of the results, which gets a folder for this array.
 
     Returns:
         The id of the array.
 
     Raises:
-        UserError: if submitit or SLURM is missing, or SLURM refuses the job.
+        UserError: if submitit or SLURM is missing, an option is unknown, or SLURM refuses the job.
     """
     try:
         import submitit
@@ -57,39 +57,48 @@ def submit(
         raise UserError(
             "--on slurm needs submitit; install it with pip install 'resnet-study[slurm]'"
         ) from None
+    sbatch.check_known(slurm.extra())
+    parameters = _parameters(slurm, assignment.options.execution.devices)
+    written = {*parameters, *parameters["additional_parameters"], *_WRITTEN}
+    folder = queue.begin(logs.resolve(), [spec.run_id for spec in specs])
     try:
-        executor = submitit.SlurmExecutor(folder=logs.resolve(), max_num_timeout=MOST_REQUEUES)
-        executor.update_parameters(**_parameters(slurm, assignment.options.execution.devices))
+        executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=MOST_REQUEUES)
+        executor.update_parameters(**parameters)
         # submitit prints what sbatch says, and raises it too.
-        with contextlib.redirect_stderr(io.StringIO()):
+        with sbatch.variables(written), contextlib.redirect_stderr(io.StringIO()):
             jobs = executor.map_array(Task(assignment), list(specs))
-    except RuntimeError as error:
+    except (RuntimeError, UserError) as error:
+        # A job that was queued all the same needs its folder.
+        if not list(queue.scripts(folder)):
+            files.remove(folder)
         said = re.findall(r"sbatch: error: (.*)", str(error)) or str(error).split("\n")
         raise UserError(f"--on slurm: {'; '.join(dict.fromkeys(said))}") from None
     return str(jobs[0].job_id.split("_")[0])
 
 
-def _parameters(slurm: SlurmOptions, devices: int | None) -> dict[str, Any]:
-    """Keywords of submitit's executor; options that it has no word for go to sbatch as given."""
-    from submitit.slurm.slurm import SlurmExecutor
+_WRITTEN = ("array", "error", "nodes", "open_mode", "output", "signal")
+"""What submitit writes into every script beside the parameters."""
 
-    known = SlurmExecutor._valid_parameters()
-    given = {name.replace("-", "_"): value for name, value in slurm.extra().items()}
+
+def _parameters(slurm: SlurmOptions, devices: int | None) -> dict[str, Any]:
+    """Keywords of submitit's executor. What it has no own way with goes to sbatch as given."""
+    given = slurm.extra()
+    own = {name: given.pop(name) for name in sbatch.OWN if name in given}
     gpus = slurm.gpus or (devices if devices and devices > 1 else 0)
+    if any(sbatch.asks_for_gpus(name, value) for name, value in given.items()):
+        gpus = 0
     return {
         "job_name": "resnet-study",
         "time": slurm.minutes(),
         "array_parallelism": slurm.parallel or 256,
         "cpus_per_task": slurm.cpus or 2,
-        "signal_delay_s": SIGNAL_SECONDS,
         **({"partition": slurm.partition} if slurm.partition else {}),
         **({"gpus_per_node": gpus} if gpus else {}),
-        **{name: value for name, value in given.items() if name in known},
-        "additional_parameters": {
-            # Where preemption or a lost node ends a task without a word, SLURM queues it again.
-            "requeue": True,
-            **{name: value for name, value in given.items() if name not in known},
-        },
+        **{name: [own[name]] for name in ("setup", "teardown") if name in own},
+        "stderr_to_stdout": "stderr_to_stdout" in own,
+        "signal_delay_s": slurm.warning(),
+        # Where preemption or a lost node ends a task without a word, SLURM queues it again.
+        "additional_parameters": {"requeue": True, **given},
     }
 
 
@@ -106,6 +115,7 @@ class Task:
             # takes the size of its thread pool from NPROC.
             os.environ.setdefault("NPROC", cores)
         runtime.prepare()
+        unpack(self.assignment.probes)
 
         received: set[int] = set()
         stop = StopFlag()

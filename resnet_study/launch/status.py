@@ -11,10 +11,10 @@ from resnet_study import lease, records
 from resnet_study.errors import UserError
 from resnet_study.records import integrity
 
-STATES = ("to do", "running", "stopped", "dead", "failed", "damaged", "finished", "diverged")
-"""``dead``: was running, but its worker is gone; like ``stopped`` it continues from its last
-checkpoint when the sweep is started again. ``damaged``: records of it were lost."""
-
+STATES = ("to do", "running", "stopped", "failed", "damaged", "finished", "diverged")
+"""What is ``to do`` may have been begun by a worker that was killed; like ``stopped`` it continues
+from its last checkpoint when the sweep is started again. ``damaged``: records of it were lost."""
+KILLED = "its worker was killed"
 
 _RUN_ID = re.compile(r"(plain|residual)-\d+_.+_seed-?\d+_[0-9a-f]{10}")
 _OF_RUNS = {
@@ -30,7 +30,7 @@ class RunState(NamedTuple):
         run_id: its id.
         state: one of `STATES`.
         step: iterations done, of `iterations`; None if not known.
-        detail: the reason of a failure, or what was lost.
+        detail: the reason of a failure, what was lost, or that its worker was killed.
         training, test: the last errors, in percent; None if not known.
     """
 
@@ -82,7 +82,9 @@ def how_far(runs: Path, run_ids: Sequence[str]) -> str:
     done = sum(run.state in records.DONE for run in states)
     lost = sum(run.state == "damaged" for run in states)
     begun = [
-        run for run in states if run.state not in (*records.DONE, "to do", "failed", "damaged")
+        run
+        for run in states
+        if run.state in ("running", "stopped") or (run.state == "to do" and run.step is not None)
     ]
     at = ", ".join(
         f"{run.run_id}: {run.step or 0:,} of {run.iterations:,} iterations"
@@ -104,17 +106,17 @@ def _state(folder: Path) -> RunState:
     held = folder.is_dir() and lease.is_held(folder)
     if not held and (problem := integrity.problem_of(folder)):
         return RunState(folder.name, "damaged", None, None, problem)
+    reason = " ".join(str(summary.get("reason") or "").split())
     if status in records.DONE:
         state = status
     elif held:
         state = "running"
     elif status == "running":
-        state = "dead"
+        state, reason = "to do", KILLED
     else:
         state = status or "to do"
     iterations = summary.get("iterations")
     step = iterations if status == "finished" else summary.get("step", summary.get("diverged_at"))
-    reason = " ".join(str(summary.get("reason") or "").split())
     training = summary.get("train_error_last", summary.get("error"))
     test = summary.get("test_error_last")
     return RunState(folder.name, state, step, iterations, reason, training, test)

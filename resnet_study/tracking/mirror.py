@@ -88,6 +88,28 @@ class _Mirror:
         artifact: bool,
     ) -> None:
         """Begin a run, with what its records hold up to some iteration, if there are any."""
+        self.begin(record, names, command, directory)
+        self.run.config.update(own_config(config, dict(self.run.config)), allow_val_change=True)
+        self.run.define_metric("iteration")
+        self.run.define_metric("*", step_metric="iteration")
+        for key in RATIOS:
+            self.run.define_metric(key, step_metric="iteration", summary="min,max,last")
+        self.artifact = (names["name"], Path(folder)) if artifact else None
+        self.row, self.evaluated, self.layers, self.weights = {}, False, None, None
+        # After a kill the records go back to the checkpoint, or to the start, and those rows come
+        # again. The summary of wandb's server may lag behind its history.
+        self.shown_until = self.run.starting_step - 1 if self.run.resumed else -1
+        self.began, self.drawing = time.monotonic(), DRAWING_SECONDS
+        if recorded is not None:
+            # Only here: pandas takes long to import.
+            from resnet_study.tracking.replay import messages
+
+            for message in messages(Path(folder), recorded):
+                self.take(message)
+
+    def begin(
+        self, record: dict[str, Any], names: dict[str, Any], command: str, directory: str
+    ) -> None:
         # wandb takes the command of this process for that of the run.
         sys.argv = shlex.split(command) or sys.argv[:1]
         import wandb
@@ -111,23 +133,14 @@ class _Mirror:
                 silent=True, console="off", init_timeout=INIT_SECONDS, program=sys.argv[0]
             ),
         )
-        self.run.config.update(own_config(config, dict(self.run.config)), allow_val_change=True)
-        self.run.define_metric("iteration")
-        self.run.define_metric("*", step_metric="iteration")
-        for key in RATIOS:
-            self.run.define_metric(key, step_metric="iteration", summary="min,max,last")
-        self.artifact = (names["name"], Path(folder)) if artifact else None
-        self.row, self.evaluated, self.layers, self.weights = {}, False, None, None
-        # After a kill the records go back to the checkpoint, or to the start, and those rows come
-        # again. The summary of wandb's server may lag behind its history.
-        self.shown_until = self.run.starting_step - 1 if self.run.resumed else -1
-        self.began, self.drawing = time.monotonic(), DRAWING_SECONDS
-        if recorded is not None:
-            # Only here: pandas takes long to import.
-            from resnet_study.tracking.replay import messages
 
-            for message in messages(Path(folder), recorded):
-                self.take(message)
+    def page(self, file: str, **run: Any) -> None:
+        """Show a page in a run of its own, in the place of an earlier one."""
+        self.begin(**run)
+        import wandb
+
+        self.run.log({"explorer": wandb.Html(file, inject=False)})
+        self.end(0)
 
     def metrics(self, step: int, epoch: float, split: str, values: dict[str, float]) -> None:
         if not self.begin_row(step):

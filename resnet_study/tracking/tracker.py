@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import shlex
 import signal
 import subprocess
@@ -178,10 +179,8 @@ class WandbTracker(Tracker):
         environment: Mapping[str, Any],
         recorded: int | None = None,
     ) -> dict[str, Any]:
-        self._study = folder.parent.parent
-        if self._process is None and self.problem is None:
-            self._begin()
-        study = self._study.resolve()
+        study = folder.parent.parent.resolve()
+        self._ready(folder.parent.parent)
         # What an earlier process has begun is found again under the same name.
         known = environment.get("wandb", {})
         record = {
@@ -200,13 +199,36 @@ class WandbTracker(Tracker):
             },
             config=config_of(spec, environment),
             command=environment.get("command", ""),
-            # wandb adds wandb/ to it; one place for a whole study.
-            directory=os.environ.get("WANDB_DIR") or str(study),
+            directory=_directory(study),
             folder=str(folder.resolve()),
             recorded=recorded,
             artifact=self._tracking.wandb_artifact,
         )
         return {"wandb": record}
+
+    def show_page(self, study: Path, file: Path, command: str) -> None:
+        """Show a page in a wandb run that is the study's own.
+
+        Args:
+            study: its folder.
+            file: the page, there until `close` has returned.
+            command: command line that made it.
+        """
+        self._ready(study)
+        name = study.resolve().name
+        names = {"name": f"{name} (explorer)", "group": name, "job_type": "explorer"}
+        self._put(
+            "page",
+            file=str(file.resolve()),
+            record={
+                "mode": self._tracking.mode,
+                "project": os.environ.get("WANDB_PROJECT") or PROJECT,
+                "id": f"explorer-{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}",
+            },
+            names=names,
+            command=command,
+            directory=_directory(study),
+        )
 
     def log_metrics(self, step: int, epoch: float, split: str, **values: float) -> None:
         self._put("metrics", step=step, epoch=epoch, split=split, values=values)
@@ -249,6 +271,11 @@ class WandbTracker(Tracker):
         except subprocess.TimeoutExpired:
             return False
         return True
+
+    def _ready(self, study: Path) -> None:
+        self._study = study
+        if self._process is None and self.problem is None:
+            self._begin()
 
     def _begin(self) -> None:
         try:
@@ -296,6 +323,11 @@ class WandbTracker(Tracker):
                 self.problem = line.decode(errors="replace").strip()
         if process.wait() != 0 and self.problem is None:
             self.problem = f"the mirror process ended with code {process.returncode}"
+
+
+def _directory(study: Path) -> str:
+    """To which wandb adds wandb/; one place for a whole study."""
+    return os.environ.get("WANDB_DIR") or str(study.resolve())
 
 
 def _start_mirror() -> subprocess.Popen[bytes]:
