@@ -263,7 +263,7 @@ def test_missing_runs_are_named(tmp_path: Path) -> None:
         ("spec.json", b"{", "not valid JSON"),
         ("spec.json", b"\xff\xfe\x00", "cannot be read"),
         ("summary.json", b"{'status'", "not valid JSON"),
-        ("summary.json", b"[1]", "holds no JSON object"),
+        ("summary.json", b"[1]", "a JSON object, not list"),
         ("summary.json", b"\xff", "cannot be read"),
         ("environment.json", b"", "not valid JSON"),
         ("metrics.parquet", b"", "cannot be read as parquet"),

@@ -155,3 +155,14 @@ def test_a_lease_of_any_process_number(tmp_path: Path, process: Any) -> None:
     held = lease.acquire(tmp_path)
     assert held is not None
     held.release()
+
+
+def test_what_kills_left_of_files_goes_when_the_run_is_done(tmp_path: Path) -> None:
+    """However young it is: the lease keeps others away."""
+    left = [f".{name}.x" for name in (*damage.JSON, *damage.TABLES)]
+    run = tmp_path / SPEC.run_id
+    run.mkdir()
+    for name in left:
+        (run / name).touch()
+    finished_run(tmp_path, SPEC)
+    assert not set(left) & set(os.listdir(run))

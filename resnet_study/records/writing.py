@@ -27,6 +27,9 @@ DRAFT_SECONDS = 60.0
 lease."""
 
 
+_JSON = ("spec.json", "environment.json", "summary.json")
+
+
 class RunWriter:
     """Collects rows in memory and replaces the run's files at each `flush`.
 
@@ -102,6 +105,8 @@ class RunWriter:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Flush and write ``summary.json``; its ``status`` is one of `STATUSES`."""
         self.flush()
+        # Before the summary, whose own draft a kill leaves beside a run that is not done.
+        clear_drafts(self.folder, ("*.parquet", *_JSON))
         write_summary(self.folder, summary)
         if summary.get("status") in DONE:
             # Of an earlier attempt.
