@@ -15,12 +15,13 @@ from pathlib import Path
 
 import tyro
 
+from resnet_study.progress import count_progress
 from tests.campaign.archives import hostile
 from tests.campaign.checkpoints import damaged_checkpoints
 from tests.campaign.damage import read_damaged
 from tests.campaign.inputs import fuzz, refused_specs
 from tests.campaign.kills import kill_trials
-from tests.campaign.outcome import Ended
+from tests.campaign.outcome import Trial
 from tests.campaign.publishing import killed_publishing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,17 +43,20 @@ class Tally:
         )
 
 
-def tallied(kind: str, ends: Iterable[tuple[str, Ended, str | None]], show: bool = True) -> Tally:
-    """Count ends; each defect is printed at once, for a campaign may be stopped."""
+def tallied(kind: str, total: int, trials: Iterable[Trial]) -> Tally:
+    """Count trials; each defect is printed at once, for a campaign may be stopped."""
     tally = Tally(kind)
-    for what, ended, defect in ends:
-        tally.tried += 1
-        tally.done += defect is None and not ended.refused
-        tally.refused += defect is None and ended.refused
-        if defect:
-            tally.defects.append(f"{what[:300]}: {defect}")
-            if show:
+    with count_progress(kind, "") as progress:
+        for trial in trials:
+            tally.tried += trial.count
+            progress(min(tally.tried, total), total)
+            if trial.defect:
+                tally.defects.append(f"{trial.what[:300]}: {trial.defect}")
                 print(f"{kind} {tally.defects[-1]}", file=sys.stderr, flush=True)
+            elif trial.refused:
+                tally.refused += trial.count
+            else:
+                tally.done += trial.count
     return tally
 
 
@@ -86,35 +90,24 @@ def main(
         inputs: half of them specs, a quarter flags, a quarter sweep files.
         seed: of everything drawn.
     """
-    tallies = []
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         study = small_study(work / "study")
-        if inputs:
-            tallies.append(tallied("specs", refused_specs(inputs // 2, seed)))
-            fuzzed = fuzz(study, inputs - inputs // 2, seed)
-            tallies.append(tallied("flags and sweep files", fuzzed))
-        if records:
-            tallies.append(tallied("damaged records", read_damaged(study, records, seed)))
-        if archives:
-            tallies.append(tallied("hostile data sets", hostile(work / "data", archives, seed)))
-        if publishing:
-            ends = killed_publishing(study, publishing)
-            tallies.append(tallied("kills of publish", ends))
-        if checkpoints:
-            ends = damaged_checkpoints(work / "saved", checkpoints, seed)
-            tallies.append(tallied("damaged checkpoints", ends))
-        if kills:
-            struck, tally = 0, Tally("kills of training")
-            (work / "killed").mkdir()
-            for trial in kill_trials(work / "killed", kills, seed):
-                struck += trial.kills
-                tally.done += trial.kills if trial.defect is None else 0
-                if trial.defect:
-                    tally.defects.append(f"{trial.what}: {trial.defect}")
-                    print(tally.defects[-1], file=sys.stderr, flush=True)
-            tally.tried = struck
-            tallies.append(tally)
+        half = inputs // 2
+        plan = (
+            ("specs", half, refused_specs(half, seed)),
+            ("flags and sweep files", inputs - half, fuzz(study, inputs - half, seed)),
+            ("damaged records", records, read_damaged(study, records, seed)),
+            ("hostile data sets", archives, hostile(work / "data", archives, seed)),
+            ("kills of publish", publishing, killed_publishing(study, publishing)),
+            (
+                "damaged checkpoints",
+                checkpoints,
+                damaged_checkpoints(work / "saved", checkpoints, seed),
+            ),
+            ("kills of training", kills, kill_trials(work / "killed", kills, seed)),
+        )
+        tallies = [tallied(kind, count, trials) for kind, count, trials in plan if count]
     print("| what | tried | done as if nothing had been | refused in one line | defects |")
     print("|---|---|---|---|---|")
     for tally in tallies:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from resnet_study.data.originals import Original
 from tests.campaign.damage import flipped
-from tests.campaign.outcome import Ended, defect_of, run_forked
+from tests.campaign.outcome import Trial, defect_of, run_forked
 from tests.cifar_files import (
     binary_files,
     digest,
@@ -127,7 +127,7 @@ def _outside(files: dict[str, bytes], rng: random.Random, path: Path) -> Path:
     return target
 
 
-def hostile(work: Path, count: int, seed: int) -> Iterator[tuple[str, Ended, str | None]]:
+def hostile(work: Path, count: int, seed: int) -> Iterator[Trial]:
     """Damage or craft a data set again and again and read it; what was done, and how it ended."""
     forms = _forms()
     here, cache = work / "here", work / "cache"
@@ -160,7 +160,7 @@ def hostile(work: Path, count: int, seed: int) -> Iterator[tuple[str, Ended, str
         defect = defect_of(ended)
         if written := _listing(work) ^ before:
             defect = f"wrote or removed {sorted(written)[:3]}"
-        yield what, ended, defect
+        yield Trial(what, ended.refused, defect)
         _remove(path)
 
 

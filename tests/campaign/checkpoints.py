@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.campaign.damage import flipped
-from tests.campaign.outcome import Ended, defect_of, run_forked
+from tests.campaign.outcome import Ended, Trial, defect_of, run_forked
 
 KEPT = (1, 2)
 
 
-def damaged_checkpoints(
-    work: Path, count: int, seed: int
-) -> Iterator[tuple[str, Ended, str | None]]:
+def damaged_checkpoints(work: Path, count: int, seed: int) -> Iterator[Trial]:
     """Damage a file of the newest checkpoint, or of all, and restore.
 
     Yields:
@@ -40,7 +38,7 @@ def damaged_checkpoints(
         defect = "traceback" if "Traceback" in ended.err else defect_of(told)
         if len(lines) > len(KEPT):
             defect = f"{len(lines)} lines"
-        yield f"{index}: {', '.join(what)}", ended, defect
+        yield Trial(f"{index}: {', '.join(what)}", ended.refused, defect)
 
 
 def _save(folder: Path) -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
-from tests.campaign.outcome import Ended, command, defect_of
+from tests.campaign.outcome import Trial, command, defect_of
 
 JSON = ("spec.json", "environment.json", "summary.json")
 TABLES = ("metrics.parquet", "layers.parquet")
@@ -191,9 +191,7 @@ def damage(rng: random.Random, run: Path) -> str:
     return f"{kind} {path.name}"
 
 
-def read_damaged(
-    study: Path, count: int, seed: int, slow: bool = False
-) -> Iterator[tuple[str, Ended, str | None]]:
+def read_damaged(study: Path, count: int, seed: int, slow: bool = False) -> Iterator[Trial]:
     """Damage a copy of a study again and again and read it.
 
     Args:
@@ -217,4 +215,4 @@ def read_damaged(
         reader = rng.choice(SLOW_READERS if slow else READERS)
         words = reader.replace("STUDY", str(copy)).replace("COPY", str(to)).split()
         ended = command(words)
-        yield f"{index}: {what}, {reader}", ended, defect_of(ended, [name])
+        yield Trial(f"{index}: {what}, {reader}", ended.refused, defect_of(ended, [name]))

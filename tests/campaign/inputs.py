@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from resnet_study.errors import UserError, shown
 from resnet_study.spec import RunSpec, from_flat, from_json, to_json
-from tests.campaign.outcome import Ended, command, defect_of, run_forked
+from tests.campaign.outcome import Ended, Trial, command, defect_of, run_forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -176,9 +176,9 @@ def drawn(
 SPECS = st.dictionaries(st.sampled_from([*RunSpec().flat(), "x"]), LEAVES | _values(), max_size=4)
 
 
-def refused_specs(count: int, seed: int) -> Iterator[tuple[str, Ended, str | None]]:
+def refused_specs(count: int, seed: int) -> Iterator[Trial]:
     """Specs of any values: described again as they are, or refused in one line; in this process."""
-    found: list[tuple[str, Ended, str | None]] = []
+    found: list[Trial] = []
 
     def spec(values: dict[str, Any]) -> None:
         code, err = 0, ""
@@ -191,15 +191,15 @@ def refused_specs(count: int, seed: int) -> Iterator[tuple[str, Ended, str | Non
         except Exception as error:
             code, err = 1, f"Traceback {type(error).__name__}: {error}"
         ended = Ended(code, "", err)
-        found.append((shown(values), ended, defect_of(ended)))
+        found.append(Trial(shown(values), ended.refused, defect_of(ended)))
 
     drawn(SPECS, count, seed, spec)
     yield from found
 
 
-def fuzz(study: Path, count: int, seed: int) -> Iterator[tuple[str, Ended, str | None]]:
+def fuzz(study: Path, count: int, seed: int) -> Iterator[Trial]:
     """Half of the inputs are flags, half sweep files; what was given, and how it ended."""
-    found: list[tuple[str, Ended, str | None]] = []
+    found: list[Trial] = []
     work = study.parent / "fuzzed"
     work.mkdir(exist_ok=True)
     starts = {
@@ -214,13 +214,13 @@ def fuzz(study: Path, count: int, seed: int) -> Iterator[tuple[str, Ended, str |
 
     def flags(words: list[str]) -> None:
         ended = run_forked(lambda: _without_work(words), work)
-        found.append((repr(words), ended, defect_of(ended)))
+        found.append(Trial(repr(words), ended.refused, defect_of(ended)))
 
     def sweep(content: bytes) -> None:
         file = work / "fuzzed.yaml"
         file.write_bytes(content)
         ended = command(["sweep", str(file), "--dry_run", "--runs=3"], work)
-        found.append((repr(content), ended, defect_of(ended)))
+        found.append(Trial(repr(content), ended.refused, defect_of(ended)))
 
     drawn(command_lines(starts), count // 2, seed, flags)
     yield from found

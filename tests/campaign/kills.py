@@ -15,11 +15,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from tests.campaign.outcome import Trial
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = [sys.executable, "-m"]
@@ -51,15 +52,6 @@ PATIENCE = 600.0
 """Seconds until a command that was killed or started again counts as hanging."""
 
 
-@dataclass
-class Trial:
-    """One command, killed several times and then finished."""
-
-    what: str
-    kills: int = 0
-    defect: str | None = None
-
-
 def train_words(results: Path) -> list[str]:
     return ["train", *RUN, f"--results={results}", *OFTEN]
 
@@ -79,6 +71,7 @@ def kill_trials(work: Path, kills: int, seed: int, sweeps: float = 0.2) -> Itera
         seed: of where and when.
         sweeps: share of the trials that are sweeps with two workers; the others train one run.
     """
+    work.mkdir()
     whole: dict[str, dict[str, Any]] = {}
     struck, index = 0, 0
     changes = spent = 0
@@ -97,7 +90,7 @@ def kill_trials(work: Path, kills: int, seed: int, sweeps: float = 0.2) -> Itera
                 changes = int((work / "results.changes").read_text())
             whole[kind] = contents(results)
             shutil.rmtree(results)
-        trial = Trial(f"{index}: {kind}")
+        trial = Trial(f"{index}: {kind}", count=0)
         for _ in range(min(rng.randint(1, 4), kills - struck)):
             if kind == "train" and rng.random() < 0.5:
                 at = rng.randint(1, changes)
@@ -108,12 +101,12 @@ def kill_trials(work: Path, kills: int, seed: int, sweeps: float = 0.2) -> Itera
                 name, whom, delay = _when(rng, kind, spent)
                 trial.what += f", {name} to {whom} after {delay:.2f} s"
                 code, err, hit = _struck(words, name, whom, delay)
-            trial.kills += hit
+            trial.count += hit
             trial.defect = trial.defect or _defect(code, err, hit)
-        struck += max(1, trial.kills)
+        struck += max(1, trial.count)
         code, err = _run(["resnet_study", *words])
         trial.defect = trial.defect or (f"then ends with {code}: {err[-300:]}" if code else None)
-        trial.defect = trial.defect or difference(whole[kind], contents(results), results)
+        trial.defect = trial.defect or difference(whole[kind], contents(results))
         shutil.rmtree(results, ignore_errors=True)
         index += 1
         yield trial
@@ -208,7 +201,7 @@ def contents(results: Path) -> dict[str, Any]:
     return held
 
 
-def difference(whole: dict[str, Any], now: dict[str, Any], results: Path) -> str | None:
+def difference(whole: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The first thing in which a study differs from the undisturbed one."""
     if list(whole) != list(now):
         return f"holds {sorted(set(whole) ^ set(now))} in one alone"

@@ -40,6 +40,23 @@ class Ended:
         return self.code == 2
 
 
+@dataclass
+class Trial:
+    """What was done, and how it ended.
+
+    Attributes:
+        what: so that it can be done again.
+        refused: whether that was in one line.
+        defect: what is wrong; None if nothing.
+        count: for how many it counts.
+    """
+
+    what: str
+    refused: bool = False
+    defect: str | None = None
+    count: int = 1
+
+
 def defect_of(ended: Ended, names: Sequence[str] = ()) -> str | None:
     """What is wrong with an end, in a few words; None if nothing.
 

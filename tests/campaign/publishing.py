@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.campaign.killer import die_at
-from tests.campaign.outcome import Ended, command, defect_of, run_forked
+from tests.campaign.outcome import Trial, command, defect_of, run_forked
 
 
-def killed_publishing(study: Path, most: int) -> Iterator[tuple[str, Ended, str | None]]:
+def killed_publishing(study: Path, most: int) -> Iterator[Trial]:
     """Kill at the first change, the second, … and publish again.
 
     Yields:
@@ -35,7 +35,7 @@ def killed_publishing(study: Path, most: int) -> Iterator[tuple[str, Ended, str 
         if defect is None and (again.code or _files(target) != whole):
             changed = sorted(set(_files(target).items()) ^ set(whole.items()))
             defect = f"{again.err or 'other files'} {[name for name, _ in changed][:4]}"
-        yield f"before change {number}", again, defect
+        yield Trial(f"before change {number}", again.refused, defect)
 
 
 def _publish_and_die(words: list[str], target: Path, number: int) -> None:

@@ -1,0 +1,86 @@
+"""The campaign at small counts, and that it notices what it is there to notice."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from resnet_study.records import checking
+from tests.campaign import outcome
+from tests.campaign.__main__ import main, small_study, tallied
+from tests.campaign.damage import read_damaged
+from tests.campaign.kills import contents, difference
+from tests.campaign.outcome import Ended, defect_of, run_forked
+
+
+def test_nothing_is_lost_at_small_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(records=12, archives=8, inputs=48, seed=1) == 0, capsys.readouterr().err
+    rows = [row.split("|")[1:-1] for row in capsys.readouterr().out.splitlines()[-4:]]
+    assert [int(row[1]) for row in rows] == [24, 24, 12, 8]
+    assert all(int(row[2]) + int(row[3]) == int(row[1]) for row in rows)
+
+
+@pytest.mark.slow
+def test_kills_lose_nothing_at_small_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(kills=6, publishing=60, checkpoints=4) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ended", "defect"),
+    [
+        (Ended(0, "table", ""), None),
+        (Ended(2, "", "resnet-study status: a/b: is missing; restore it\n"), None),
+        (Ended(2, "", "resnet-study status: something is wrong\n"), "names none of a/b"),
+        (Ended(2, "", "a/b\nand more\n"), "refused in 2 lines"),
+        (Ended(2, "", ""), "refused in 0 lines"),
+        (Ended(1, "", "a/b"), "exit code 1"),
+        (Ended(1, "", "Traceback (most recent call last):\nKeyError: 'a'\n"), "KeyError"),
+        (Ended(-11, "", ""), "SIGSEGV"),
+        (Ended(2, "", "a/b" * 1000), "characters"),
+    ],
+)
+def test_what_a_defect_is(ended: Ended, defect: str | None) -> None:
+    found = defect_of(ended, ["a/b"])
+    assert (found is None) if defect is None else (found is not None and defect in found)
+
+
+def test_time_and_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcome, "SECONDS", 1)
+    assert defect_of(run_forked(lambda: time.sleep(600))) == "did not end"
+    monkeypatch.setattr(outcome, "MEMORY", 64 << 20)
+    assert "MemoryError" in str(defect_of(run_forked(lambda: bytearray(1 << 30))))
+
+
+def test_an_end_is_told_as_it_was(tmp_path: Path) -> None:
+    def act() -> None:
+        print("said", os.getcwd())
+        print("wrong", file=sys.stderr)
+        sys.exit(2)
+
+    ended = run_forked(act, tmp_path)
+    assert ended == Ended(2, f"said {tmp_path}\n", "wrong\n")
+
+
+def test_a_reader_that_trusts_a_file_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "_needed", lambda name, value: None)
+    monkeypatch.setattr(checking, "problem_of_table", lambda *_: None)
+    monkeypatch.setattr("resnet_study.records.reading.problem_of_table", lambda *_: None)
+    study = small_study(tmp_path / "study")
+    assert tallied("damaged records", 60, read_damaged(study, 60, 0)).defects
+
+
+def test_a_lost_row_or_file_is_a_difference(tmp_path: Path) -> None:
+    study = small_study(tmp_path / "study")
+    whole = contents(study)
+    assert difference(whole, contents(study)) is None
+    run = next((study / "runs").iterdir())
+    changed = {**whole, f"{run.name}/layers.parquet": whole[f"{run.name}/layers.parquet"][1:]}
+    assert "layers.parquet differs" in str(difference(whole, changed))
+    (run / ".spec.json.left").touch()
+    assert "files differs" in str(difference(whole, contents(study)))
