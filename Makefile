@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SOURCES := pyproject.toml hatch_build.py resnet_study/kernels/build.py $(wildcard resnet_study/kernels/native/*)
 
-.PHONY: help install reproduce test test-all lint lock clean
+.PHONY: help install reproduce test test-all sanitize lint lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -28,6 +28,9 @@ test: $(STAMP)  ## Run the tests that fit in minutes
 
 test-all: $(STAMP)  ## Run every test
 	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder
+
+sanitize: $(STAMP)  ## Run the kernels under the address and undefined-behaviour sanitizers
+	$(BIN)/python -m pytest tests/test_winograd.py -k no_memory_error
 
 lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff check .
