@@ -15,6 +15,7 @@ from tests.campaign.__main__ import main, small_study, tallied
 from tests.campaign.damage import read_damaged
 from tests.campaign.kills import contents, difference
 from tests.campaign.outcome import Ended, defect_of, run_forked
+from tests.campaign.sharing import can_mount
 
 
 def test_nothing_is_lost_at_small_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +27,9 @@ def test_nothing_is_lost_at_small_counts(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.slow
 def test_kills_lose_nothing_at_small_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(kills=6, publishing=60, checkpoints=4) == 0, capsys.readouterr().err
+    disks = 1 if can_mount() else 0
+    counts = {"kills": 5, "publishing": 60, "checkpoints": 3, "disks": disks, "rivals": 1}
+    assert main(**counts) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 import tyro
 
 from resnet_study.progress import count_progress
+from tests.campaign import sharing
 from tests.campaign.archives import hostile
 from tests.campaign.checkpoints import damaged_checkpoints
 from tests.campaign.damage import read_damaged
@@ -70,6 +71,8 @@ def small_study(folder: Path) -> Path:
 
 def main(
     kills: int = 0,
+    disks: int = 0,
+    rivals: int = 0,
     publishing: int = 0,
     records: int = 0,
     checkpoints: int = 0,
@@ -82,6 +85,8 @@ def main(
     Args:
         kills: of training, alone and in sweeps of two workers; what is left in the end must be
             as if nothing had been, bit by bit.
+        disks: that are full, of any size; needs root.
+        rivals: two or three invocations of one command.
         publishing: kills of `publish` before each change of a file that it makes, all of them if
             there are fewer.
         records: damaged or replaced files of runs, each read by a command.
@@ -105,6 +110,8 @@ def main(
                 checkpoints,
                 damaged_checkpoints(work / "saved", checkpoints, seed),
             ),
+            ("full disks", disks, sharing.full_disks(work / "small", disks, seed)),
+            ("several invocations", rivals, sharing.rivals(work / "rivals", rivals, seed)),
             ("kills of training", kills, kill_trials(work / "killed", kills, seed)),
         )
         tallies = [tallied(kind, count, trials) for kind, count, trials in plan if count]

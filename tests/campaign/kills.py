@@ -82,7 +82,7 @@ def kill_trials(work: Path, kills: int, seed: int, sweeps: float = 0.2) -> Itera
         words = (sweep_words if kind == "sweep" else train_words)(results)
         if kind not in whole:
             began = time.monotonic()
-            code, err = _run(["tests.campaign.killer", str(results), "0", *words])
+            code, err = run(["tests.campaign.killer", str(results), "0", *words])
             if code:
                 raise RuntimeError(f"undisturbed, {kind} ends with {code}: {err}")
             spent = max(spent, int(time.monotonic() - began) + 1)
@@ -95,7 +95,7 @@ def kill_trials(work: Path, kills: int, seed: int, sweeps: float = 0.2) -> Itera
             if kind == "train" and rng.random() < 0.5:
                 at = rng.randint(1, changes)
                 trial.what += f", change {at}"
-                code, err = _run(["tests.campaign.killer", str(results), str(at), *words])
+                code, err = run(["tests.campaign.killer", str(results), str(at), *words])
                 hit = code == -signal.SIGKILL
             else:
                 name, whom, delay = _when(rng, kind, spent)
@@ -104,7 +104,7 @@ def kill_trials(work: Path, kills: int, seed: int, sweeps: float = 0.2) -> Itera
             trial.count += hit
             trial.defect = trial.defect or _defect(code, err, hit)
         struck += max(1, trial.count)
-        code, err = _run(["resnet_study", *words])
+        code, err = run(["resnet_study", *words])
         trial.defect = trial.defect or (f"then ends with {code}: {err[-300:]}" if code else None)
         trial.defect = trial.defect or difference(whole[kind], contents(results))
         shutil.rmtree(results, ignore_errors=True)
@@ -117,34 +117,30 @@ def _when(rng: random.Random, kind: str, spent: float) -> tuple[str, str, float]
     return rng.choice(SIGNALS), whom, rng.uniform(0, 1.1 * spent)
 
 
-def _run(words: Sequence[str]) -> tuple[int, str]:
-    ended = subprocess.run(
-        [*PYTHON, *words],
+def start(words: Sequence[str], module: str = "resnet_study") -> subprocess.Popen[str]:
+    """A command as a process that leads a session of its own."""
+    return subprocess.Popen(
+        [*PYTHON, module, *words],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        timeout=PATIENCE,
-        check=False,
         start_new_session=True,
     )
-    return ended.returncode, ended.stderr
+
+
+def run(words: Sequence[str]) -> tuple[int, str]:
+    """Exit code and what was said on standard error, of a module and its words."""
+    process = start(words[1:], words[0])
+    _, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, err
 
 
 def _struck(words: Sequence[str], name: str, whom: str, delay: float) -> tuple[int, str, bool]:
     """Exit code, what was said, and whether the signal met a process that lived."""
-    process = subprocess.Popen(
-        [*PYTHON, "resnet_study", *words],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    process = start(words)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(delay)
     hit = process.poll() is None
