@@ -132,3 +132,13 @@ def test_a_tilde_is_the_home_folder_in_every_path(
     with pytest.raises(SystemExit):
         cli.main(["reproduce", "~/mine.py"])
     assert "mine.py: holds no study" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by every run, which it would mark as failed."""
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="runs: cannot be written to"):
+        run_local([SPEC], tmp_path / "runs")

@@ -20,6 +20,7 @@ from typing import Any
 
 from resnet_study import lease, records
 from resnet_study.environment import check_platforms
+from resnet_study.errors import UserError
 from resnet_study.launch.display import Display
 from resnet_study.launch.estimate import cost
 from resnet_study.launch.options import Pool
@@ -115,6 +116,8 @@ def run_local(
     # A folder that cannot be made is refused here, not by every worker; so are missing devices.
     check_platforms()
     runs.mkdir(parents=True, exist_ok=True)
+    if not os.access(runs, os.W_OK):
+        raise UserError(f"{runs}: cannot be written to; give another folder with --results")
     # Longest first keeps the workers busy to the end. Runs that differ in their seed share
     # a compiled program; far apart in the queue, the second finds it in the cache.
     if not in_order:
