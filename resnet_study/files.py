@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resnet_study.errors import UserError
+
+_ASIDE = re.compile(r"\.(.+)\.[0-9a-f]{32}")
+"""What `replace_folder` calls the old folder until the new one is in its place."""
 
 
 def expanded(path: Path) -> Path:
@@ -71,7 +75,8 @@ def replace_folder(fresh: Path, target: Path) -> None:
     """Put a folder in the place of another, which is then removed.
 
     A kill leaves the one or the other under the name, or the old one beside it under a name that
-    begins with a dot. Where a link was, the link alone is removed.
+    begins with a dot, from which `restore_folders` brings it back. Where a link was, the link alone
+    is removed.
     """
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     there = target.is_symlink() or target.exists()
@@ -82,6 +87,45 @@ def replace_folder(fresh: Path, target: Path) -> None:
         remove(aside)
 
 
+def restore_folders(parent: Path) -> None:
+    """End what a kill in `replace_folder` left: where nothing took the place of the old folder it
+    is put back, else it is removed."""
+    for target, aside in _left_aside(parent):
+        if os.path.lexists(target):
+            remove(aside)
+        else:
+            # Another process may be faster.
+            with suppress(FileNotFoundError):
+                aside.rename(target)
+
+
+def missing_folders(parent: Path) -> dict[str, str]:
+    """Folders that a kill in `replace_folder` left under another name, and a line on each."""
+    return {
+        target.name: f"{target}: is missing since a command that replaced it was killed; give that "
+        f"command again, or rename {aside.name} to {target.name}"
+        for target, aside in _left_aside(parent)
+        if not os.path.lexists(target)
+    }
+
+
+def refuse_missing(parent: Path) -> None:
+    """Refuse to read a folder without those that a kill left under another name.
+
+    Raises:
+        UserError: naming one.
+    """
+    for line in missing_folders(parent).values():
+        raise UserError(line)
+
+
+def _left_aside(parent: Path) -> list[tuple[Path, Path]]:
+    """Names of folders and what a kill left of them."""
+    there = parent.iterdir() if parent.is_dir() else ()
+    found = ((_ASIDE.fullmatch(path.name), path) for path in there)
+    return [(parent / name[1], path) for name, path in found if name and path.is_dir()]
+
+
 def remove(path: Path) -> None:
     """Remove a file or folder; of a link nothing but the link."""
     if path.is_symlink() or not path.is_dir():
@@ -90,27 +134,32 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder at or below a path, with the names of its files, through links.
+def folders_below(*tops: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder at or below some paths, with the names of its files, through links.
 
     A folder that is reached twice, as through a loop of links, comes once; hidden ones, in which
     something is being made or was left by a kill, and checkpoints are left out.
 
     Raises:
         OSError: if a folder cannot be read.
+        UserError: if a kill left one aside.
     """
 
     def refuse(error: OSError) -> None:
         raise error
 
     seen = set()
-    for name, folders, names in os.walk(top, onerror=refuse, followlinks=True):
-        if (real := os.path.realpath(name)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(f for f in folders if f[0] != "." and f != "checkpoints")
-        yield Path(name), names
+    for top in tops:
+        for name, folders, names in os.walk(top, onerror=refuse, followlinks=True):
+            state = os.stat(name)
+            if (place := (state.st_dev, state.st_ino)) in seen:
+                folders.clear()
+                continue
+            seen.add(place)
+            if any(map(_ASIDE.fullmatch, folders)):
+                refuse_missing(Path(name))
+            folders[:] = sorted(f for f in folders if f[0] != "." and f != "checkpoints")
+            yield Path(name), names
 
 
 def strict(value: Any) -> Any:
@@ -128,6 +177,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none.
+
+    Raises:
+        UserError: if it cannot be read, or holds something else.
+    """
     if not path.exists():
         return {}
     try:

@@ -29,15 +29,20 @@ class Extent(NamedTuple):
     last: int
 
 
-def problem_of(folder: Path) -> str | None:
+def problem_of(folder: Path, summary: Mapping[str, Any] | None = None) -> str | None:
     """What the records of a run lack, in one line that says how to mend it; None if nothing.
 
     Of a run that is done they must reach its end, of another one its newest checkpoint. Of the
     tables only the footers are read.
+
+    Args:
+        folder: of the run.
+        summary: what its ``summary.json`` says, where that was read just now.
     """
     try:
         # Before the tables: a live run replaces those first.
-        summary = read_json(folder / "summary.json")
+        if summary is None:
+            summary = read_json(folder / "summary.json")
         file = folder / "spec.json"
         if not file.is_file():
             return without_spec(folder)
@@ -108,10 +113,12 @@ def extent(table: Path) -> Extent | None:
     Raises:
         UserError: if it cannot be read.
     """
-    from pyarrow import parquet
+    from pyarrow import OSFile, parquet
 
     try:
-        footer = parquet.read_metadata(table)
+        # Opened by itself: pyarrow looks for the kind of file system first.
+        with OSFile(str(table)) as file:
+            footer = parquet.read_metadata(file)
         if footer.num_rows == 0:
             return None
         column = footer.schema.names.index("step")
