@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_study import lease, records
+from resnet_study.files import restore_folders
 from resnet_study.launch.display import Display
 from resnet_study.launch.estimate import cost
 from resnet_study.launch.options import Pool
@@ -101,6 +102,7 @@ def run_local(
     """
     outcome, options, pool = Outcome(), options or Options(), pool or Pool()
     todo: list[RunSpec] = []
+    restore_folders(runs)
     for spec in specs:
         summary = records.read_summary(runs / spec.run_id)
         if summary.get("status") in records.DONE:
