@@ -8,8 +8,8 @@ table, and forgets it; *frames* reads the folder and every row and column of it,
 command does; *error* and *signal* read what ``compare`` does for a metric and for a quantity of two
 columns. Seconds are those of processors, user and system.
 
-``--commands`` then times ``status``, ``compare``, ``claims`` and each figure as a user starts them,
-imports included.
+``--commands`` then times ``status`` and ``compare``, and to 1,000 runs ``claims`` and each figure
+of the study, as a user starts them, imports included.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ from resnet_study.records.integrity import sizes
 from resnet_study.spec import to_json
 
 QUICK = Path(__file__).resolve().parent.parent / "results" / "reference" / "quick"
+
+FEW = 1000
+"""Runs up to which claims and figures are timed."""
 
 SEEDS = 100
 """From one copy of a run to the next."""
@@ -134,21 +137,17 @@ def apart(variant: str, folder: Path) -> tuple[Seconds, float]:
         return pool.submit(measured, variant, folder).result()
 
 
-def command_seconds(folder: Path, output: Path) -> Iterator[tuple[str, float | None]]:
-    """Processor time of commands on the runs, those last that draw; None where one fails."""
-    from resnet_study import phenomena
+def command_seconds(folder: Path, few: bool) -> Iterator[tuple[str, float]]:
+    """Processor time of commands on the runs; of few runs of claims and the study's figures too."""
+    commands = ["status RUNS", "compare error RUNS", "compare signal RUNS"]
+    if few:
+        from resnet_study.studies.find import load_study
 
-    words = [("status",), ("compare", "error"), ("compare", "signal"), ("claims",)]
-    commands = [(" ".join(some), (*some, str(folder))) for some in words]
-    for name in phenomena.figures():
-        told = ("figures", str(folder), "--only", name, "--output", str(output))
-        commands.append((f"figures --only {name}", told))
-    for name, command in commands:
-        try:
-            yield name, processor_seconds(command)
-        except RuntimeError:
-            # About other data, or about networks that were not trained.
-            yield name, None
+        figures = load_study("quick").figures
+        commands += ["claims RUNS", *(f"figures RUNS --only {figure.name}" for figure in figures)]
+    for command in commands:
+        words = (str(folder) if word == "RUNS" else word for word in command.split())
+        yield command, processor_seconds(tuple(words))
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -206,9 +205,8 @@ def main() -> int:
             results.append(report(count, folder, options.rounds))
             if options.commands:
                 print()
-                for command, seconds in command_seconds(folder, Path(name) / "figures"):
-                    said = "not for these runs" if seconds is None else f"{seconds:.2f} s"
-                    print(f"{count:,} runs, {command}: {said}", flush=True)
+                for command, seconds in command_seconds(folder, few=count <= FEW):
+                    print(f"{count:,} runs, {command}: {seconds:.2f} s", flush=True)
             shutil.rmtree(folder)
     write_results(options.json, facts, results)
     return 0
