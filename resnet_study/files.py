@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -22,6 +23,9 @@ TEXT_BYTES = 16 << 20
 
 _NESTED = 32
 _MEND = "restore or remove it"
+
+_ASIDE = re.compile(r"\.(.+)\.[0-9a-f]{32}")
+"""What `replace_folder` calls the old folder until the new one is in its place."""
 
 
 def expanded(path: Path) -> Path:
@@ -78,7 +82,8 @@ def replace_folder(fresh: Path, target: Path) -> None:
     """Put a folder in the place of another, which is then removed.
 
     A kill leaves the one or the other under the name, or the old one beside it under a name that
-    begins with a dot. Where a link was, the link alone is removed.
+    begins with a dot, from which `restore_folders` brings it back. Where a link was, the link alone
+    is removed.
     """
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     there = target.is_symlink() or target.exists()
@@ -89,6 +94,45 @@ def replace_folder(fresh: Path, target: Path) -> None:
         remove(aside)
 
 
+def restore_folders(parent: Path) -> None:
+    """End what a kill in `replace_folder` left: where nothing took the place of the old folder it
+    is put back, else it is removed."""
+    for target, aside in _left_aside(parent):
+        if os.path.lexists(target):
+            remove(aside)
+        else:
+            # Another process may be faster.
+            with suppress(FileNotFoundError):
+                aside.rename(target)
+
+
+def missing_folders(parent: Path) -> dict[str, str]:
+    """Folders that a kill in `replace_folder` left under another name, and a line on each."""
+    return {
+        target.name: f"{target}: is missing since a command that replaced it was killed; give that "
+        f"command again, or rename {aside.name} to {target.name}"
+        for target, aside in _left_aside(parent)
+        if not os.path.lexists(target)
+    }
+
+
+def refuse_missing(parent: Path) -> None:
+    """Refuse to read a folder without those that a kill left under another name.
+
+    Raises:
+        UserError: naming one.
+    """
+    for line in missing_folders(parent).values():
+        raise UserError(line)
+
+
+def _left_aside(parent: Path) -> list[tuple[Path, Path]]:
+    """Names of folders and what a kill left of them."""
+    there = parent.iterdir() if parent.is_dir() else ()
+    found = ((_ASIDE.fullmatch(path.name), path) for path in there)
+    return [(parent / name[1], path) for name, path in found if name and path.is_dir()]
+
+
 def remove(path: Path) -> None:
     """Remove a file or folder; of a link nothing but the link."""
     if path.is_symlink() or not path.is_dir():
@@ -97,27 +141,32 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder at or below a path, with the names of its files, through links.
+def folders_below(*tops: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder at or below some paths, with the names of its files, through links.
 
     A folder that is reached twice, as through a loop of links, comes once; hidden ones, in which
     something is being made or was left by a kill, and checkpoints are left out.
 
     Raises:
         OSError: if a folder cannot be read.
+        UserError: if a kill left one aside.
     """
 
     def refuse(error: OSError) -> None:
         raise error
 
     seen = set()
-    for name, folders, names in os.walk(top, onerror=refuse, followlinks=True):
-        if (real := os.path.realpath(name)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(f for f in folders if f[0] != "." and f != "checkpoints")
-        yield Path(name), names
+    for top in tops:
+        for name, folders, names in os.walk(top, onerror=refuse, followlinks=True):
+            state = os.stat(name)
+            if (place := (state.st_dev, state.st_ino)) in seen:
+                folders.clear()
+                continue
+            seen.add(place)
+            if any(map(_ASIDE.fullmatch, folders)):
+                refuse_missing(Path(name))
+            folders[:] = sorted(f for f in folders if f[0] != "." and f != "checkpoints")
+            yield Path(name), names
 
 
 def strict(value: Any) -> Any:
@@ -189,7 +238,8 @@ def read_bytes(path: Path, most: int) -> bytes:
     Raises:
         UserError: if there is no such file, it has more bytes than that, or it cannot be read.
     """
-    if (size := check_regular(path)) > most:
+    check_regular(path)
+    if (size := path.stat().st_size) > most:
         raise UserError(f"{path}: has {size:,} bytes, more than {most:,}; {_MEND}")
     try:
         return path.read_bytes()
@@ -197,24 +247,26 @@ def read_bytes(path: Path, most: int) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {_MEND}") from None
 
 
-def check_regular(path: Path) -> int:
-    """Refuse to open what is no file: a folder, a pipe, a device, or a link to one or to nothing.
-
-    Returns:
-        Its bytes.
+def check_regular(path: Path) -> None:
+    """Refuse to open what is no file.
 
     Raises:
         UserError: saying what it is.
     """
+    if reason := irregular(path):
+        raise UserError(f"{path}: cannot be read ({reason}); {_MEND}")
+
+
+def irregular(path: Path) -> str | None:
+    """Why a path is no file: a folder, a pipe, a device, or a link to one or to nothing."""
     try:
-        found = path.stat()
+        mode = path.stat().st_mode
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {_MEND}") from None
-    if not stat.S_ISREG(mode := found.st_mode):
-        kinds = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
-        kind = next((name for is_kind, name in kinds if is_kind(mode)), "device")
-        raise UserError(f"{path}: cannot be read (is a {kind} and no file); {_MEND}")
-    return found.st_size
+        return error.strerror
+    if stat.S_ISREG(mode):
+        return None
+    kinds = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+    return f"is a {next((name for is_kind, name in kinds if is_kind(mode)), 'device')} and no file"
 
 
 def _deeper(content: Any, levels: int) -> bool:

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resnet_study.records import find_runs, integrity, read_frames, read_spec, read_summary
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
 import commands  # noqa: E402
 import equality  # noqa: E402
+import records as many  # noqa: E402
 import timing  # noqa: E402
 import train_step  # noqa: E402
 from workers import Worker, WorkerError  # noqa: E402
@@ -177,12 +180,29 @@ class TestWorkers:
 
 
 @pytest.mark.parametrize(
-    "name", ["train_step", "probes", "startup", "memory", "sweep", "convolution", "commands"]
+    "name",
+    ["train_step", "probes", "startup", "memory", "sweep", "convolution", "commands", "records"],
 )
 def test_help(name: str) -> None:
     done = run(name, "--help")
     assert done.returncode == 0, done.stderr
     assert f"python benchmarks/{name}.py" in done.stdout
+
+
+def test_many_runs_are_runs_like_others(tmp_path: Path) -> None:
+    """Copies under ids of their own, whole, with all rows of the originals."""
+    many.make_runs(tmp_path, 70)
+    folders = find_runs([tmp_path])
+    assert len({run.name for run in folders}) == 70
+    for run in folders:
+        assert read_spec(run / "spec.json").run_id == run.name
+        assert integrity.problem_of(run) is None
+        assert read_summary(run)["bytes"] == integrity.sizes(run)
+    frames, original = read_frames([tmp_path]), read_frames([many.QUICK])
+    assert len(frames.layers) > 2 * len(original.layers)
+    assert not frames.runs.duplicated(["family", "depth", "seed"]).any()
+    for name, measure in many.VARIANTS.items():
+        assert all(seconds > 0 for seconds in measure(tmp_path).values()), name
 
 
 def test_imports_are_summed_by_package() -> None:

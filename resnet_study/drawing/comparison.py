@@ -134,7 +134,7 @@ def _lines(rows: pd.DataFrame, against: str) -> list[tuple[str, dict[str, Any], 
     others = [c for c in groups if c != "family"]
     kinds = sorted(set(rows[others].itertuples(index=False, name=None)), key=_sortable)
     colours = dict(zip(kinds, sequential(range(len(kinds))).values(), strict=True))
-    parts = rows.groupby(groups, dropna=False) if groups else [((), rows)]
+    parts = rows.groupby(groups, dropna=False, observed=True) if groups else [((), rows)]
     lines = []
     for values, part in parts:
         named = dict(zip(groups, values, strict=True))

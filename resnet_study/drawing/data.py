@@ -26,17 +26,24 @@ def data_of(figure: Figure) -> pd.DataFrame:
         them for all, kind of mark, name of the series (empty for single seeds and for what needs
         none), position, and the value of a cell of a map (empty for all else).
     """
-    parts = []
+    told: list[tuple[str, ...]] = []
+    parts: list[tuple[np.ndarray, ...]] = []
     for panel in figure.axes:
         if panel.get_label() == "<colorbar>":
             continue
-        axes = {"x_axis": _shared(panel, "x"), "y_axis": _shared(panel, "y")}
-        for mark, series, x, y, value in _marks(panel):
-            x, y = np.atleast_1d(x).astype(float), np.atleast_1d(y).astype(float)
-            points = {"x": x, "y": y, "value": value}
-            where = {"panel": panel.get_title(loc="left"), **axes, "mark": mark, "series": series}
-            parts.append(pd.DataFrame({**where, **points}, columns=list(COLUMNS)))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+        where = (panel.get_title(loc="left"), _shared(panel, "x"), _shared(panel, "y"))
+        for mark, series, *points in _marks(panel):
+            told.append((*where, mark, series))
+            parts.append(np.broadcast_arrays(*(np.atleast_1d(p).astype(float) for p in points)))
+    if not parts:
+        return pd.DataFrame(columns=list(COLUMNS))
+    # One frame of all: a figure of a thousand networks has thousands of lines.
+    lengths = [len(x) for x, _, _ in parts]
+    words = (np.repeat(np.array(texts, object), lengths) for texts in zip(*told, strict=True))
+    numbers = (np.concatenate(points) for points in zip(*parts, strict=True))
+    table = pd.DataFrame(dict(zip(COLUMNS, (*words, *numbers), strict=True)))
+    # Of cells, whose values are no positions, every digit is written.
+    return table.astype({"value": object})
 
 
 def _marks(panel: Axes) -> Iterator[Marks]:

@@ -17,7 +17,7 @@ from resnet_study.judging.selections import (
     varying_fields,
     warm_up,
 )
-from resnet_study.records import PROBES, Frames
+from resnet_study.records import Frames
 
 PAIR = (20, 56)
 """Depths of the paper's Figure 1, shown where not all depths can be."""
@@ -106,7 +106,7 @@ def shown_depths(rows: pd.DataFrame, by: str = "family") -> list[int]:
 
     Where there are more, the paper's pair and the deepest of all, or an even choice.
     """
-    own = [set(part["depth"]) for _, part in rows.groupby(by)]
+    own = [set(part["depth"]) for _, part in rows.groupby(by, observed=True)]
     depths = sorted(int(d) for d in set.intersection(*own) or set.union(*own))
     if len(depths) > 3 and set(PAIR) <= set(depths):
         return sorted({*PAIR, depths[-1]})
@@ -127,7 +127,7 @@ def medians(
     """
     values = rows[value].astype(float)
     scaled = values.map(np.log) if geometric else values
-    middle = scaled.groupby([rows[column] for column in by]).median().reset_index()
+    middle = scaled.groupby([rows[column] for column in by], observed=True).median().reset_index()
     return middle.assign(**{value: np.exp(middle[value])}) if geometric else middle
 
 
@@ -162,14 +162,14 @@ def layer_rows(frames: Frames, *probes: str) -> pd.DataFrame:
     Raises:
         UserError: if no run recorded these probes.
     """
-    layers = frames.layers
+    layers = frames.layers_with(*probes)
     missing = [p for p in probes if p not in layers or not layers[p].notna().any()]
     if layers.empty or missing:
         raise UserError(
             f"no run recorded {', '.join(missing or probes)}; run with probes.layers_every above 0"
         )
     rows = conv_layers(layers).copy()
-    for probe in set(PROBES) & set(rows.columns):
+    for probe in probes:
         rows[probe] = pd.to_numeric(rows[probe], errors="coerce").astype(float)
     return rows
 
@@ -198,7 +198,7 @@ def over_seeds(
         units: column whose values are the single networks.
         single: whether these are drawn.
     """
-    counts = rows.groupby(list(by))[units].nunique()
+    counts = rows.groupby(list(by), observed=True)[units].nunique()
     if counts.max() == 1:
         return "n = 1 seed: no spread."
     return f"Medians over {seeds(counts)}{', every seed thin or faint' if single else ''}."

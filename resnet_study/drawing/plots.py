@@ -87,7 +87,7 @@ def lines(
     if not joined:
         faint = {"alpha": 0.35, "linestyle": "none", "markersize": points(3.5)}
         faint["markeredgewidth"] = 0
-    for value, part in rows.groupby(by_style) if by_style else [("", rows)]:
+    for value, part in rows.groupby(by_style, observed=True) if by_style else [("", rows)]:
         own = {**look, **looks.get(value, {})}
         if part[units].nunique() > 1:
             seaborn.lineplot(part, units=units, **common, **{**own, **faint})

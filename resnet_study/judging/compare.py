@@ -12,6 +12,7 @@ from resnet_study.errors import UserError
 from resnet_study.judging.choosing import choose, selection
 from resnet_study.judging.selections import (
     KEYS,
+    columns_of,
     conv_layers,
     ended,
     final_error,
@@ -128,7 +129,7 @@ def differences(frames: Frames, asked: Question, between: str) -> pd.DataFrame:
     rows = []
     for other in others:
         paired = (wide[other] - wide[first]).dropna().rename("value").reset_index()
-        for key, own in paired.groupby(groups) if groups else [((), paired)]:
+        for key, own in paired.groupby(groups, observed=True) if groups else [((), paired)]:
             found = median_interval(own["value"])
             row = {**dict(zip(groups, key, strict=True)), "difference": f"{other} - {first}"}
             row |= {"median": found.estimate, "low": found.low, "high": found.high}
@@ -181,26 +182,36 @@ def _values(
     frames: Frames, quantity: str, against: str, at_step: int | None, split: str
 ) -> pd.DataFrame:
     """Columns ``run_id, family, depth, value`` and ``layer`` or ``step``."""
-    metric = [c for c in _numeric(frames.metrics, METRICS) if c not in METRIC_COLUMNS[:3]]
-    layer = [c for c in _numeric(frames.layers, LAYER_QUANTITIES) if c not in LAYER_COLUMNS]
     of_runs = [c for c in _numeric(frames.runs, ()) if c not in ("depth", "seed")]
-    if quantity in layer:
+    elsewhere = (*METRICS, *RUN_STEP_QUANTITIES, *of_runs)
+    # The table is read where the name alone does not tell.
+    if quantity in LAYER_QUANTITIES or (
+        quantity not in elsewhere and quantity in _of_layers(frames.layers_with(quantity))
+    ):
         return _layer_values(frames, quantity, against, at_step)
     if against == "layer":
-        valid = nearest_hint(quantity, layer)
+        valid = nearest_hint(quantity, _of_layers(frames.layers))
         raise UserError(f"{quantity} cannot be compared against layer; {valid}")
-    if quantity in metric:
-        return _metric_values(frames, quantity, against, at_step, split)
     if quantity in RUN_STEP_QUANTITIES:
         return _run_step_values(frames, quantity, against, at_step)
+    if quantity in METRICS or (quantity not in of_runs and quantity in _of_metrics(frames)):
+        return _metric_values(frames, quantity, against, at_step, split)
     if quantity not in of_runs:
-        known = [*metric, *layer, *RUN_STEP_QUANTITIES, *of_runs]
+        known = [*_of_metrics(frames), *_of_layers(frames.layers), *RUN_STEP_QUANTITIES, *of_runs]
         raise UserError(f"unknown quantity {quantity}; {nearest_hint(quantity, known)}")
     if against == "step" or at_step is not None:
         raise UserError(f"{quantity} has one value per run; compare it against depth, at no step")
     return frames.runs.reset_index().rename(columns={quantity: "value"})[
         ["run_id", "family", "depth", "value"]
     ]
+
+
+def _of_metrics(frames: Frames) -> list[str]:
+    return [c for c in _numeric(frames.metrics, METRICS) if c not in METRIC_COLUMNS[:3]]
+
+
+def _of_layers(layers: pd.DataFrame) -> list[str]:
+    return [c for c in _numeric(layers, LAYER_QUANTITIES) if c not in LAYER_COLUMNS]
 
 
 def _numeric(table: pd.DataFrame, always: tuple[str, ...]) -> list[str]:
@@ -222,18 +233,19 @@ def _metric_values(
 
 
 def _layer_values(frames: Frames, quantity: str, against: str, at_step: int | None) -> pd.DataFrame:
-    rows = frames.layers if against == "step" else rows_at(frames.layers, at_step)
+    layers = frames.layers_with(*columns_of(quantity))
+    rows = layers if against == "step" else rows_at(layers, at_step)
     rows = rows.assign(value=layer_quantity(rows, quantity))
     if against == "layer":
         return rows
-    return conv_layers(rows).groupby([*KEYS, "step"])["value"].mean().reset_index()
+    return conv_layers(rows).groupby([*KEYS, "step"], observed=True)["value"].mean().reset_index()
 
 
 def _run_step_values(
     frames: Frames, quantity: str, against: str, at_step: int | None
 ) -> pd.DataFrame:
     if quantity == "growth_per_layer":
-        steps = sorted(frames.layers["step"].unique()) if against == "step" else [at_step]
+        steps = sorted(frames.layers_with()["step"].unique()) if against == "step" else [at_step]
         tables = [growth_per_layer(frames, step=step).reset_index() for step in steps]
         joined = pd.concat(tables).drop_duplicates(["run_id", "step"])
         return joined.rename(columns={"growth": "value"})

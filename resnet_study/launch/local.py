@@ -21,6 +21,7 @@ from typing import Any
 from resnet_study import lease, records
 from resnet_study.environment import check_platforms
 from resnet_study.errors import UserError
+from resnet_study.files import restore_folders
 from resnet_study.launch.display import Display
 from resnet_study.launch.estimate import cost
 from resnet_study.launch.options import Pool
@@ -103,6 +104,7 @@ def run_local(
     """
     outcome, options, pool = Outcome(), options or Options(), pool or Pool()
     todo: list[RunSpec] = []
+    restore_folders(runs)
     for spec in specs:
         summary = records.read_summary(runs / spec.run_id)
         if summary.get("status") in records.DONE:

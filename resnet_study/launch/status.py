@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 from resnet_study import lease, records
 from resnet_study.errors import UserError
+from resnet_study.files import missing_folders
 from resnet_study.records import integrity
 
 STATES = ("to do", "running", "stopped", "failed", "damaged", "finished", "diverged")
@@ -50,18 +52,24 @@ def run_states(runs: Path, run_ids: Sequence[str] | None = None) -> list[RunStat
         runs: folder of the run folders.
         run_ids: the runs of the sweep; by default those that have a folder.
     """
-    if run_ids is None:
-        there = sorted(runs.iterdir()) if runs.is_dir() else []
-        return [_named(_state(folder), folder) for folder in there if _is_run(folder)]
-    return [_state(runs / run_id) for run_id in run_ids]
+    missing = missing_folders(runs)
+    lost = {name: RunState(name, "damaged", None, None, line) for name, line in missing.items()}
+    if run_ids is not None:
+        return [lost.get(run_id) or _state(runs / run_id) for run_id in run_ids]
+    there = sorted(os.listdir(runs)) if runs.is_dir() else []
+    found = {
+        name: _named(_state(runs / name), runs / name) for name in there if _is_run(runs, name)
+    }
+    return [state for _, state in sorted((found | lost).items())]
 
 
-def _is_run(folder: Path) -> bool:
+def _is_run(runs: Path, name: str) -> bool:
     """Whether a folder is one of a run, and nothing else that lies or was left there."""
-    if folder.name.startswith(".") or not folder.is_dir():
+    try:
+        names = os.listdir(runs / name) if name[0] != "." else ["."]
+    except (NotADirectoryError, FileNotFoundError):
         return False
-    names = {path.name for path in folder.iterdir()}
-    return not names or not names.isdisjoint(_OF_RUNS)
+    return not names or not _OF_RUNS.isdisjoint(names)
 
 
 def _named(state: RunState, folder: Path) -> RunState:
@@ -103,8 +111,8 @@ def _state(folder: Path) -> RunState:
     except UserError as error:
         return RunState(folder.name, "damaged", None, None, str(error))
     status = summary.get("status")
-    held = folder.is_dir() and lease.is_held(folder)
-    if not held and (problem := integrity.problem_of(folder)):
+    held = lease.is_held(folder)
+    if not held and (problem := integrity.problem_of(folder, summary)):
         return RunState(folder.name, "damaged", None, None, problem)
     reason = " ".join(str(summary.get("reason") or "").split())
     if status in records.DONE:

@@ -8,17 +8,20 @@ the numbers of another run. Every reader asks here, so that none of them does.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from resnet_study.errors import UserError
-from resnet_study.files import check_regular, read_text
+from resnet_study.files import irregular, read_text
 from resnet_study.probes import recorded_steps
-from resnet_study.records.checking import read_summary
+from resnet_study.records.checking import problem_of_table, read_summary
 from resnet_study.records.columns import DONE
 from resnet_study.spec import RunSpec, from_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 METRICS, LAYERS = "metrics.parquet", "layers.parquet"
 
@@ -30,15 +33,20 @@ class Extent(NamedTuple):
     last: int
 
 
-def problem_of(folder: Path) -> str | None:
+def problem_of(folder: Path, summary: Mapping[str, Any] | None = None) -> str | None:
     """What the records of a run lack, in one line that says how to mend it; None if nothing.
 
     Of a run that is done they must reach its end, of another one its newest checkpoint. Of the
     tables only the footers are read.
+
+    Args:
+        folder: of the run.
+        summary: what its ``summary.json`` says, where that was read just now.
     """
     try:
         # Before the tables: a live run replaces those first.
-        summary = read_summary(folder)
+        if summary is None:
+            summary = read_summary(folder)
         file = folder / "spec.json"
         if not file.is_file():
             return without_spec(folder)
@@ -109,13 +117,16 @@ def extent(table: Path) -> Extent | None:
     Raises:
         UserError: if it cannot be read.
     """
-    from pyarrow import parquet
+    from pyarrow import OSFile, parquet
 
     if not table.exists() and not table.is_symlink():
         return None
-    check_regular(table)
+    if reason := irregular(table):
+        raise unreadable(table, reason)
     try:
-        footer = parquet.read_metadata(table)
+        # Opened by itself: pyarrow looks for the kind of file system first.
+        with OSFile(str(table)) as file:
+            footer = parquet.read_metadata(file)
         if footer.num_rows == 0:
             return None
         column = footer.schema.names.index("step")
@@ -134,6 +145,36 @@ def extent(table: Path) -> Extent | None:
         return None
     except Exception as error:
         raise unreadable(table, error) from None
+
+
+def read_columns(
+    table: Path, names: Sequence[str] | None, needed: Sequence[str]
+) -> tuple[pa.Table, os.stat_result]:
+    """Columns of a table, by default all, and the state of the file that they are of.
+
+    Args:
+        table: its file.
+        names: of the columns, of which there may be none.
+        needed: columns that the file must have.
+
+    Raises:
+        UserError: if it cannot be read, or is no table of ours.
+    """
+    from pyarrow import BufferReader, parquet
+
+    if reason := irregular(table):
+        raise unreadable(table, reason)
+    try:
+        # In one read: a live run replaces the file in between.
+        with open(table, "rb") as opened:
+            state = os.fstat(opened.fileno())
+            file = parquet.ParquetFile(BufferReader(opened.read()))
+        problem = problem_of_table(file.schema_arrow, file.metadata.num_rows, needed)
+        if problem is None:
+            return file.read(names, use_threads=False), state
+    except Exception as error:
+        raise unreadable(table, error) from None
+    raise unreadable(table, problem)
 
 
 def sizes(folder: Path) -> dict[str, int]:

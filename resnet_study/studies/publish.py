@@ -47,6 +47,8 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
     """
     if target.resolve() == source.resolve():
         raise UserError(f"{target}: is the folder to copy from; give another one")
+    files.refuse_missing(source)
+    files.restore_folders(target)
     networks = sorted((source / INITIALIZATION).glob("*"))
     found = (
         records.find_runs([source / "runs"]) if not networks or (source / "runs").is_dir() else []

@@ -110,6 +110,7 @@ def unpack(archive: Path, folder: Path) -> list[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     files.clear_drafts(folder, ["unpacking"], older_than=3600.0)
+    files.restore_folders(folder / "runs")
     taken = []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking.") as name:
         fresh = Path(name)

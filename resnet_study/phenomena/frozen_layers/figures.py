@@ -116,7 +116,7 @@ def thaw_times(frames: Frames) -> Figure:
     judged = judged.assign(seen=judged["thaw"].notna(), at=judged["thaw"].fillna(judged["end"]))
     arms: dict[str, pd.DataFrame] = {
         f"{family}-{depth}, weight decay {decay:g}": own
-        for (family, depth, decay), own in judged.groupby(GRID)
+        for (family, depth, decay), own in judged.groupby(GRID, observed=True)
     }
     colours = dict(zip(arms, style.sequential(range(len(arms))).values(), strict=True))
     drawn, axes = style.new_figure(1, 2, 2.9, PREDICTED.values(), sharey=True, sharex=True)
@@ -137,7 +137,7 @@ def thaw_times(frames: Frames) -> Figure:
     if not judged["seen"].all():
         handles.append(style.key("not thawed by then", color=style.INK, **point, **CENSORED))
     runs = judged if len(judged) else frames.runs.reset_index().assign(weight_decay=0.0)
-    counts = list(runs.groupby(GRID)["seed"].nunique())
+    counts = list(runs.groupby(GRID, observed=True)["seed"].nunique())
     sentences = [
         f"{len(judged)} frozen and inflated layers; {panels.seeds(counts)} per arm, all shown.",
         "" if max(counts) > 1 else "One seed each: no spread.",
@@ -166,10 +166,10 @@ def thaw_curves(frames: Frames) -> Figure:
     told = {"arm": panels.arms(frames.runs), "decay": frames.runs[thaw.DECAY].astype(float)}
     told["rest"] = panels.arms(frames.runs.drop(columns=thaw.DECAY))
     rows = rows.assign(**{name: rows["run_id"].map(values) for name, values in told.items()})
-    rows["network"] = rows["family"] + "-" + rows["depth"].astype(str)
+    rows["network"] = rows["family"].astype(str) + "-" + rows["depth"].astype(str)
     colours = style.sequential(rows["decay"])
     styles = dict(zip(sorted(set(rows["rest"])), itertools.cycle(LINESTYLES), strict=False))
-    thaws = thaw.last_thaw(thaw.thaw_table(frames)) if len(frames.layers) else pd.DataFrame()
+    thaws = thaw.last_thaw(thaw.thaw_table(frames)) if len(frames.layers_with()) else pd.DataFrame()
     networks = _networks(rows)
     drawn, axes = style.new_figure(1, len(networks), 2.9, networks, sharey=True, sharex=True)
     handles: dict[str, Any] = {}
@@ -243,7 +243,7 @@ def _identity(panel: Axes, values: np.ndarray) -> None:
 
 def _networks(rows: pd.DataFrame) -> list[str]:
     """Networks with most arms, then most seeds, then depth; in the order of family and depth."""
-    groups = rows.groupby(["family", "depth"])
+    groups = rows.groupby(["family", "depth"], observed=True)
     counts = groups[["arm", "seed"]].nunique().reset_index()
     most = counts.sort_values(["arm", "seed", "depth"], ascending=False).head(NETWORKS_SHOWN)
     most = most.sort_values(["family", "depth"])

@@ -20,7 +20,7 @@ from resnet_study.judging.measurement import (
     Missing,
     ended_counts,
 )
-from resnet_study.judging.selections import LENGTH_FIELDS, final_error, select
+from resnet_study.judging.selections import LENGTH_FIELDS, final_error, per_run, select
 from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS
 from resnet_study.phenomena.frozen_layers.thaw import (
     BAND,
@@ -179,7 +179,7 @@ def frozen_without_decay(group: Frames) -> Measurement | Missing:
     for decay in (0.0, chosen.weight_decay):
         of_arm = runs["run_id"][(runs["depth"] == chosen.depth) & (runs["weight_decay"] == decay)]
         arms.append(select(plain, of_arm))
-        ends.append(arms[-1].layers.groupby("run_id")["step"].max().min())
+        ends.append(arms[-1].layers_with().groupby("run_id", observed=True)["step"].max().min())
     if not np.isfinite(ends).all():
         return Missing("runs of equal depth with and without weight decay, with layer records")
     step = int(min(ends))
@@ -252,8 +252,9 @@ def first_below(frames: Frames, level: float) -> pd.DataFrame:
         ``last`` (recorded).
     """
     rows = frames.metrics[frames.metrics["split"] == "train"]
-    last = rows.groupby("run_id")["step"].max()
-    first = rows[rows["error"] < level].groupby("run_id")["step"].min().reindex(last.index)
+    last = per_run(rows.groupby("run_id", observed=True)["step"].max())
+    below = rows[rows["error"] < level].groupby("run_id", observed=True)["step"].min()
+    first = per_run(below).reindex(last.index)
     table = {"iteration": first.fillna(last).astype(float), "seen": first.notna(), "last": last}
     return pd.DataFrame(table)
 

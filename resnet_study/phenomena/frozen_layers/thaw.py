@@ -51,12 +51,13 @@ last `LATE` of the iterations.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 import scipy
 
-from resnet_study.judging.selections import conv_layers, step_nearest
+from resnet_study.judging.selections import conv_layers, of_run, per_run, step_nearest
 from resnet_study.records import Frames
 
 EARLY = 50
@@ -118,21 +119,19 @@ def layer_motion(frames: Frames) -> pd.DataFrame:
         (to the median over the last quarter of the convolutions at this iteration). Rows whose
         norms are not finite are left out.
     """
-    rows = conv_layers(frames.layers)
     norms = ["weight_norm", "weight_gradient_norm"]
+    rows = conv_layers(frames.layers_with(*norms))
     if not len(rows) or not set(norms) <= set(rows.columns):
         return pd.DataFrame(columns=MOTION_COLUMNS)
     table = rows[MOTION_COLUMNS[:6]].assign(rate=_rates(frames, rows))
     weight, gradient = (rows[name].astype(float) for name in norms)
-    start = weight[rows["step"] == 0]
-    start.index = _pairs(rows.loc[start.index], "layer")
-    table["growth"] = weight / start.reindex(_pairs(rows, "layer")).to_numpy()
-    momentum = table["run_id"].map(frames.runs[MOMENTUM]).astype(float)
+    start = weight.where(rows["step"] == 0)
+    table["growth"] = weight / start.groupby(_keys(rows, "layer"), observed=True).transform("max")
+    momentum = of_run(table, frames.runs[MOMENTUM])
     table["effective"] = table["rate"] * gradient / weight / np.sqrt(1 - momentum**2)
     table = table[np.isfinite(table["growth"]) & np.isfinite(table["effective"])]
-    late = table[4 * table["layer"] > 3 * (table["depth"] - 1)]
-    reference = late.groupby(["run_id", "step"])["effective"].median()
-    by_step = reference.reindex(_pairs(table, "step")).to_numpy(float)
+    late = table["effective"].where(4 * table["layer"] > 3 * (table["depth"] - 1))
+    by_step = late.groupby(_keys(table, "step"), observed=True).transform("median")
     return table.assign(relative=table["effective"] / np.maximum(by_step, _TINY))
 
 
@@ -147,12 +146,20 @@ def thaw_table(frames: Frames) -> pd.DataFrame:
         was not seen), ``end`` (a thaw up to here would have been seen).
     """
     motion = layer_motion(frames)
-    parts = [
-        _thaw_of_run(run, motion[motion["run_id"] == run.name])
-        for _, run in frames.runs[frames.runs[DECAY] > 0].iterrows()
-    ]
-    parts = [part for part in parts if len(part)]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=THAW_COLUMNS)
+    places = motion.groupby("run_id", observed=True).indices
+    columns = {name: motion[name].to_numpy() for name in MOTION_COLUMNS[4:9]}
+    runs = frames.runs[frames.runs[DECAY] > 0]
+    parts = []
+    for run_id, *run in runs[[*KEYS[1:4], RATE, MOMENTUM, DECAY]].itertuples():
+        if run_id in places:
+            own = {name: values[places[run_id]] for name, values in columns.items()}
+            if found := _thaw_of_run(own, *map(float, run[3:])):
+                length = len(found["layer"])
+                keys = zip(KEYS, [run_id, *run[:3], run[-1]], strict=True)
+                parts.append(found | {name: np.repeat(value, length) for name, value in keys})
+    if not parts:
+        return pd.DataFrame(columns=THAW_COLUMNS)
+    return pd.DataFrame({n: np.concatenate([part[n] for part in parts]) for n in THAW_COLUMNS})
 
 
 def thaw_ratios(table: pd.DataFrame, predicted: str) -> pd.DataFrame:
@@ -209,7 +216,9 @@ def last_thaw(table: pd.DataFrame) -> pd.DataFrame:
 
 def peak_growth(frames: Frames) -> pd.Series:
     """Largest ‖w‖/‖w(0)‖ of any convolution at any recorded iteration, by run."""
-    return layer_motion(frames).groupby("run_id")["growth"].max().astype(float)
+    return per_run(layer_motion(frames).groupby("run_id", observed=True)["growth"].max()).astype(
+        float
+    )
 
 
 def late_motion(frames: Frames, step: int) -> pd.DataFrame:
@@ -225,7 +234,7 @@ def late_motion(frames: Frames, step: int) -> pd.DataFrame:
         mean over them). Runs without an inflated layer are left out.
     """
     rows = {}
-    for run_id, motion in layer_motion(frames).groupby("run_id"):
+    for run_id, motion in layer_motion(frames).groupby("run_id", observed=True):
         start = step_nearest(motion["step"], EARLY)
         growth = motion[motion["step"] == start].set_index("layer")["growth"]
         inflated = growth.index[growth >= INFLATED]
@@ -239,8 +248,8 @@ def late_motion(frames: Frames, step: int) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def _pairs(rows: pd.DataFrame, name: str) -> pd.MultiIndex:
-    return pd.MultiIndex.from_frame(rows[["run_id", name]])
+def _keys(rows: pd.DataFrame, name: str) -> list[pd.Series]:
+    return [rows["run_id"], rows[name]]
 
 
 def _rates(frames: Frames, rows: pd.DataFrame) -> np.ndarray:
@@ -248,47 +257,58 @@ def _rates(frames: Frames, rows: pd.DataFrame) -> np.ndarray:
 
     From the first row of training metrics beyond it; after the last one, that row's own.
     """
-    train = frames.metrics[frames.metrics["split"] == "train"]
-    rates = np.array(rows["run_id"].map(frames.runs[RATE]), dtype=float)
-    for run_id, curve in train.groupby("run_id"):
-        curve = curve.sort_values("step")
-        own = (rows["run_id"] == run_id).to_numpy()
-        place = np.searchsorted(curve["step"], rows["step"][own], side="right")
+    train = frames.metrics[frames.metrics["split"] == "train"].sort_values("step")
+    rates, steps = of_run(rows, frames.runs[RATE]).to_numpy(copy=True), rows["step"].to_numpy()
+    places = rows.groupby("run_id", observed=True).indices
+    for run_id, curve in train.groupby("run_id", observed=True):
+        own = places.get(run_id, [])
+        following = np.searchsorted(curve["step"], steps[own], side="right")
         recorded = curve["learning_rate"].to_numpy(float)
-        rates[own] = recorded[np.minimum(place, len(curve) - 1)]
+        rates[own] = recorded[np.minimum(following, len(curve) - 1)]
     return rates
 
 
-def _thaw_of_run(run: pd.Series, motion: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `thaw_table` for one run; none if it warms up or was not recorded early."""
-    rate, momentum, decay = (float(run[name]) for name in (RATE, MOMENTUM, DECAY))
+def _thaw_of_run(
+    motion: Mapping[str, np.ndarray], rate: float, momentum: float, decay: float
+) -> dict[str, np.ndarray]:
+    """Columns of `thaw_table` for one run; none if it warms up or was not recorded early.
+
+    In plain arrays: pandas takes many times as long for so small tables.
+    """
     tau, balance = time_constant(rate, momentum, decay), equilibrium_step(rate, momentum, decay)
-    changed = motion.loc[~np.isclose(motion["rate"], rate), "step"]
-    motion = motion[motion["step"] < (changed.min() if len(changed) else math.inf)]
-    steps = motion.pivot(index="step", columns="layer", values="effective").sort_index()
-    start = step_nearest(steps.index, EARLY)
-    if start is None or 0 not in steps.index:
-        return pd.DataFrame()
-    growth = motion[motion["step"] == start].set_index("layer")["growth"]
-    window = steps[(steps.index > start / 2) & (steps.index <= start)]
-    # An exact 0 is a float32 norm that underflowed.
-    early = np.exp(np.log(window.clip(lower=_TINY)).mean())
-    median = steps.rolling(3, center=True).median().iloc[:-1]
-    seen = median[median.index > start]
+    changed = motion["step"][~np.isclose(motion["rate"], rate)]
+    first = motion["step"] < (changed.min() if len(changed) else math.inf)
+    motion = {name: values[first] for name, values in motion.items()}
+    steps, rows = np.unique(motion["step"], return_inverse=True)
+    layers, columns = np.unique(motion["layer"], return_inverse=True)
+    start = step_nearest(steps.tolist(), EARLY)
+    if start is None or steps[0] != 0:
+        return {}
+    effective, growths = np.full((2, len(steps), len(layers)), np.nan)
+    effective[rows, columns], growths[rows, columns] = motion["effective"], motion["growth"]
+    growth = growths[steps == start][0]
+    seen = steps[1:-1][steps[1:-1] > start]
     if not len(seen):
-        return pd.DataFrame()
-    moving = seen >= MOVING * balance
-    table = pd.DataFrame(
-        {
-            "growth": growth,
-            "early": early,
-            "fall": np.log(steps.loc[0].clip(lower=_TINY) / early),
-            "judged": (growth >= INFLATED) & (early < FROZEN * balance),
-            "from_growth": start + tau * np.log(growth),
-            "from_step": start + tau / 2 * np.log(MOVING * balance / early),
-            "thaw": moving.idxmax().where(moving.any()).astype(float),
-            "end": float(seen.index[-1]),
-        }
-    )
-    keys = {"run_id": run.name, **run[KEYS[1:4]], "weight_decay": decay, "start": start}
-    return table.rename_axis("layer").reset_index().assign(**keys)[THAW_COLUMNS]
+        return {}
+    # An exact 0 is a float32 norm that underflowed.
+    logs = np.log(np.maximum(effective, _TINY))
+    window = logs[(steps > start / 2) & (steps <= start)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        early = np.exp(np.nansum(window, axis=0) / np.sum(~np.isnan(window), axis=0))
+        predicted = start + tau * np.log(growth), start + tau / 2 * np.log(MOVING * balance / early)
+    three = np.sort([effective[:-2], effective[1:-1], effective[2:]], axis=0)
+    # What is undefined is sorted last.
+    median = np.where(np.isnan(three[2]), np.nan, three[1])[steps[1:-1] > start]
+    moving = median >= MOVING * balance
+    return {
+        "layer": layers,
+        "start": np.full(len(layers), start),
+        "growth": growth,
+        "early": early,
+        "fall": np.log(np.maximum(effective[0], _TINY) / early),
+        "judged": (growth >= INFLATED) & (early < FROZEN * balance),
+        "from_growth": predicted[0],
+        "from_step": predicted[1],
+        "thaw": np.where(moving.any(axis=0), seen[moving.argmax(axis=0)].astype(float), np.nan),
+        "end": np.full(len(layers), float(seen[-1])),
+    }

@@ -131,9 +131,10 @@ def gradient_profile(frames: Frames) -> Figure:
 def gradient_ratio(frames: Frames) -> Figure:
     """Raw gradient, signal and turn of layer 2 over those of the last convolution, by iteration."""
     rows = panels.layer_rows(frames, GRADIENTS["raw"])
-    shown = frames._replace(layers=rows[rows["depth"].isin(panels.shown_depths(rows))])
-    parts = [over_last(shown, GRADIENTS[name]).assign(quantity=name) for name in THREE]
-    ratios, left_out = panels.drawable_rows(pd.concat(parts, ignore_index=True), "ratio")
+    depths = panels.shown_depths(rows)
+    parts = [over_last(frames, GRADIENTS[name]).assign(quantity=name) for name in THREE]
+    ratios = pd.concat(parts, ignore_index=True)
+    ratios, left_out = panels.drawable_rows(ratios[ratios["depth"].isin(depths)], "ratio")
     families, colours = panels.families_in(ratios), style.sequential(ratios["depth"])
     looks = {f: {**style.FAMILIES[f].look, "markevery": 0.15, "ms": 4} for f in families}
     for look in looks.values():
@@ -161,7 +162,7 @@ def gradient_ratio(frames: Frames) -> Figure:
 
 def signal_and_turn_film(frames: Frames) -> Iterator[Figure]:
     """The same as `signal_and_turn` at the recorded iterations, one picture for each."""
-    last = max(int(frames.layers["step"].max()), 1)
+    last = max(int(frames.layers_with()["step"].max()), 1)
     wanted = [0, *np.geomspace(1, last, PICTURES).round().astype(int).tolist()]
     rows, depths, left_out = _signal_and_turn(frames, wanted)
     limits = {str(name): _limits(part["relative"]) for name, part in rows.groupby("quantity")}
@@ -286,7 +287,7 @@ def gradient_heatmap(frames: Frames) -> Figure:
 )
 def update_heatmap(frames: Frames) -> Figure:
     """Angular step of every layer and recorded iteration, at one depth."""
-    layers = frames.layers
+    layers = frames.layers_with("angular_step")
     if "angular_step" in layers and layers["angular_step"].notna().any():
         rows = panels.layer_rows(frames, "angular_step")
         rows["value"] = rows["angular_step"]
@@ -346,7 +347,9 @@ def _nearest_steps(rows: pd.DataFrame, wanted: Sequence[int]) -> list[int]:
 
 def _heatmap_depths(rows: pd.DataFrame) -> dict[str, int]:
     """`DEEP` or else the deepest depth that all families have; failing that, each its deepest."""
-    own = {str(family): set(part["depth"]) for family, part in rows.groupby("family")}
+    own = {
+        str(family): set(part["depth"]) for family, part in rows.groupby("family", observed=True)
+    }
     common = set.intersection(*own.values())
     if DEEP in common:
         return dict.fromkeys(own, DEEP)

@@ -119,7 +119,7 @@ def _ratios(group: Frames, quantity: str, iterations: int | None) -> pd.DataFram
     runs = (ended(group) if iterations is None else group).runs
     every = over_last(select(group, runs.index), GRADIENTS[quantity])
     recorded = every.loc[every["ratio"].notna(), "run_id"].unique()
-    at = rows_at(every, iterations).set_index("run_id")
+    at = rows_at(every, iterations).astype({"run_id": str}).set_index("run_id")
     table = runs.loc[runs.index.isin(recorded), ["family", "depth", "seed", "status"]].join(
         at[["step", "ratio"]]
     )

@@ -12,7 +12,7 @@ from resnet_study.judging.measurement import (
     arms_by_depth,
     medians,
 )
-from resnet_study.judging.selections import KEYS, conv_layers, layer_quantity, rows_at
+from resnet_study.judging.selections import KEYS, columns_of, layer_quantity, rows_at
 from resnet_study.phenomena.depths import deep_depth
 from resnet_study.probes import FIRST
 from resnet_study.records import Frames
@@ -28,8 +28,8 @@ def at_last(group: Frames, quantity: str, iteration: int) -> pd.DataFrame:
     Returns:
         ``run_id, family, depth, seed, step, value``.
     """
-    rows = rows_at(conv_layers(group.layers), iteration)
-    rows = rows[rows["layer"] == rows["depth"] - 1]
+    layers = group.layers_with(*columns_of(quantity))
+    rows = rows_at(layers[layers["layer"] == layers["depth"] - 1], iteration)
     return rows[[*KEYS, "step"]].assign(value=layer_quantity(rows, quantity))
 
 
@@ -55,12 +55,12 @@ def contrast_lost(group: Frames, iteration: int, part: float) -> Measurement | M
 def early_agreement(group: Frames, threshold: float) -> Measurement | Missing:
     """Mean agreement of gradients of the first layers of a deep plain network, early on."""
     first, last = EARLY_ITERATIONS
-    rows = group.layers[
-        group.layers["layer"].between(FIRST, EARLY_LAYERS)
-        & group.layers["step"].between(first, last)
+    layers = group.layers_with("gradient_agreement")
+    rows = layers[
+        layers["layer"].between(FIRST, EARLY_LAYERS) & layers["step"].between(first, last)
     ]
     rows = rows[[*KEYS, "step"]].assign(value=layer_quantity(rows, "gradient_agreement"))
-    table = rows.groupby(KEYS, as_index=False)[["step", "value"]].mean()
+    table = rows.groupby(KEYS, as_index=False, observed=True)[["step", "value"]].mean()
     return _of_deep_plain(table, threshold, "above")
 
 

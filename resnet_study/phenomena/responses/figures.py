@@ -126,7 +126,7 @@ def _ends(frames: Frames) -> pd.DataFrame:
             "no finished run has recorded its responses; "
             "finish a run with probes.layers_every above 0"
         )
-    return rows.assign(network=rows["family"] + "-" + rows["depth"].astype(str))
+    return rows.assign(network=rows["family"].astype(str) + "-" + rows["depth"].astype(str))
 
 
 def _published() -> pd.DataFrame:
@@ -140,7 +140,9 @@ def _by_order(rows: pd.DataFrame) -> pd.DataFrame:
 
     Ranks are within each run, as in the paper; sorting the medians would flatten the peaks.
     """
-    ranks = rows.groupby("run_id")["response_std"].rank(method="first", ascending=False)
+    ranks = rows.groupby("run_id", observed=True)["response_std"].rank(
+        method="first", ascending=False
+    )
     places = {"layer": rows["layer"], "rank": ranks.astype(int)}
     return pd.concat([rows.assign(order=order, at=at) for order, at in places.items()])
 

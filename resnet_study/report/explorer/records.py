@@ -173,7 +173,7 @@ def _groups(name: str, frames: Frames) -> list[Group]:
     groups = [
         _group(f"{name}, {label}" if label else name, group)
         for label, group in panels.labelled_groups(frames)
-        if len(group.layers)
+        if len(group.layers_with())
     ]
     if not groups:
         unfinished = panels.unfinished(frames) if len(frames.runs) else ""
@@ -188,11 +188,12 @@ def _group(label: str, frames: Frames) -> Group:
     rows = conv_layers(frames.layers)
     columns = _columns(rows)
     errors = frames.metrics.dropna(subset=["error"])
+    by_run = dict(iter(errors.groupby("run_id", observed=True)))
     runs = [
-        _recorded(own, columns, errors[errors["run_id"] == run])
-        for run, own in rows.groupby("run_id")
+        _recorded(own, columns, by_run.get(run, errors.iloc[:0]))
+        for run, own in rows.groupby("run_id", observed=True)
     ]
-    networks = rows.groupby(["family", "depth"])
+    networks = rows.groupby(["family", "depth"], observed=True)
     layers = {f"{family}-{depth}": _layers(own) for (family, depth), own in networks}
     # All runs of a group differ in depth, family and seed alone.
     plain = frames.runs[frames.runs["family"] == "plain"]
