@@ -81,6 +81,9 @@ def lines(
         return
     labels = panel.get_xlabel(), panel.get_ylabel()
     (by_hue, palette), (by_style, looks) = hue, style
+    if by_hue and rows[by_hue].dtype == "category":
+        # seaborn wants a colour of every category, also of those without rows.
+        rows = rows.assign(**{by_hue: rows[by_hue].astype(object)})
     common: dict[str, Any] = {"x": x, "y": y, "ax": panel, "estimator": None, "legend": False}
     common |= {"hue": by_hue, "palette": palette} if by_hue else {}
     faint: dict[str, Any] = {"alpha": 0.4, "linewidth": points(0.6), "marker": ""}

@@ -66,7 +66,7 @@ class Frames:
 
     def of(self, runs: pd.DataFrame) -> Frames:
         """The records of some of the `runs`, each step, split and layer once."""
-        ids = set(runs.index)
+        ids = set(runs.index.tolist())
         metrics = _of(self._metrics, ids, ["run_id", "step", "split"])
         layers = _of(self._layers, ids, ["run_id", "step", "layer"])
         return Frames(runs, metrics, layers, self.initialization)

@@ -24,9 +24,7 @@ Key = tuple[str, int, int]
 """Family, depth and seed of a run."""
 
 BATCH = 64
-"""Files whose rows are joined at once: the more, the fewer arrays are joined at the end, and the
-more memory is taken until then."""
-
+"""Files whose rows are joined before they are put in place: more take more memory until then."""
 
 Version = tuple[int, int, int]
 """What tells a file from the one that takes its place: its number, time and size."""
