@@ -6,7 +6,9 @@ every defect with what brings it back. Exit code 1 if there is one.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -47,7 +49,8 @@ class Tally:
 def tallied(kind: str, total: int, trials: Iterable[Trial]) -> Tally:
     """Count trials; each defect is printed at once, for a campaign may be stopped."""
     tally = Tally(kind)
-    with count_progress(kind, "") as progress:
+    # Stopped, it counts what was tried so far.
+    with contextlib.suppress(KeyboardInterrupt), count_progress(kind, "") as progress:
         for trial in trials:
             tally.tried += trial.count
             progress(min(tally.tried, total), total)
@@ -95,6 +98,8 @@ def main(
         inputs: half of them specs, a quarter flags, a quarter sweep files.
         seed: of everything drawn.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):  # in the background a shell has them ignored
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         study = small_study(work / "study")

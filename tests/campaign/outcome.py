@@ -121,6 +121,7 @@ def _be_a_command(action: Callable[[], Any], folder: Path | None, out: int, err:
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.alarm(2 * SECONDS)
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
         with contextlib.suppress(FileNotFoundError):
