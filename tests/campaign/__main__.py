@@ -98,8 +98,6 @@ def main(
         inputs: half of them specs, a quarter flags, a quarter sweep files.
         seed: of everything drawn.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # in the background a shell has them ignored
-        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         study = small_study(work / "study")
@@ -128,4 +126,6 @@ def main(
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):  # in the background a shell has them ignored
+        signal.signal(number, signal.default_int_handler)
     sys.exit(tyro.cli(main, description=__doc__))
