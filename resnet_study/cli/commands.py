@@ -213,7 +213,7 @@ def claims(
     if json:
         print(findings_json(findings), end="")
     else:
-        from resnet_study.studies.run import print_findings
+        from resnet_study.judging.printing import print_findings
 
         print_findings(findings, details)
     return 0

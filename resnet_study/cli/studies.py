@@ -77,8 +77,9 @@ def report(
         study: Name of a module in experiments/, such as cifar10, or a file, such as ./mine.py.
         folder: Folder with the records, by default results/<study>.
     """
+    from resnet_study.judging.printing import print_findings
     from resnet_study.studies.find import load_study, specs_of
-    from resnet_study.studies.run import print_findings, write_study
+    from resnet_study.studies.run import write_study
 
     chosen = load_study(study)
     folder = folder or Path("results") / chosen.name

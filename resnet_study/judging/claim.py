@@ -110,27 +110,29 @@ class Claim:
         """
         return self.conclude(self.best(frames), confidence)
 
-    def best(self, frames: Frames) -> Measurement | Missing:
-        """Measure in the group of comparable runs with most seeds (see the module)."""
+    def best(self, frames: Frames, groups: Groups | None = None) -> Measurement | Missing:
+        """Measure in the group of comparable runs with most seeds (see the module).
+
+        Args:
+            frames: the records.
+            groups: of these, where several claims share them.
+        """
         if self.of_initialization:
             return self.measure(frames)
-        runs = frames.runs
-        for name, value in self.where.items():
-            runs = runs[runs[name] == value]
-        if not len(runs):
+        found = (groups or Groups(frames)).of(self.where, self.may_differ)
+        if not found:
             wanted = " and ".join(f"{name}={value}" for name, value in self.where.items())
             return Missing(f"runs with {wanted}" if wanted else "")
-        groups = comparable_groups(select(frames, runs.index), self.may_differ)
-        results = [self.measure(group) for group in groups]
+        results = [self.measure(group) for group in found]
         sizes = [
             (smaller_arm(result), len(group.runs)) if isinstance(result, Measurement) else (0, 0)
-            for result, group in zip(results, groups, strict=True)
+            for result, group in zip(results, found, strict=True)
         ]
         chosen = sizes.index(max(sizes))
         result = results[chosen]
-        if isinstance(result, Missing) or len(groups) == 1:
+        if isinstance(result, Missing) or len(found) == 1:
             return result
-        judged = _judged_group([group.runs for group in groups], chosen, self.may_differ)
+        judged = _judged_group([group.runs for group in found], chosen, self.may_differ)
         return replace(result, numbers={**result.numbers, **judged})
 
     def conclude(
@@ -179,6 +181,28 @@ class Claim:
             self.runs,
             m.numbers,
         )
+
+
+class Groups:
+    """Groups of comparable runs in some records, each made once.
+
+    Many claims are about the same runs; the measures keep what they find in a group (`per_group`).
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+        self._found: dict[Any, list[Frames]] = {}
+
+    def of(self, where: Mapping[str, Any], may_differ: tuple[str, ...]) -> list[Frames]:
+        """As `comparable_groups` of the runs that have these values; none without such runs."""
+        key = (*where.items(), may_differ)
+        if key not in self._found:
+            runs = self.frames.runs
+            for name, value in where.items():
+                runs = runs[runs[name] == value]
+            own = comparable_groups(select(self.frames, runs.index), may_differ)
+            self._found[key] = own if len(runs) else []
+        return self._found[key]
 
 
 def smaller_arm(m: Measurement) -> int:

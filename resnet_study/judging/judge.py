@@ -16,7 +16,7 @@ from pathlib import Path
 
 from resnet_study.errors import UserError, shown
 from resnet_study.files import read_text
-from resnet_study.judging.claim import Claim, Finding
+from resnet_study.judging.claim import Claim, Finding, Groups
 from resnet_study.judging.measurement import Measurement
 from resnet_study.judging.statistics import holm
 from resnet_study.judging.verdict import Role, Tally, tally
@@ -49,7 +49,8 @@ def judge(
         raise UserError(f"confidence={confidence:g}: a level lies between 0 and 1, such as 0.95")
     family = {claim.name: claim for claim in primary}
     by_name = {claim.name: claim for claim in claims}
-    measured = {name: claim.best(frames) for name, claim in (family | by_name).items()}
+    groups = Groups(frames)
+    measured = {name: claim.best(frames, groups) for name, claim in (family | by_name).items()}
     found = {
         name: tally(m, seeds if name in family else ())
         for name, m in measured.items()

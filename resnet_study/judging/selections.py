@@ -9,9 +9,10 @@ are no layers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,29 @@ WARMUP_FIELDS = (
 )
 """Spec fields in which the depths of one comparison may differ: the paper warms up at depth 110
 alone (He et al. 2015, section 4.2)."""
+
+
+Rest = ParamSpec("Rest")
+Found = TypeVar("Found")
+
+
+def per_group(
+    function: Callable[Concatenate[Frames, Rest], Found],
+) -> Callable[Concatenate[Frames, Rest], Found]:
+    """A function of records that finds everything once for the same, and keeps it as long as them.
+
+    What it returns is shared, and changed by nobody.
+    """
+    kept: weakref.WeakKeyDictionary[Frames, dict[Any, Found]] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def once(frames: Frames, *rest: Rest.args, **named: Rest.kwargs) -> Found:
+        found, key = kept.setdefault(frames, {}), (rest, *named.items())
+        if key not in found:
+            found[key] = function(frames, *rest, **named)
+        return found[key]
+
+    return once
 
 
 def select(frames: Frames, run_ids: Iterable[str]) -> Frames:
@@ -297,6 +321,7 @@ def layer_quantity(layers: pd.DataFrame, quantity: str) -> pd.Series:
     return pd.to_numeric(layers[quantity], errors="coerce").astype(float)
 
 
+@per_group
 def over_last(frames: Frames, quantity: str) -> pd.DataFrame:
     """A layer quantity at layer `FIRST` over the same at the last convolution, per run and step.
 

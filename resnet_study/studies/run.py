@@ -6,12 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from resnet_study import files, records, runtime
 from resnet_study.drawing.render import render
 from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding
+from resnet_study.judging.printing import print_findings
 from resnet_study.launch.local import Outcome, run_local
 from resnet_study.launch.options import Pool
 from resnet_study.launch.status import how_far
@@ -23,10 +22,7 @@ from resnet_study.records import integrity
 from resnet_study.report import write_report
 from resnet_study.studies.find import refuse_options, specs_of
 from resnet_study.studies.study import Study
-from resnet_study.terminal import console_for_tables
 from resnet_study.training.options import Options
-
-SYMBOLS = {"reproduced": "✓", "indicated": "~", "not reproduced": "✗", "undecided": "?"}
 
 
 def run_study(
@@ -150,32 +146,3 @@ def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Findin
     if len(table):
         files.write_atomically(folder / "table6.md", paper_table_text(table))
     return findings
-
-
-def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
-    """Table of verdicts; with details, each claim's quote, runs, numbers and what would decide."""
-    table = Table(title="Claims", title_justify="left", show_lines=True)
-    table.add_column("verdict", max_width=16)
-    table.add_column("claim", overflow="fold")
-    table.add_column("median over seeds", max_width=24)
-    for finding in findings:
-        verdict = f"{SYMBOLS.get(finding.verdict, '')} {finding.verdict}"
-        table.add_row(verdict.strip(), f"{finding.claim}\n{finding.statement}", _effect(finding))
-    console = console_for_tables(width=180, highlight=False)
-    console.print(table)
-    for finding in findings if details else ():
-        quote = f"“{finding.quote}” " if finding.quote else ""
-        console.print(f"\n{finding.claim}: {finding.verdict}", style="bold")
-        console.print(f"{finding.statement}\n{quote}({finding.source})")
-        console.print(f"Takes {finding.runs}. {finding.detail}")
-        if finding.needed:
-            console.print(f"Needed: {finding.needed}.")
-
-
-def _effect(finding: Finding) -> str:
-    lines = ["–" if finding.effect is None else f"{finding.effect:.3g} {finding.unit}"]
-    if finding.interval is not None:
-        low, high = finding.interval
-        lines.append(f"{low:.3g} to {high:.3g} ({100 * finding.confidence:.1f} %)")
-    lines += [finding.n, f"needed: {finding.needed}" if finding.needed else ""]
-    return "\n".join(filter(None, lines))

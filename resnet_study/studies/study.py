@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from resnet_study.drawing.render import FigureDefinition
 from resnet_study.errors import UserError
 from resnet_study.judging.claim import Claim, Finding
 from resnet_study.judging.judge import judge
 from resnet_study.probes import Probe
 from resnet_study.records import Frames
+
+if TYPE_CHECKING:
+    # Claims are judged without anything that draws.
+    from resnet_study.drawing.render import FigureDefinition
 
 Sweep = str | Path | Mapping[str, Any]
 

@@ -20,7 +20,7 @@ from resnet_study.judging.measurement import (
     Missing,
     ended_counts,
 )
-from resnet_study.judging.selections import LENGTH_FIELDS, final_error, per_run, select
+from resnet_study.judging.selections import LENGTH_FIELDS, final_error, per_group, per_run, select
 from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS
 from resnet_study.phenomena.frozen_layers.thaw import (
     BAND,
@@ -267,6 +267,7 @@ class _Pair(NamedTuple):
     numbers: dict[str, Any]
 
 
+@per_group
 def _deep_plain(group: Frames) -> Frames:
     runs = group.runs
     return select(group, runs.index[(runs["family"] == "plain") & (runs["depth"] >= MINIMUM_DEEP)])

@@ -57,7 +57,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from resnet_study.judging.selections import conv_layers, of_run, per_run, step_nearest
+from resnet_study.judging.selections import conv_layers, of_run, per_group, per_run, step_nearest
 from resnet_study.records import Frames
 
 EARLY = 50
@@ -110,6 +110,7 @@ def equilibrium_step(rate: float, momentum: float, decay: float) -> float:
     return math.sqrt(2 * rate * decay / (1 + momentum))
 
 
+@per_group
 def layer_motion(frames: Frames) -> pd.DataFrame:
     """How far the loss turns every convolution in each recorded iteration, and its weights' growth.
 
@@ -135,6 +136,7 @@ def layer_motion(frames: Frames) -> pd.DataFrame:
     return table.assign(relative=table["effective"] / np.maximum(by_step, _TINY))
 
 
+@per_group
 def thaw_table(frames: Frames) -> pd.DataFrame:
     """When every convolution was predicted to thaw and when it did.
 

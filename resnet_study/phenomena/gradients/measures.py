@@ -21,7 +21,6 @@ from resnet_study.judging.selections import (
     models_of,
     over_last,
     rows_at,
-    select,
 )
 from resnet_study.phenomena.depths import deep_depth
 from resnet_study.phenomena.gradients import theory
@@ -116,8 +115,8 @@ def in_training(
 
 def _ratios(group: Frames, quantity: str, iterations: int | None) -> pd.DataFrame:
     """``family, depth, seed, step, ratio`` and ``lost``, of each run that recorded it at all."""
-    runs = (ended(group) if iterations is None else group).runs
-    every = over_last(select(group, runs.index), GRADIENTS[quantity])
+    group = ended(group) if iterations is None else group
+    runs, every = group.runs, over_last(group, GRADIENTS[quantity])
     recorded = every.loc[every["ratio"].notna(), "run_id"].unique()
     at = rows_at(every, iterations).astype({"run_id": str}).set_index("run_id")
     table = runs.loc[runs.index.isin(recorded), ["family", "depth", "seed", "status"]].join(

@@ -1,0 +1,41 @@
+"""Findings as a table in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from resnet_study.judging.claim import Finding
+from resnet_study.terminal import console_for_tables
+
+SYMBOLS = {"reproduced": "✓", "indicated": "~", "not reproduced": "✗", "undecided": "?"}
+
+
+def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
+    """Table of verdicts; with details, each claim's quote, runs, numbers and what would decide."""
+    table = Table(title="Claims", title_justify="left", show_lines=True)
+    table.add_column("verdict", max_width=16)
+    table.add_column("claim", overflow="fold")
+    table.add_column("median over seeds", max_width=24)
+    for finding in findings:
+        verdict = f"{SYMBOLS.get(finding.verdict, '')} {finding.verdict}"
+        table.add_row(verdict.strip(), f"{finding.claim}\n{finding.statement}", _effect(finding))
+    console = console_for_tables(width=180, highlight=False)
+    console.print(table)
+    for finding in findings if details else ():
+        quote = f"“{finding.quote}” " if finding.quote else ""
+        console.print(f"\n{finding.claim}: {finding.verdict}", style="bold")
+        console.print(f"{finding.statement}\n{quote}({finding.source})")
+        console.print(f"Takes {finding.runs}. {finding.detail}")
+        if finding.needed:
+            console.print(f"Needed: {finding.needed}.")
+
+
+def _effect(finding: Finding) -> str:
+    lines = ["–" if finding.effect is None else f"{finding.effect:.3g} {finding.unit}"]
+    if finding.interval is not None:
+        low, high = finding.interval
+        lines.append(f"{low:.3g} to {high:.3g} ({100 * finding.confidence:.1f} %)")
+    lines += [finding.n, f"needed: {finding.needed}" if finding.needed else ""]
+    return "\n".join(filter(None, lines))
