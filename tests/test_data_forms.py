@@ -741,3 +741,23 @@ def test_names_of_the_forms_are_those_of_the_originals() -> None:
     assert CIFAR10.folders == (PYTHON, BINARY)
     assert (*CIFAR10.batches[0], *CIFAR10.batches[1]) == tuple(BATCHES)
     assert python3_pickle(*small_batches()["test_batch"])
+
+
+@pytest.mark.parametrize(("kind", "what"), [("pipe", "is a pipe"), ("device", "is a device")])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str, what: str) -> None:
+    path = tmp_path / "cifar.tar"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    assert f"cifar.tar: cannot be read ({what} and no file)" in refusal(path)
+
+
+def test_pipes_and_devices_among_images_are_no_images(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "given", FILES)
+    one, two = sorted(folder.rglob("*.png"))[:2]
+    one.unlink()
+    os.mkfifo(one)
+    two.unlink()
+    two.symlink_to("/dev/zero")
+    assert "is not the whole of CIFAR-10" in refusal(folder)

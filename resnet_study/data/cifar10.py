@@ -27,6 +27,7 @@ from resnet_study.data.originals import (
     label_of,
 )
 from resnet_study.errors import UserError
+from resnet_study.files import irregular
 from resnet_study.runtime import cache_folder
 
 PATH_VARIABLE = "RESNET_STUDY_CIFAR10"
@@ -64,6 +65,8 @@ def load_cifar10(
     """
     source = find_cifar10(path, cache, original)
     try:
+        if not source.is_dir() and (reason := irregular(source)):
+            raise DataError(source, f"cannot be read ({reason})")
         foreign.check_folder(source)
         fingerprint = fingerprint_of(source, original)
         file = cache_file(cache_folder(cache), source, original)
