@@ -760,4 +760,4 @@ def test_pipes_and_devices_among_images_are_no_images(tmp_path: Path) -> None:
     os.mkfifo(one)
     two.unlink()
     two.symlink_to("/dev/zero")
-    assert "is not the whole of CIFAR-10" in refusal(folder)
+    assert "test/ lacks images of airplane (0 of 2 each)" in refusal(folder)
