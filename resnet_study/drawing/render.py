@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels
-from resnet_study.drawing.data import data_of
+from resnet_study.drawing.data import csv_of
 from resnet_study.drawing.film import FILMS, save_film
 from resnet_study.drawing.place import Place, drawing_into
 from resnet_study.drawing.style import drawing, titled
@@ -178,7 +178,7 @@ def save(
     with drawing():
         for form, file in files.items():
             if form == "csv":
-                write_atomically(file, data_of(figure).to_csv(index=False, float_format="%.8g"))
+                write_atomically(file, csv_of(figure))
             else:
                 figure.savefig(file, format=form, dpi=DPI, metadata=_UNDATED[form])
     return files
