@@ -269,6 +269,8 @@ def test_a_lost_node_requeues_a_task_and_status_names_a_killed_one(
 
     wait_until(lambda: begun(1), logs)
     (folder,) = runs.iterdir()
+    # So that it is not started again before it was looked at.
+    call(tmp_path, cluster, "scontrol", "hold", job)
     # Everything on the node at once, and SLURM learns that it is lost.
     listed = call(tmp_path, cluster, "scontrol", "listpids", job).splitlines()[1:]
     tasks = [int(line.split()[0]) for line in listed]
@@ -280,6 +282,7 @@ def test_a_lost_node_requeues_a_task_and_status_names_a_killed_one(
     told = call(tmp_path, cluster, "resnet-study", "status", "results/mine")
     assert re.search(rf"to do .*its worker was killed; in SLURM's queue as {job} \(", told)
     assert "Nothing to queue: of 1 runs 0" in call(tmp_path, cluster, *words)
+    call(tmp_path, cluster, "scontrol", "release", job)
     wait_until(lambda: begun(2), logs)
     # The task alone; the node goes on.
     os.kill(json.loads((folder / "lease.json").read_text())["process"][0], signal.SIGKILL)
