@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted import equal, join, planted_frames
 
+from resnet_study.judging.keeping import per_group
 from resnet_study.judging.selections import (
     SPREAD,
     comparable_groups,
@@ -196,3 +197,23 @@ def test_median_over_seeds_counts_what_is_there() -> None:
     assert result["depth"].tolist() == [8, 20]
     found = [tuple(row) for row in result[list(SPREAD)].to_numpy().tolist()]
     assert found == [(3, 1, 90, 3), (7, 7, 7, 1)]
+
+
+def test_what_is_kept_of_records_is_theirs_and_each_callers_own() -> None:
+    """Asked again nothing is computed; other records, other words and changed copies are apart."""
+    asked = []
+
+    @per_group
+    def rows(frames: Frames, name: str) -> pd.DataFrame:
+        asked.append(name)
+        return frames.runs[[name]]
+
+    frames = planted_frames(depths=(8,), seeds=1, layers=False)
+    one = rows(frames, "depth")
+    one["mine"] = 1
+    assert list(rows(frames, "depth")) == ["depth"]
+    assert list(rows(frames, "seed")) == ["seed"]
+    assert asked == ["depth", "seed"]
+    fewer = select(frames, frames.runs.index[:1])
+    assert len(rows(fewer, "depth")) == 1
+    assert asked == ["depth", "seed", "depth"]

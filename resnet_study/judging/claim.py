@@ -186,7 +186,7 @@ class Claim:
 class Groups:
     """Groups of comparable runs in some records, each made once.
 
-    Many claims are about the same runs; the measures keep what they find in a group (`per_group`).
+    Many claims are about the same runs, and measures keep what they find in a group (`keeping`).
     """
 
     def __init__(self, frames: Frames) -> None:

@@ -9,16 +9,16 @@ are no layers.
 from __future__ import annotations
 
 import functools
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from resnet_study.architecture import ModelSpec, is_the_papers
 from resnet_study.datasets import DATASETS
+from resnet_study.judging.keeping import per_group
 from resnet_study.judging.statistics import log_slope
 from resnet_study.probes import DERIVED, FIRST
 from resnet_study.records import Frames
@@ -50,29 +50,6 @@ WARMUP_FIELDS = (
 )
 """Spec fields in which the depths of one comparison may differ: the paper warms up at depth 110
 alone (He et al. 2015, section 4.2)."""
-
-
-Rest = ParamSpec("Rest")
-Found = TypeVar("Found")
-
-
-def per_group(
-    function: Callable[Concatenate[Frames, Rest], Found],
-) -> Callable[Concatenate[Frames, Rest], Found]:
-    """A function of records that finds everything once for the same, and keeps it as long as them.
-
-    What it returns is shared, and changed by nobody.
-    """
-    kept: weakref.WeakKeyDictionary[Frames, dict[Any, Found]] = weakref.WeakKeyDictionary()
-
-    @functools.wraps(function)
-    def once(frames: Frames, *rest: Rest.args, **named: Rest.kwargs) -> Found:
-        found, key = kept.setdefault(frames, {}), (rest, *named.items())
-        if key not in found:
-            found[key] = function(frames, *rest, **named)
-        return found[key]
-
-    return once
 
 
 def select(frames: Frames, run_ids: Iterable[str]) -> Frames:

@@ -14,13 +14,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from resnet_study.judging.keeping import per_group
 from resnet_study.judging.measurement import (
     Arm,
     Measurement,
     Missing,
     ended_counts,
 )
-from resnet_study.judging.selections import LENGTH_FIELDS, final_error, per_group, per_run, select
+from resnet_study.judging.selections import LENGTH_FIELDS, final_error, per_run, select
 from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS
 from resnet_study.phenomena.frozen_layers.thaw import (
     BAND,

@@ -57,7 +57,8 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from resnet_study.judging.selections import conv_layers, of_run, per_group, per_run, step_nearest
+from resnet_study.judging.keeping import per_group
+from resnet_study.judging.selections import conv_layers, of_run, per_run, step_nearest
 from resnet_study.records import Frames
 
 EARLY = 50
