@@ -56,6 +56,8 @@ class Lease:
         with alone(self._path.parent):
             if _read(self._path).get("token") == self._token:
                 self._path.unlink(missing_ok=True)
+            # Left by kills; whoever on another machine was about to take the lease tries again.
+            files.clear_drafts(self._path.parent, [FILE_NAME])
 
     def __enter__(self) -> Lease:
         return self
@@ -78,7 +80,7 @@ def acquire(folder: Path) -> Lease | None:
             draft.write_text(content)
             # link is atomic, also on NFS, and fails if another worker was faster.
             os.link(draft, path)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):
             return None
         except OSError as error:
             # A full disk names no file.
@@ -124,7 +126,7 @@ def _remove_if_dead(path: Path) -> bool:
     taken = _read(aside)
     if taken != seen:
         # Between the look and the rename another worker took over: put its lease back.
-        with contextlib.suppress(FileExistsError):
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
             os.link(aside, path)
     files.remove(aside)
     return bool(taken == seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_study.records import checking
+from resnet_study import files
 from tests.campaign import outcome
 from tests.campaign.__main__ import main, small_study, tallied
 from tests.campaign.damage import read_damaged
@@ -71,11 +72,9 @@ def test_an_end_is_told_as_it_was(tmp_path: Path) -> None:
 def test_a_reader_that_trusts_a_file_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking, "_needed", lambda name, value: None)
-    monkeypatch.setattr(checking, "problem_of_table", lambda *_: None)
-    monkeypatch.setattr("resnet_study.records.reading.problem_of_table", lambda *_: None)
+    monkeypatch.setattr(files, "json_object", lambda text, where: json.loads(text))
     study = small_study(tmp_path / "study")
-    assert tallied("damaged records", 60, read_damaged(study, 60, 0)).defects
+    assert tallied("damaged records", 40, read_damaged(study, 40, 0)).defects
 
 
 def test_a_lost_row_or_file_is_a_difference(tmp_path: Path) -> None:

@@ -213,3 +213,24 @@ def test_a_lost_lease_is_noticed_and_left_alone(tmp_path: Path, taken: bool) -> 
     assert held.lost
     held.release()
     assert path.exists() == taken
+
+
+def test_drafts_that_kills_left_go_with_the_lease(tmp_path: Path) -> None:
+    (tmp_path / f".{lease.FILE_NAME}.left").touch()
+    held = lease.acquire(tmp_path)
+    assert held is not None
+    held.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draft_that_another_machine_cleared_is_no_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was taken, and nothing fails: the run is tried again later."""
+
+    def gone(draft: Path, _: str) -> int:
+        return 0
+
+    monkeypatch.setattr(Path, "write_text", gone)
+    assert lease.acquire(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []

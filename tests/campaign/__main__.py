@@ -98,7 +98,7 @@ def main(
         inputs: half of them specs, a quarter flags, a quarter sweep files.
         seed: of everything drawn.
     """
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         work = Path(name)
         study = small_study(work / "study")
         half = inputs // 2
