@@ -234,7 +234,11 @@ def _joined(tables: Mapping[Path, Any], schema: Any) -> tuple[Any, Any]:
                 schema = pa.unify_schemas(both, promote_options="permissive")
             except pa.ArrowException as error:
                 raise integrity.unreadable(file, error) from None
-    return pa.concat_tables(tables.values(), promote_options="permissive"), schema
+    try:
+        return pa.concat_tables(tables.values(), promote_options="permissive"), schema
+    except pa.ArrowException as error:
+        # Such as an integer that is no exact float, where other runs have floats.
+        raise integrity.unreadable(next(iter(tables)), error) from None
 
 
 def _values(column: Any) -> Any:

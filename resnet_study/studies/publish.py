@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from resnet_study import files, records
+from resnet_study import files, lease, records
 from resnet_study.errors import UserError
 from resnet_study.records import Run, copies_of
 
@@ -71,9 +71,16 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
                 f"{MOST}th regular step; allow more"
             )
     target.mkdir(parents=True, exist_ok=True)
-    files.clear_drafts(target, ["publishing"], older_than=3600.0)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".publishing.") as name:
+    # One at a time, so that what others left was left by kills.
+    with (
+        lease.alone(target),
+        tempfile.TemporaryDirectory(dir=target, prefix=".publishing.") as name,
+    ):
         fresh = Path(name)
+        for left in target.glob(".publishing.*"):
+            if left != fresh:
+                files.remove(left)
+        files.clear_drafts(target, ["README.md"])
         for file in networks:
             _copy_measured(file, fresh / INITIALIZATION / file.name)
         for run in runs:
@@ -83,8 +90,10 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
                 files.replace_folder(fresh / name, target / name)
             else:
                 files.remove(target / name)
-    text = _readme(source.name, runs, sum(f.suffix == ".parquet" for f in networks), every, size)
-    files.write_atomically(target / "README.md", text)
+        text = _readme(
+            source.name, runs, sum(f.suffix == ".parquet" for f in networks), every, size
+        )
+        files.write_atomically(target / "README.md", text)
     return text
 
 
