@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from resnet_study import files
 from resnet_study.errors import UserError
+from resnet_study.records.integrity import is_step
 
 _RUNS = "runs.json"
 _SCRIPT = "_submission.sh"
@@ -96,9 +97,16 @@ def given(logs: Path) -> list[str]:
 
 def _submissions(logs: Path) -> dict[Path, list[str]]:
     """The runs of each submission by its folder, the first submission first."""
-    folders = [path for path in logs.glob("*") if path.name.isdigit() and path.is_dir()]
+    folders = [path for path in logs.glob("*") if is_step(path.name) and path.is_dir()]
     folders.sort(key=lambda path: int(path.name))
-    return {folder: files.read_json(folder / _RUNS).get("runs", []) for folder in folders}
+    return {folder: _runs_of(folder / _RUNS) for folder in folders}
+
+
+def _runs_of(file: Path) -> list[str]:
+    runs = files.read_json(file).get("runs", [])
+    if not isinstance(runs, list) or not all(isinstance(run, str) for run in runs):
+        raise UserError(f"{file}: holds no names of runs; restore or remove it")
+    return runs
 
 
 def _queued(folders: Collection[Path]) -> dict[tuple[Path, int], tuple[str, str]]:
