@@ -69,7 +69,7 @@ _THEORY = (
 
 
 @figure(
-    "Gradient norm by layer",
+    "Gradient norm ‖∂L/∂z‖ by layer",
     "Norm of the loss gradient with respect to the output z of every convolution before "
     "normalisation, relative to that of the last convolution, at initialisation and after the "
     "given numbers of iterations. A line that rises toward the left is a gradient that grows "
@@ -102,7 +102,7 @@ def gradient_profile(frames: Frames) -> Figure:
             panel.plot(*theory.theory_line(depth, growth), gid="theory", **style.THEORY)
         if own.empty:
             plots.say(panel, "not recorded")
-    style.label(axes, "layer", "‖∂L/∂z‖, last convolution = 1")
+    style.label(axes, "layer", "last convolution = 1")
     handles = style.keys({style.thousands(s): colours[s] for s in steps}, "iteration {}")
     if predicted:
         handles.append(style.key(f"theory, ×{growth:.3f} per layer", **style.THEORY))
