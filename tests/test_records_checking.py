@@ -101,9 +101,11 @@ def test_sections_of_the_environment_are_of_their_kind(tmp_path: Path, section: 
         ("metrics.parquet", "step", "text"),
         ("metrics.parquet", "step", 0.5),
         ("metrics.parquet", "error", "text"),
+        ("metrics.parquet", "learning_rate", "text"),
         ("metrics.parquet", "split", 1),
         ("layers.parquet", "layer", None),
         ("layers.parquet", "name", 3),
+        ("layers.parquet", "weight_gradient_norm", "text"),
         ("layers.parquet", "mine", [1, 2]),
     ],
 )

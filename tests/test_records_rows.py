@@ -168,12 +168,48 @@ def test_what_only_some_runs_recorded_is_nan_in_the_others(
         assert "response_std" in frames.layers
 
 
-def test_a_column_of_another_kind_is_named(study: Path) -> None:
-    *_, last = find_runs([study])
-    table = pd.read_parquet(last / "layers.parquet")
-    table.assign(weight_norm="large").to_parquet(last / "layers.parquet", index=False)
-    with pytest.raises(UserError, match=rf"{last.name}/layers\.parquet: cannot be read"):
+def put(run: Path, name: str, values: list | object) -> None:
+    """A column of the table of layers of a run, of one value or of the values given first."""
+    table = pd.read_parquet(run / "layers.parquet")
+    if isinstance(values, list):
+        values = (values * len(table))[: len(table)]
+    table.assign(**{name: values}).to_parquet(run / "layers.parquet", index=False)
+
+
+@pytest.mark.parametrize("wrong", range(6))
+@pytest.mark.parametrize("batch", [1, 4, 256])
+def test_a_probe_that_is_no_number_is_named_with_its_run(
+    study: Path, wrong: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "BATCH", batch)
+    run = find_runs([study])[wrong]
+    put(run, "weight_norm", "large")
+    with pytest.raises(UserError, match=rf"{run.name}/layers\.parquet: cannot be read"):
         read_frames([study]).layers_with("weight_norm")
+
+
+@pytest.mark.parametrize("batch", [1, 4, 256])
+def test_where_either_of_two_runs_may_be_wrong_both_are_named(
+    study: Path, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "BATCH", batch)
+    _, other, _, wrong, *_ = find_runs([study])
+    put(other, "own", 1.5)
+    put(wrong, "own", "large")
+    both = rf"{wrong.name}/layers\.parquet: column own holds .*string, but double in .*{other.name}"
+    with pytest.raises(UserError, match=both):
+        read_frames([study]).layers_with("own")
+
+
+@pytest.mark.parametrize("wrong", [0, 3, 5])
+def test_a_number_that_no_column_of_all_holds_is_named_with_its_run(
+    study: Path, wrong: int
+) -> None:
+    for run in find_runs([study]):
+        put(run, "own", 0.5)
+    put(run := find_runs([study])[wrong], "own", [2**62 + 1])
+    with pytest.raises(UserError, match=rf"{run.name}/layers\.parquet: cannot be read"):
+        read_frames([study]).layers_with("own")
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda file: file.write_bytes(b"PAR1")])

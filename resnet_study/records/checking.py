@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_study import runtime
 from resnet_study.errors import UserError, is_number, shown
 from resnet_study.files import read_json
-from resnet_study.records.columns import STATUSES
+from resnet_study.records.columns import MEASURED, STATUSES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,7 +115,7 @@ def problem_of_table(schema: pa.Schema, rows: int, needed: Iterable[str]) -> str
             fits, what = pa.types.is_string(kind) or pa.types.is_large_string(kind), "text"
         elif field.name in _INTEGERS:
             fits, what = pa.types.is_integer(kind), "integers"
-        elif field.name in needed:
+        elif field.name in needed or field.name in MEASURED:
             fits, what = any(is_kind(kind) for is_kind in is_number), "numbers"
         else:
             # A study's own probes, or columns that somebody else added.

@@ -20,6 +20,9 @@ LAYER_COLUMNS = ("step", "layer", "name", "stage", "block")
 PROBES = tuple(probe.name for probe in BUILT_IN)
 """Columns of ``layers.parquet`` that every run has; a study may add its own."""
 
+MEASURED = frozenset({"epoch", "loss", "error", "learning_rate", *PROBES})
+"""Columns of numbers that may be NaN."""
+
 INITIALIZATION_COLUMNS = (
     "quantity",
     "family",

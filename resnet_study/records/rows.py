@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from resnet_study.errors import UserError
 from resnet_study.records import integrity
 
 KEYS = ("run_id", "family", "depth", "seed")
@@ -159,6 +160,7 @@ def read_columns(
     lengths: list[int] = []
     columns: dict[str, _Column] = {}
     schema, filled = None, 0
+    first: dict[str, Path] = {}
     needed = [name for name in required if names is None or name in names]
     for start in range(0, len(files), BATCH):
         tables = {}
@@ -170,7 +172,7 @@ def read_columns(
             if table.num_rows:
                 tables[file] = table
         if tables:
-            joined, schema = _joined(tables, schema)
+            joined, schema = _joined(tables, schema, first)
             expected = (filled + joined.num_rows) * len(files) // len(lengths)
             for name in joined.column_names:
                 columns.setdefault(name, _Column()).put(filled, _values(joined[name]), expected)
@@ -223,22 +225,56 @@ class _Column:
         return pd.api.types.union_categoricals(parts, sort_categories=True)
 
 
-def _joined(tables: Mapping[Path, Any], schema: Any) -> tuple[Any, Any]:
-    """One table of several, and the kinds of its columns and of those before."""
+def _joined(tables: Mapping[Path, Any], schema: Any, first: dict[str, Path]) -> tuple[Any, Any]:
+    """One table of several, and the kinds of its columns and of those before.
+
+    Args:
+        tables: by file.
+        schema: of the tables before; None if there are none.
+        first: the file from which each column's kind is known; the new ones are added.
+    """
     import pyarrow as pa
 
     for file, table in tables.items():
         if schema is None or not schema.equals(table.schema):
-            both = [schema or table.schema, table.schema]
-            try:
-                schema = pa.unify_schemas(both, promote_options="permissive")
-            except pa.ArrowException as error:
-                raise integrity.unreadable(file, error) from None
+            schema = _unified(schema or table.schema, file, table.schema, first)
     try:
         return pa.concat_tables(tables.values(), promote_options="permissive"), schema
     except pa.ArrowException as error:
         # Such as an integer that is no exact float, where other runs have floats.
-        raise integrity.unreadable(next(iter(tables)), error) from None
+        raise integrity.unreadable(_misfit(tables, schema), error) from None
+
+
+def _unified(schema: Any, file: Path, own: Any, first: dict[str, Path]) -> Any:
+    """The kinds of the columns of a file and of those before it."""
+    import pyarrow as pa
+
+    for column in own:
+        known = schema.field(column.name) if column.name in schema.names else column
+        before = first.setdefault(column.name, file)
+        try:
+            pair = [pa.schema([known]), pa.schema([column])]
+            pa.unify_schemas(pair, promote_options="permissive")
+        except pa.ArrowException:
+            # Which of the two is the wrong one is not known here.
+            raise UserError(
+                f"{file}: column {column.name} holds {column.type}, but {known.type} in {before}; "
+                "restore the one that is wrong, or remove its folder to train that run again"
+            ) from None
+    return pa.unify_schemas([schema, own], promote_options="permissive")
+
+
+def _misfit(tables: Mapping[Path, Any], schema: Any) -> Path:
+    """The first file whose values do not fit in the kinds that all have in common."""
+    import pyarrow as pa
+
+    for file, table in tables.items():
+        try:
+            for name in table.column_names:
+                table[name].cast(schema.field(name).type)
+        except pa.ArrowException:
+            return file
+    return next(iter(tables))
 
 
 def _values(column: Any) -> Any:
