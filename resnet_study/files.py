@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resnet_study.errors import UserError, shown
+
+DRAFT_SECONDS = 60.0
+"""Age from which a draft is what a kill left, and not what another process is writing."""
 
 TEXT_BYTES = 16 << 20
 """Most bytes of a text of ours; those of runs have some thousand."""
@@ -42,7 +46,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes the place of another when all of it is on the disk."""
+    """A file to write to that takes the place of another when all of it is on the disk.
+
+    What kills left of earlier writes goes; a younger draft may be one of another process.
+    """
+    clear_drafts(path.parent, [glob.escape(path.name)], older_than=DRAFT_SECONDS)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from PIL import Image
 from resnet_study import phenomena, reference
 from resnet_study.drawing.comparison import comparison_figure
 from resnet_study.drawing.panels import labelled_groups, medians
-from resnet_study.drawing.render import render, save
+from resnet_study.drawing.render import FORMATS, MORE_FORMATS, render, save
 from resnet_study.drawing.style import FAMILIES, KINDS, sequential
 from resnet_study.errors import UserError
 from resnet_study.judging.compare import Question, compare, differences, label_of
@@ -415,6 +416,23 @@ def test_files_have_the_same_bytes_whatever_the_settings(tmp_path: Path) -> None
             assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
         assert "n = 3 seeds" in a.caption
     assert matplotlib.pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize("form", [*FORMATS, *MORE_FORMATS])
+def test_a_picture_is_replaced_whole_or_not_at_all(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    chosen, frames = [FIGURES["signal_and_turn"]], planted_frames((8,), 1, 6)
+    file = render(chosen, frames, tmp_path, True, [form])[0].files[form]
+    file.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=rf"No space.*{file}"):
+        render(chosen, frames, tmp_path, True, [form])
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_one_figure_that_cannot_be_drawn_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -28,6 +28,19 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_kill_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    old, young = tmp_path / ".a[1].json.old", tmp_path / ".a[1].json.young"
+    other = tmp_path / ".a1.json.old"
+    for draft in (old, young, other):
+        draft.write_text("")
+    for draft in (old, other):
+        os.utime(draft, times=(0, 0))
+    files.write_atomically(tmp_path / "a[1].json", "")
+    assert not old.exists()
+    assert young.exists()
+    assert other.exists()
+
+
 def test_files_are_shared_like_any_other(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     files.write_atomically(tmp_path / "a", "")

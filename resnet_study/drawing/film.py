@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from resnet_study.drawing.style import drawing
+from resnet_study.files import write_atomically
 
 FILMS = ("gif", "webp")
 
@@ -46,14 +48,17 @@ def save_film(
     for form, file in files.items():
         film = few if form == "gif" else [image.convert("RGB") for image in few]
         how: dict[str, Any] = {"lossless": True, "method": 4} if form == "webp" else {}
+        moving = io.BytesIO()
         film[0].save(
-            file,
+            moving,
+            form,
             save_all=True,
             append_images=film[1:],
             duration=[*[PICTURE] * (len(film) - 1), LAST],
             loop=0,
             **how,
         )
+        write_atomically(file, moving.getvalue())
     return files
 
 

@@ -6,6 +6,7 @@ Which figures there are is in `resnet_study.phenomena`, each beside what it show
 from __future__ import annotations
 
 import functools
+import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -180,7 +181,9 @@ def save(
             if form == "csv":
                 write_atomically(file, csv_of(figure))
             else:
-                figure.savefig(file, format=form, dpi=DPI, metadata=_UNDATED[form])
+                picture = io.BytesIO()
+                figure.savefig(picture, format=form, dpi=DPI, metadata=_UNDATED[form])
+                write_atomically(file, picture.getvalue())
     return files
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_study.errors import UserError
-from resnet_study.files import clear_drafts, read_json, write_atomically, write_json
+from resnet_study.files import DRAFT_SECONDS, clear_drafts, read_json, write_atomically, write_json
 from resnet_study.records import integrity
 from resnet_study.records.columns import (
     DONE,
@@ -21,11 +21,6 @@ from resnet_study.records.columns import (
 )
 from resnet_study.records.reading import read_spec, read_table
 from resnet_study.spec import RunSpec, to_json
-
-DRAFT_SECONDS = 60.0
-"""After which what was to become a file was left by a kill; another worker may just be drafting a
-lease."""
-
 
 _JSON = ("spec.json", "environment.json", "summary.json")
 

@@ -20,12 +20,12 @@ import tyro
 from resnet_study.progress import count_progress
 from tests.campaign import sharing
 from tests.campaign.archives import hostile
+from tests.campaign.changes import killed_drawing, killed_publishing
 from tests.campaign.checkpoints import damaged_checkpoints
 from tests.campaign.damage import read_damaged
 from tests.campaign.inputs import fuzz, refused_specs
 from tests.campaign.kills import kill_trials
 from tests.campaign.outcome import Trial
-from tests.campaign.publishing import killed_publishing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,6 +77,7 @@ def main(
     disks: int = 0,
     rivals: int = 0,
     publishing: int = 0,
+    drawing: int = 0,
     records: int = 0,
     checkpoints: int = 0,
     archives: int = 0,
@@ -92,6 +93,7 @@ def main(
         rivals: two or three invocations of one command.
         publishing: kills of `publish` before each change of a file that it makes, all of them if
             there are fewer.
+        drawing: the same of `report`, `explore` and `figures`.
         records: damaged or replaced files of runs, each read by a command.
         checkpoints: damaged checkpoints, from which training goes on.
         archives: damaged and crafted data sets.
@@ -108,6 +110,7 @@ def main(
             ("damaged records", records, read_damaged(study, records, seed)),
             ("hostile data sets", archives, hostile(work / "data", archives, seed)),
             ("kills of publish", publishing, killed_publishing(study, publishing)),
+            ("kills of drawing", drawing, killed_drawing(study, drawing)),
             (
                 "damaged checkpoints",
                 checkpoints,
