@@ -10,7 +10,6 @@ import re
 import shutil
 import stat
 import tempfile
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -50,10 +49,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     What kills left of earlier writes goes; a younger draft may be one of another process.
     """
-    clear_drafts(path.parent, [glob.escape(path.name)], older_than=DRAFT_SECONDS)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
+            old = os.fstat(handle).st_mtime - DRAFT_SECONDS
+            clear_drafts(path.parent, [glob.escape(path.name)], before=old)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -71,18 +71,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def clear_drafts(folder: Path, names: Iterable[str], older_than: float = 0.0) -> None:
+def clear_drafts(folder: Path, names: Iterable[str], before: float = math.inf) -> None:
     """Remove what kills left of files that were to take these names.
 
     Args:
         folder: where they lie.
         names: patterns of the names.
-        older_than: seconds since they were last written to, where another process may be writing.
+        before: they were last written to, by the clock of the file system, which no other
+            machine's need agree with; by default whenever.
     """
     for name in names:
         for draft in folder.glob(f".{name}.*"):
             with suppress(FileNotFoundError):
-                if time.time() - draft.lstat().st_mtime >= older_than:
+                if draft.lstat().st_mtime < before:
                     remove(draft)
 
 

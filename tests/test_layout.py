@@ -180,6 +180,16 @@ def test_no_file_is_too_long_to_be_read() -> None:
     assert not long
 
 
+def test_nothing_depends_on_a_clock_that_may_jump() -> None:
+    # Durations are those of time.monotonic, ages of files those of their file system. The start
+    # of a run alone is told, and nothing compares it.
+    clock = re.compile(r"\btime\.(time|time_ns|ctime|localtime|gmtime)\(|\bdatetime\b")
+    found = {
+        str(f.relative_to(PACKAGE)) for f in PACKAGE.rglob("*.py") if clock.search(f.read_text())
+    }
+    assert found == {"environment.py"}
+
+
 def test_quick_study_has_the_depths_and_families_it_promises() -> None:
     specs = specs_of(load_study("quick"))
     grid = {(s.model.depth, s.model.residual, s.seed) for s in specs}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_study.errors import UserError
-from resnet_study.files import DRAFT_SECONDS, clear_drafts, read_json, write_atomically, write_json
+from resnet_study.files import clear_drafts, read_json, write_atomically, write_json
 from resnet_study.records import integrity
 from resnet_study.records.columns import (
     DONE,
@@ -49,7 +49,6 @@ class RunWriter:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         check_spec(folder, spec)
-        clear_drafts(folder, ("*.parquet", "*.json"), older_than=DRAFT_SECONDS)
         self.folder = folder
         self.metrics: list[dict[str, Any]] = []
         self.layers: list[pd.DataFrame] = []

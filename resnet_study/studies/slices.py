@@ -109,11 +109,11 @@ def unpack(archive: Path, folder: Path) -> list[str]:
             is being trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files.clear_drafts(folder, ["unpacking"], older_than=3600.0)
     files.restore_folders(folder / "runs")
     taken = []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking.") as name:
         fresh = Path(name)
+        files.clear_drafts(folder, ["unpacking"], before=fresh.stat().st_mtime - 3600)
         try:
             files.check_regular(archive)
             with tarfile.open(archive) as tar:
