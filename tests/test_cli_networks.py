@@ -43,6 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_error_is_the_recorded_one(trained: Path, tmp_path: Path) -> None:
     csv, file = tmp_path / "answers.csv", tmp_path / "network.safetensors"
     run = read_run(trained)
@@ -71,6 +72,7 @@ def test_the_table_names_what_was_recorded(trained: Path) -> None:
     assert "step 12), test, 128 images" in output
 
 
+@pytest.mark.slow
 def test_features_are_drawn_of_any_network(trained: Path, tmp_path: Path) -> None:
     for step in (0, 12):
         words = (f"--step={step}", "--images=0,7", f"--output={tmp_path}")
@@ -81,6 +83,7 @@ def test_features_are_drawn_of_any_network(trained: Path, tmp_path: Path) -> Non
             assert file.stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_a_network_is_measured(trained: Path, tmp_path: Path) -> None:
     csv = tmp_path / "deeper" / "measured.csv"
     words = ("--lesion-images=20", "--samples=1", f"--csv={csv}", f"--output={tmp_path}")

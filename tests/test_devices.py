@@ -114,7 +114,8 @@ def test_eight_devices_give_the_numbers_of_one() -> None:
     assert eight["images"] == ["4"]
 
 
-@pytest.mark.parametrize("images", [pytest.param(2, marks=pytest.mark.slow), 16])
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [2, 16])
 def test_groups_of_batch_normalisation_may_lie_across_devices(images: int) -> None:
     """With 8 devices of 4 images each: groups within a device, and over 4 of them."""
     spec = spec_of(**{"model.batch_norm_images": images})

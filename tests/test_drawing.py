@@ -398,6 +398,7 @@ def test_no_layers_recorded_says_how_to_record_them(name: str) -> None:
         draw(name, planted_frames((8,), 1, 60, layers=False))
 
 
+@pytest.mark.slow
 def test_files_have_the_same_bytes_whatever_the_settings(tmp_path: Path) -> None:
     small = informed(planted_frames((8, 20), 3, 12))
     first = render([FIGURES[n] for n in RUN_FIGURES], small, tmp_path / "a")

@@ -92,6 +92,7 @@ def test_the_contrast_of_classes_is_that_of_numpy() -> None:
     np.testing.assert_allclose(of(given), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_further_passes_change_neither_training_nor_other_probes() -> None:
     """Bit for bit on a CPU, or it would be another experiment."""
 

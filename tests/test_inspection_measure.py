@@ -22,6 +22,7 @@ from resnet_study.spec import from_flat
 from tests.inspected import CPU, data_of, network_of, run_of, spec_of
 
 
+@pytest.mark.slow
 def test_at_step_0_it_is_what_is_measured_at_initialisation(tmp_path: Path) -> None:
     spec = from_flat({"model.depth": 8, "seed": 5, "schedule.iterations": 7})
     assert spec.data.name == "digits"

@@ -155,6 +155,7 @@ def test_two_workers_do_every_run_and_then_nothing(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_failing_run_is_reported_and_the_others_finish(tmp_path: Path) -> None:
     file, specs = write_sweep(tmp_path, 3)
     results = tmp_path / "results"

@@ -47,7 +47,10 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     return {n: v for key, part in parts for n, v in flat(part, f"{name}.{key}").items()}
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "quick" else pytest.mark.slow) for name in STUDIES],
+)
 def test_committed_figures_are_drawn_from_the_committed_records(name: str, tmp_path: Path) -> None:
     drawn = render(load_study(name).figures, read_frames([REFERENCE / name]), tmp_path)
     committed = {file.name for file in (REFERENCE / name / "figures").glob("*.png")}

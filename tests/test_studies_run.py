@@ -86,6 +86,7 @@ def test_the_runs_of_a_study_are_those_of_its_sweeps_each_once() -> None:
     assert find.specs_of(STUDY) == [tiny(False), tiny(True)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sweeps")
 def test_a_study_is_reproduced_and_then_only_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -260,6 +261,7 @@ def few_arms() -> list[InitializationArm]:
     return chosen
 
 
+@pytest.mark.slow
 def test_measuring_at_initialisation_continues_where_it_was(
     tmp_path: Path, few_arms: list[InitializationArm], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,6 +180,7 @@ class Cuts:
         return chunk
 
 
+@pytest.mark.slow
 def test_records_do_not_depend_on_where_chunks_are_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_programs: None
 ) -> None:
@@ -201,6 +202,7 @@ def test_records_do_not_depend_on_where_chunks_are_cut(
     assert_same_records(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_a_program_for_chunks_gives_the_records_of_single_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_programs: None
 ) -> None:

@@ -32,7 +32,7 @@ print(long(x).is_ready())
 """
 
 
-@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("waits", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_run_decides_whether_steps_wait_for_each_other(tmp_path_factory, waits: bool) -> None:
     """In the process of a run, computations have ended when they return, or have not."""
     folder = tmp_path_factory.mktemp("run")
