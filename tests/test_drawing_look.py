@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -53,6 +54,19 @@ def test_a_width_leaves_the_letters_alone() -> None:
     wide = draw("training_curves", look_of(width=9.0))
     assert wide.get_figwidth() == 9.0
     assert sorted(set(letters(wide))) == sorted(set(letters(draw("training_curves"))))
+
+
+@pytest.mark.parametrize("chosen", STYLES)
+def test_a_legend_lies_within_the_figure(chosen: str) -> None:
+    with looking(STYLES[chosen]), style.drawing():
+        for length in range(2, 48, 3):
+            drawn, _ = style.new_figure(1, 1, 2.0)
+            words = "MHMM, momentum, warm-up of 400 iterations, weights"[:length]
+            keys = [style.key(words, color="black") for _ in range(8)]
+            style.finish(drawn, keys, ["said"])
+            box = drawn.legends[0].get_window_extent(FigureCanvasAgg(drawn).get_renderer())
+            assert box.x1 <= drawn.bbox.x1
+            assert len(drawn.legends) == 1
 
 
 def test_a_palette_changes_depths_and_no_family() -> None:

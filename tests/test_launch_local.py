@@ -502,6 +502,19 @@ def test_progress_names_what_a_sweep_varies(monkeypatch: pytest.MonkeyPatch) -> 
     assert len({line.split("training")[0][7:] for line in lines}) == 4
 
 
+def test_progress_names_nothing_that_follows_from_the_network() -> None:
+    def warmed(depth: int, seed: int) -> RunSpec:
+        own = {"model.depth": depth, "schedule.warmup_iterations": depth - 8}
+        return tiny(seed=seed, **own)
+
+    several = [warmed(depth, seed) for depth in (8, 14) for seed in (0, 1)]
+    names = display.names_of(several)
+    assert names[several[-1].run_id] == "residual-14 synthetic seed 1"
+    # One run each, as of a random search: then a value may be what is looked for.
+    single = display.names_of(several[1:3])
+    assert single[several[2].run_id] == "residual-14 synthetic seed 0 warmup_iterations=6"
+
+
 @pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "log"])
 def test_a_display_whose_terminal_is_gone_raises_nothing(
     monkeypatch: pytest.MonkeyPatch, terminal: bool

@@ -20,9 +20,11 @@ import numpy as np
 import seaborn
 from matplotlib.artist import Artist
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
@@ -36,6 +38,9 @@ TITLE_INCHES, LEGEND_INCHES, NOTE_INCHES = 0.33, 0.19, 0.138
 """Height of the title and of each row of the legend and of the small print."""
 
 NOTE_CHARACTERS = 88
+
+_LEGEND_LEFT = 0.007
+"""Of the width of a figure."""
 
 SMALLEST_TITLE = 0.7
 """Of a panel, over its size at the width of a paper's column."""
@@ -187,6 +192,8 @@ def finish(
     if inside is not None:
         place.surround(inside, handles, columns, (said, characters), title, small)
         return figure
+    while columns > 1 and _legend_width(figure, handles, columns) > figure.get_figwidth():
+        columns -= 1
     rows = math.ceil(len(handles) / columns)
     header = text * (TITLE_INCHES + rows * LEGEND_INCHES + (0.06 if rows else 0.0))
     footer = text * (len(lines) * NOTE_INCHES + 0.08)
@@ -198,14 +205,26 @@ def finish(
         0.012, 1 - 0.06 * text / height, "", gid="title", in_layout=False, va="top", **title
     )
     if rows:
-        look: dict[str, Any] = {"columnspacing": 1.3, "handletextpad": 0.5, "borderaxespad": 0.0}
-        look |= {"borderpad": 0.3, "labelspacing": 0.35, "loc": "upper left"}
-        corner = (0.007, 1 - text * TITLE_INCHES / height)
-        box = figure.legend(handles=list(handles), ncols=columns, bbox_to_anchor=corner, **look)
+        box = _legend(figure, handles, columns)
+        box.set_bbox_to_anchor((_LEGEND_LEFT, 1 - text * TITLE_INCHES / height))
         box.set_in_layout(False)
     small |= {"va": "bottom", "linespacing": 1.25}
     figure.text(0.012, 0.05 * text / height, "\n".join(lines), in_layout=False, **small)
     return figure
+
+
+def _legend(figure: Figure, handles: Sequence[Artist], columns: int) -> Legend:
+    look: dict[str, Any] = {"columnspacing": 1.3, "handletextpad": 0.5, "borderaxespad": 0.0}
+    look |= {"borderpad": 0.3, "labelspacing": 0.35, "loc": "upper left"}
+    return figure.legend(handles=list(handles), ncols=columns, **look)
+
+
+def _legend_width(figure: Figure, handles: Sequence[Artist], columns: int) -> float:
+    """In inches from the left border, as its letters turn out to be."""
+    box = _legend(figure, handles, columns)
+    width = box.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / figure.dpi
+    box.remove()
+    return float(width) + _LEGEND_LEFT * figure.get_figwidth()
 
 
 def titled(figure: Figure, title: str) -> Figure:

@@ -168,15 +168,23 @@ def differing(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def names_of(specs: Sequence[RunSpec]) -> dict[str, str]:
-    """``plain-20 digits seed 0 learning_rate=0.1`` by run id, with what differs among the runs."""
-    varying = [(name, name.rpartition(".")[2]) for name in differing(specs)]
-    names = {}
-    for spec in specs:
-        flat = spec.flat() if varying else {}
-        own = [f"{short}={flat[name]}" for name, short in varying]
-        named = f"{spec.family}-{spec.model.depth} {spec.data.name} seed {spec.seed}"
-        names[spec.run_id] = " ".join([named, *own])
-    return names
+    """``plain-20 digits seed 0 learning_rate=0.1`` by run id, with what differs among the runs.
+
+    Without what follows from the network, as the warm-up of one depth in a study of several.
+    """
+    named = {s.run_id: f"{s.family}-{s.model.depth} {s.data.name} seed {s.seed}" for s in specs}
+    if not (varying := differing(specs)):
+        return named
+    flats = [spec.flat() for spec in specs]
+    networks = [tuple(flat[name] for name in IN_NAMES if name != "seed") for flat in flats]
+    different = len(set(networks))
+    for field in varying:
+        pairs = {(network, flat[field]) for network, flat in zip(networks, flats, strict=True)}
+        # Where each network has one run, everything would follow from it.
+        if len(pairs) > different or different == len(specs):
+            for spec, flat in zip(specs, flats, strict=True):
+                named[spec.run_id] += f" {field.rpartition('.')[2]}={flat[field]}"
+    return named
 
 
 def _percent(value: float | None) -> str:
