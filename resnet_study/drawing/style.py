@@ -192,9 +192,8 @@ def finish(
     if inside is not None:
         place.surround(inside, handles, columns, (said, characters), title, small)
         return figure
-    while columns > 1 and _legend_width(figure, handles, columns) > figure.get_figwidth():
-        columns -= 1
-    rows = math.ceil(len(handles) / columns)
+    labels, columns = _that_fit(figure, handles, columns)
+    rows = math.ceil(sum(1 + label.count("\n") for label in labels) / columns)
     header = text * (TITLE_INCHES + rows * LEGEND_INCHES + (0.06 if rows else 0.0))
     footer = text * (len(lines) * NOTE_INCHES + 0.08)
     height = header + float(figure.get_figheight()) + footer
@@ -205,7 +204,7 @@ def finish(
         0.012, 1 - 0.06 * text / height, "", gid="title", in_layout=False, va="top", **title
     )
     if rows:
-        box = _legend(figure, handles, columns)
+        box = _legend(figure, handles, labels, columns)
         box.set_bbox_to_anchor((_LEGEND_LEFT, 1 - text * TITLE_INCHES / height))
         box.set_in_layout(False)
     small |= {"va": "bottom", "linespacing": 1.25}
@@ -213,18 +212,38 @@ def finish(
     return figure
 
 
-def _legend(figure: Figure, handles: Sequence[Artist], columns: int) -> Legend:
+def _legend(
+    figure: Figure, handles: Sequence[Artist], labels: Sequence[str], columns: int
+) -> Legend:
     look: dict[str, Any] = {"columnspacing": 1.3, "handletextpad": 0.5, "borderaxespad": 0.0}
     look |= {"borderpad": 0.3, "labelspacing": 0.35, "loc": "upper left"}
-    return figure.legend(handles=list(handles), ncols=columns, **look)
+    return figure.legend(list(handles), list(labels), ncols=columns, **look)
 
 
-def _legend_width(figure: Figure, handles: Sequence[Artist], columns: int) -> float:
-    """In inches from the left border, as its letters turn out to be."""
-    box = _legend(figure, handles, columns)
-    width = box.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / figure.dpi
-    box.remove()
-    return float(width) + _LEGEND_LEFT * figure.get_figwidth()
+def _that_fit(figure: Figure, handles: Sequence[Artist], columns: int) -> tuple[list[str], int]:
+    """Labels of a legend, broken where one is longer than the figure is wide, and columns.
+
+    Args:
+        columns: at most.
+    """
+    labels = [str(handle.get_label()) for handle in handles]
+    if not labels:
+        return [], 1
+
+    def too_wide() -> float:
+        """By which factor, as the letters turn out to be."""
+        box = _legend(figure, handles, labels, columns)
+        width = box.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width
+        box.remove()
+        return float(width / figure.bbox.width / (1 - 2 * _LEGEND_LEFT))
+
+    while columns > 1 and too_wide() > 1:
+        columns -= 1
+    characters = max(map(len, labels))
+    while too_wide() > 1 and characters > 10:
+        characters -= 1
+        labels = [textwrap.fill(label, characters, break_long_words=False) for label in labels]
+    return labels, columns
 
 
 def titled(figure: Figure, title: str) -> Figure:
