@@ -6,6 +6,8 @@ Each takes an output z and returns the response with its `Moments`. Parameters a
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -75,10 +77,11 @@ class BatchNorm(nnx.Module):
             mean, variance: of the batch, the variance biased; (C,) or (groups, C).
             count: positions that each was taken over.
         """
-        unbiased = variance * (count / max(count - 1, 1))
-        for running, now in ((self.mean, mean), (self.variance, unbiased)):
-            change = jnp.mean(now.reshape(-1, now.shape[-1]), axis=0) - running[...]
-            running[...] += (1 - BATCH_NORM_MOMENTUM) * change
+        moved = _moved((self.mean[...], self.variance[...]), (mean, variance), count)
+        # `self.mean[...] =` asks for the sharding of what is being traced, for which jax walks the
+        # whole program so far: most of the time until the first step of a deep network.
+        self.mean.set_value(moved[0])
+        self.variance.set_value(moved[1])
 
     def response_moments(self, variance: Array) -> Moments:
         """Mean and standard deviation over all entries of a response of this layer.
@@ -89,14 +92,34 @@ class BatchNorm(nnx.Module):
         Args:
             variance: that z was divided by, per channel, (C,) or (groups, C).
         """
-        scale, bias = (jax.lax.stop_gradient(p[...]) for p in (self.scale, self.bias))
-        mean = jnp.mean(bias)
-        squared, between = (
-            jax.lax.broadcast_to_rank(jnp.square(values), variance.ndim)
-            for values in (scale, bias - mean)
-        )
-        within = squared * variance / (variance + BATCH_NORM_EPSILON)
-        return mean, jnp.sqrt(jnp.mean(within + between))
+        return _response_moments(self.scale[...], self.bias[...], variance)
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def _moved(
+    running: tuple[Array, Array], now: tuple[Array, Array], count: int
+) -> tuple[Array, Array]:
+    """Running mean and variance after a batch; jitted: layers of one width share a trace."""
+    (mean, variance), (now_mean, now_variance) = jax.lax.stop_gradient((running, now))
+    pairs = ((mean, now_mean), (variance, now_variance * (count / max(count - 1, 1))))
+    moved = []
+    for old, new in pairs:
+        change = jnp.mean(new.reshape(-1, new.shape[-1]), axis=0) - old
+        moved.append(old + (1 - BATCH_NORM_MOMENTUM) * change)
+    return moved[0], moved[1]
+
+
+@jax.jit
+def _response_moments(scale: Array, bias: Array, variance: Array) -> Moments:
+    """As `BatchNorm.response_moments`; jitted for the same reason."""
+    scale, bias, variance = jax.lax.stop_gradient((scale, bias, variance))
+    mean = jnp.mean(bias)
+    squared, between = (
+        jax.lax.broadcast_to_rank(jnp.square(values), variance.ndim)
+        for values in (scale, bias - mean)
+    )
+    within = squared * variance / (variance + BATCH_NORM_EPSILON)
+    return mean, jnp.sqrt(jnp.mean(within + between))
 
 
 @jax.custom_vjp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -102,6 +103,7 @@ def _split(model: Network) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return graph, nnx.to_pure_dict(parameters), nnx.to_pure_dict(statistics)
 
 
+@functools.lru_cache(maxsize=4)
 def graph_of(spec: ModelSpec, shape: DatasetShape) -> Any:
     """The structure of a network, which `nnx.merge` fills with parameters and statistics."""
     model = nnx.eval_shape(lambda: Network(spec, shape, jax.random.key(0)))
