@@ -79,7 +79,8 @@ def _unstack_forward(taps: Array) -> tuple[list[list[Array]], None]:
 
 
 def _unstack_backward(_: None, gradients: list[list[Array]]) -> tuple[Array]:
-    return (jnp.stack([jnp.stack(layer) for layer in gradients]),)
+    flat = jnp.stack([gradient for layer in gradients for gradient in layer])
+    return (flat.reshape(len(gradients), -1),)
 
 
 unstack.defvjp(_unstack_forward, _unstack_backward)
@@ -118,10 +119,12 @@ def norms(tensors: Sequence[Array]) -> Array:
 
 def rms(tensors: Sequence[Array | None]) -> Array:
     """Root mean square of each tensor, shape (len(tensors),); NaN where there is none."""
-    undefined = jnp.full((), jnp.nan)
-    return jnp.stack(
-        [undefined if x is None else jnp.sqrt(jnp.mean(jnp.square(x))) for x in tensors]
-    )
+    there = {index: tensor for index, tensor in enumerate(tensors) if tensor is not None}
+    values = jnp.full(len(tensors), jnp.nan)
+    if not there:
+        return values
+    found = by_layer(lambda x: jnp.sqrt(jnp.mean(jnp.square(x))), list(there.values()))
+    return values.at[np.array(list(there))].set(found)
 
 
 def by_layer(statistic: Callable[..., Any], *tensors: Sequence[Array]) -> Any:

@@ -46,13 +46,16 @@ class Recorder:
     ) -> None:
         self.taps = None if taps is None else unstack(taps)
         self.kernels = kernels
+        self.layer = 0
+        """How many have responded."""
         self.moments: list[Moments] = []
+        """Of one layer after the other, or vectors of several."""
         self.inactive: list[Array] = []
         self.of_response = of_response or {}
         self.extra: dict[str, list[Array]] = {name: [] for name in self.of_response}
 
     def tap(self, x: Array, kind: int) -> Array:
-        return x if self.taps is None else tap(x, self.taps[len(self.moments)][kind])
+        return x if self.taps is None else tap(x, self.taps[self.layer][kind])
 
     def response(self, moments: Moments, response: Array | None = None) -> None:
         """Take note of a layer's response.
@@ -61,6 +64,7 @@ class Recorder:
             moments: of it.
             response: itself, where there is one in memory.
         """
+        self.layer += 1
         self.moments.append(moments)
         if self.taps is not None and response is not None:
             for name, statistic in self.of_response.items():
@@ -76,9 +80,9 @@ class Recorder:
             return None
         means, stds = zip(*self.moments, strict=True)
         # The head has no nonlinearity.
-        inactive = jnp.stack([*self.inactive, jnp.array(jnp.nan)])
+        inactive = jnp.hstack([*self.inactive, jnp.array(jnp.nan)])
         extra = {name: jnp.stack(values) for name, values in self.extra.items()}
-        return Responses(jnp.stack(means), jnp.stack(stds), inactive, extra)
+        return Responses(jnp.hstack(means), jnp.hstack(stds), inactive, extra)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

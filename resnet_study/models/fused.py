@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from resnet_study.architecture import ModelSpec
 from resnet_study.kernels.operations import LayerInput, LayerOptions, Output, layer, pool
 from resnet_study.models.blocks import Recorder, WeightedLayer
-from resnet_study.models.normalization import BATCH_NORM_EPSILON, BatchNorm
+from resnet_study.models.normalization import BATCH_NORM_EPSILON, BatchNorm, normalized_moments
+from resnet_study.tensors import by_layer
 
 if TYPE_CHECKING:
     from resnet_study.models.network import Network
@@ -59,6 +61,9 @@ class _Stream:
     def __init__(self, recorder: Recorder, train: bool) -> None:
         self.recorder, self.train = recorder, train
         self.response_tap = jnp.zeros(())
+        # Told in the end, for all layers at once: one by one takes long to compile.
+        self.responses: list[tuple[Array, Array, Array]] = []
+        self.inactive: list[tuple[Array, int]] = []
 
     def apply(
         self, weighted: WeightedLayer, signal: LayerInput, options: LayerOptions
@@ -68,12 +73,12 @@ class _Stream:
         assert isinstance(norm, BatchNorm)
         taps, self.response_tap = (self.response_tap, jnp.zeros(())), jnp.zeros(())
         if recorder.taps is not None:
-            output_tap, self.response_tap = recorder.taps[len(recorder.moments)]
+            output_tap, self.response_tap = recorder.taps[recorder.layer]
             taps = (taps[0], output_tap)
         options = options._replace(statistics=self.train)
         output: Output = layer(options, signal, weighted.conv.kernel[...], taps)
         if signal.mean is not None:
-            self._count(output.inactive, signal)
+            self.inactive.append((output.inactive, signal.z.size))
         if self.train:
             assert output.mean is not None
             assert output.variance is not None
@@ -81,16 +86,19 @@ class _Stream:
             norm.track(mean, variance, output.z.size // output.z.shape[-1])
         else:
             mean, variance = norm.mean[...], norm.variance[...]
-        recorder.response(norm.response_moments(variance))
+        recorder.layer += 1
+        self.responses.append((norm.scale[...], norm.bias[...], variance))
         factor = norm.scale[...] * jax.lax.rsqrt(variance + BATCH_NORM_EPSILON)
         return LayerInput(output.z, mean, factor, norm.bias[...]), output.x
 
     def end(self, signal: LayerInput) -> Array:
         """The mean of a signal over its pixels, (N, C)."""
         pooled, inactive = pool(signal, self.response_tap)
-        self._count(inactive, signal)
-        return pooled
-
-    def _count(self, inactive: Array, signal: LayerInput) -> None:
+        self.inactive.append((inactive, signal.z.size))
         if self.recorder.taps is not None:
-            self.recorder.inactive.append(inactive.astype(jnp.float32) / signal.z.size)
+            counts, sizes = zip(*self.inactive, strict=True)
+            fractions = jnp.stack(counts).astype(jnp.float32) / np.array(sizes, np.float32)
+            self.recorder.inactive.append(fractions)
+            moments = by_layer(normalized_moments, *zip(*self.responses, strict=True))
+            self.recorder.moments.append(moments)
+        return pooled

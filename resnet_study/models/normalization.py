@@ -92,7 +92,7 @@ class BatchNorm(nnx.Module):
         Args:
             variance: that z was divided by, per channel, (C,) or (groups, C).
         """
-        return _response_moments(self.scale[...], self.bias[...], variance)
+        return normalized_moments(self.scale[...], self.bias[...], variance)
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -110,8 +110,8 @@ def _moved(
 
 
 @jax.jit
-def _response_moments(scale: Array, bias: Array, variance: Array) -> Moments:
-    """As `BatchNorm.response_moments`; jitted for the same reason."""
+def normalized_moments(scale: Array, bias: Array, variance: Array) -> Moments:
+    """`BatchNorm.response_moments` of a γ and β; jitted for the same reason as `_moved`."""
     scale, bias, variance = jax.lax.stop_gradient((scale, bias, variance))
     mean = jnp.mean(bias)
     squared, between = (
