@@ -50,6 +50,17 @@ def test_letters_grow_with_the_style(name: str, chosen: str) -> None:
     assert larger.get_figheight() / larger.get_figwidth() == pytest.approx(shape, rel=0.15)
 
 
+@pytest.mark.parametrize("name", [*OF_RUNS, "gradient_profile", "response_std"])
+def test_lines_and_marks_grow_with_the_letters(name: str) -> None:
+    def sizes(figure: Figure) -> np.ndarray:
+        lines = [line for panel in figure.axes for line in panel.lines]
+        lines += [one for box in figure.legends for one in box.get_lines()]
+        return np.array([(line.get_linewidth(), line.get_markersize()) for line in lines])
+
+    paper, poster = draw(name), draw(name, STYLES["poster"])
+    np.testing.assert_allclose(sizes(poster), STYLES["poster"].text * sizes(paper))
+
+
 def test_a_width_leaves_the_letters_alone() -> None:
     wide = draw("training_curves", look_of(width=9.0))
     assert wide.get_figwidth() == 9.0

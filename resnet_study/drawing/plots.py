@@ -20,7 +20,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from resnet_study.drawing.panels import drawable, medians
-from resnet_study.drawing.style import FAINT, QUIET, points, thousands
+from resnet_study.drawing.style import FAINT, QUIET, thousands
 
 DEPTH = "depth (log scale)"
 ITERATION = "iteration k, at log(1 + k)"
@@ -86,9 +86,9 @@ def lines(
         rows = rows.assign(**{by_hue: rows[by_hue].astype(object)})
     common: dict[str, Any] = {"x": x, "y": y, "ax": panel, "estimator": None, "legend": False}
     common |= {"hue": by_hue, "palette": palette} if by_hue else {}
-    faint: dict[str, Any] = {"alpha": 0.4, "linewidth": points(0.6), "marker": ""}
+    faint: dict[str, Any] = {"alpha": 0.4, "linewidth": 0.6, "marker": ""}
     if not joined:
-        faint = {"alpha": 0.35, "linestyle": "none", "markersize": points(3.5)}
+        faint = {"alpha": 0.35, "linestyle": "none", "markersize": 3.5}
         faint["markeredgewidth"] = 0
     for value, part in rows.groupby(by_style, observed=True) if by_style else [("", rows)]:
         own = {**look, **looks.get(value, {})}

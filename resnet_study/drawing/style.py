@@ -21,6 +21,7 @@ import seaborn
 from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import Collection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -82,8 +83,12 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "resnet-study",
 }
 
-SIZES = (*seaborn.plotting_context("paper"), "axes.linewidth", "lines.linewidth")
-"""Settings in points, which `Look.text` multiplies."""
+SIZES = tuple(
+    name
+    for name in (*seaborn.plotting_context("paper"), "axes.linewidth")
+    if not name.startswith(("lines.", "patch."))
+)
+"""Settings in points, which `Look.text` multiplies; lines and marks are enlarged by `finish`."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,8 @@ def finish(
             if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
                 _log_ticks(axis)
     text, room, inside = current().text, current().room, place.current()
+    _enlarge([*(line for panel in figure.axes for line in panel.lines), *handles], text)
+    _enlarge([marks for panel in figure.axes for marks in panel.collections], text)
     if inside is not None:
         room *= place.inches(inside) / current().width
     characters = max(20, round(NOTE_CHARACTERS * room))
@@ -210,6 +217,23 @@ def finish(
     small |= {"va": "bottom", "linespacing": 1.25}
     figure.text(0.012, 0.05 * text / height, "\n".join(lines), in_layout=False, **small)
     return figure
+
+
+def _enlarge(drawn: Iterable[Artist], factor: float) -> None:
+    """Lines and marks, whatever drew them with the sizes of a paper; each once."""
+    if factor == 1:
+        return
+    for artist in {id(one): one for one in drawn}.values():
+        if isinstance(artist, Line2D):
+            artist.set_linewidth(factor * artist.get_linewidth())
+            artist.set_markersize(factor * artist.get_markersize())
+            artist.set_markeredgewidth(factor * artist.get_markeredgewidth())
+        elif isinstance(artist, Collection):
+            artist.set_linewidth(
+                [factor * width for width in np.atleast_1d(artist.get_linewidth())]
+            )
+            if isinstance(artist, PathCollection):
+                artist.set_sizes(factor**2 * artist.get_sizes())
 
 
 def _legend(

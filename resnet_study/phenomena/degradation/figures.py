@@ -158,8 +158,8 @@ def curves_beside_paper(frames: Frames) -> Figure:
         raise UserError("no curves of the paper: these are not its networks on CIFAR-10")
     train = train_split(frames)
     looks: dict[str, dict[str, Any]] = {
-        "train": {"linestyle": "--", "linewidth": style.points(1.0)},
-        "test": {"linewidth": style.points(2.0)},
+        "train": {"linestyle": "--", "linewidth": 1.0},
+        "test": {"linewidth": 2.0},
     }
     rows = pd.concat({"paper": _published(), "runs": _measured(frames, train)}, names=["source"])
     rows = rows.reset_index("source").reset_index(drop=True)

@@ -86,7 +86,7 @@ def responses_beside_paper(frames: Frames) -> Figure:
     rows = _by_order(rows.reset_index("source").reset_index(drop=True))
     colours = style.sequential(rows["depth"])
     looks = {
-        family: {"linestyle": style.FAMILIES[family].linestyle, "linewidth": style.points(1.2)}
+        family: {"linestyle": style.FAMILIES[family].linestyle, "linewidth": 1.2}
         for family in style.FAMILIES
     }
     titles = [f"{source}, by {order}" for order in ORDERS for source in panels.SOURCES.values()]
