@@ -76,6 +76,8 @@ def study(written: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(written, tmp_path / "study"))
 
 
+QUICK = Path(__file__).resolve().parent.parent / "results" / "reference" / "quick"
+
 SWEEP = """
 command: ["${env}", python, -m, resnet_study, train, "${args}"]
 method: grid
@@ -389,6 +391,35 @@ def test_compare_prints_and_draws(study: Path, capsys: pytest.CaptureFixture[str
     assert f"{90 / 41 + 0.5:.5g}" in output
     assert str(plot) in output
     assert plot.read_text().rstrip().endswith("</svg>")
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_number_of_a_comparison_is_cut(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("compare", "error,signal_ratio,gradient_ratio", QUICK, "--where=depth>20")
+    assert call(*words, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert call(*words) == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    for row in rows:
+        for name in ("median", "low", "high"):
+            assert f" {row[name]:.5g} " in printed
+    # The warm-up of depth 110 follows from the depth and tells nothing apart.
+    assert not [name for name in rows[0] if "warmup" in name]
+
+
+def test_folders_are_told_apart_beside_fields(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(study, tmp_path / "copy"))
+    assert call("compare", "error", study, copy, "--by=folder,family", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["folder"] for row in rows} == {str(study), str(copy)}
+    assert call("compare", "error", study, "--by=run,family") == 2
+    assert "run takes all runs together" in capsys.readouterr().err
 
 
 def test_compare_of_several_quantities_and_of_differences(

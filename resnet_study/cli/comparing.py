@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import tyro
 
 from resnet_study.cli.commands import Positional, console_for_tables, frames_in
 from resnet_study.errors import UserError
+from resnet_study.files import strict, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +59,7 @@ def compare(
             which hold.
         by: run takes the runs of all folders together, each once; folder compares the folders,
             which may hold the same runs. Else the fields that tell lines apart, such as
-            family,model.depth, all others being pooled.
+            family,model.depth, all others being pooled; folder may be one of them.
         difference: Of runs of one seed that differ in this field, such as family: medians with
             exact intervals.
         at_step: The recorded step nearest to this one; by default the end of each run.
@@ -73,10 +75,13 @@ def compare(
 
     if plot is not None and plot.suffix[1:] not in ("png", "svg", "pdf"):
         raise UserError(f"--plot={plot}: the file ends in .png, .svg or .pdf")
-    fields = [] if by in ("run", "folder") else _words("--by", by)
+    told = _words("--by", by)
+    fields = [name for name in told if name not in ("run", "folder")]
+    if "run" in told and len(told) > 1:
+        raise UserError(f"--by={by}: run takes all runs together; leave it out, or name it alone")
     asked = Question("", against, where or [], at_step, split, fields, classifier)
     questions = [replace(asked, quantity=name) for name in _words("QUANTITY", quantity)]
-    if by == "folder":
+    if "folder" in told:
         if again := [str(folder) for folder in runs if runs.count(folder) > 1]:
             raise UserError(f"{again[0]}: is named twice; name each folder once")
         found = {str(folder): frames_in([folder]) for folder in runs}
@@ -91,12 +96,10 @@ def compare(
     ]
     table = pd.concat(named, ignore_index=True)
     if json:
-        print(table.to_json(orient="records", indent=2))
+        print(_as_json(table))
     else:
         _print(table)
     if csv is not None:
-        from resnet_study.files import write_atomically
-
         csv.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(csv, table.to_csv(index=False))
     if plot is not None:
@@ -162,15 +165,27 @@ def _say_copies(frames: Frames) -> None:
         )
 
 
+def _as_json(table: pd.DataFrame) -> str:
+    # Not pandas' own, which keeps ten decimal places: gradients of deep networks are smaller.
+    return json.dumps([strict(row) for row in table.to_dict("records")], indent=2)
+
+
 def _print(table: pd.DataFrame) -> None:
+    from pandas.api.types import is_numeric_dtype
     from rich.table import Table
 
     shown = Table()
-    for column in table.columns:
-        shown.add_column(str(column), justify="right")
-    for row in table.itertuples(index=False):
-        shown.add_row(*map(_cell, row))
-    console_for_tables().print(shown)
+    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    for at, column in enumerate(table.columns):
+        numbers = is_numeric_dtype(table[column])
+        longest = max((len(row[at]) for row in rows), default=0)
+        # Names may be broken where there is no room; of a number the end tells most.
+        least = longest if numbers else min(longest, len("residual"))
+        name = str(column).rpartition(".")[2]
+        shown.add_column(name, justify="right", overflow="fold", min_width=least)
+    for row in rows:
+        shown.add_row(*row)
+    console_for_tables().print(shown, crop=False)
 
 
 def _cell(value: object) -> str:
