@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_study.errors import UserError
-from resnet_study.files import clear_drafts, read_json, write_atomically, write_json
+from resnet_study.files import DRAFT_SECONDS, clear_drafts, read_json, write_atomically, write_json
 from resnet_study.records import integrity
 from resnet_study.records.columns import (
     DONE,
@@ -49,6 +49,8 @@ class RunWriter:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         check_spec(folder, spec)
+        # The lease has just been taken here: the folder tells the time of its file system.
+        clear_drafts(folder, ("*.parquet", "*.json"), folder.stat().st_mtime - DRAFT_SECONDS)
         self.folder = folder
         self.metrics: list[dict[str, Any]] = []
         self.layers: list[pd.DataFrame] = []
