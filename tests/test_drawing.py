@@ -19,6 +19,7 @@ from PIL import Image
 
 from resnet_study import phenomena, reference
 from resnet_study.drawing.comparison import comparison_figure
+from resnet_study.drawing.data import Networks
 from resnet_study.drawing.panels import labelled_groups, medians
 from resnet_study.drawing.render import FORMATS, MORE_FORMATS, render, save
 from resnet_study.drawing.style import FAMILIES, KINDS, sequential
@@ -374,10 +375,10 @@ def test_values_that_are_not_finite_are_left_out(name: str, tmp_path: Path) -> N
         metrics.loc[(metrics.seed == seed) & (metrics.step == 30), "error"] = np.nan
     figure = draw(name, changed(FRAMES, layers=layers, metrics=metrics))
     save(figure, tmp_path, name)
-    finite = [
-        np.isfinite(np.asarray(ln.get_ydata(), float)).all() for p in figure.axes for ln in p.lines
-    ]
-    assert all(finite)
+    drawn = [np.asarray(line.get_ydata(), float) for p in figure.axes for line in p.lines]
+    single = [m for p in figure.axes for m in p.collections if isinstance(m, Networks)]
+    drawn += [points for networks in single for points in networks.get_segments()]
+    assert all(np.isfinite(values).all() for values in drawn)
     if name in LAYER_FIGURES and name != "response_std":  # of which no value was changed
         assert "not finite, left out" in words(figure)
 

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from resnet_study import phenomena
 from resnet_study.drawing import style
-from resnet_study.drawing.data import COLUMNS, data_of
+from resnet_study.drawing.data import COLUMNS, Networks, data_of
 from resnet_study.drawing.look import STYLES, WIDTH, Look, current, look_of, looking
 from resnet_study.drawing.render import FORMATS, MORE_FORMATS, formats_of, render
 from resnet_study.errors import UserError
@@ -158,10 +158,10 @@ def test_every_line_that_is_drawn_is_in_the_numbers(name: str) -> None:
         figure = FIGURES[name].draw(FRAMES if of_runs else planted_initialization())
     table = data_of(figure)
     assert list(table.columns) == list(COLUMNS)
-    named = [line for panel in figure.axes for line in panel.lines if line.get_gid()]
-    assert set(table.loc[table["mark"] == "line", "series"]) - {""} == {
-        str(line.get_gid()) for line in named
-    }
+    named = {line.get_gid() for panel in figure.axes for line in panel.lines} - {None}
+    single = [m for p in figure.axes for m in p.collections if isinstance(m, Networks)]
+    told = named.union(*(networks.names for networks in single))
+    assert set(table.loc[table["mark"] == "line", "series"]) - {""} == told
     if not named:
         return  # no layer of the planted networks froze
     assert len(table) > 10
@@ -170,11 +170,30 @@ def test_every_line_that_is_drawn_is_in_the_numbers(name: str) -> None:
     assert (table["y_axis"] != "").any()
 
 
+def test_single_networks_are_told_apart_in_the_numbers() -> None:
+    table = data_of(draw("training_curves")).set_index("series")
+    rows = FRAMES.metrics.query("family == 'plain' and depth == 56 and split == 'test'")
+    for seed, own in rows.groupby("seed"):
+        shown = table.loc[f"plain-56-test seed {seed}"]
+        np.testing.assert_allclose(shown["x"].astype(float), own["step"])
+        np.testing.assert_allclose(shown["y"].astype(float), own["error"])
+
+
+def test_small_print_has_no_line_of_a_word_or_two() -> None:
+    text = "Medians over n = 5 seeds, every seed thin or faint. Warmed up: plain-110, residual-110."
+    for characters in range(20, 90):
+        lines = style._even(text, characters)
+        assert " ".join(lines) == text
+        assert max(map(len, lines)) <= characters
+        if len(lines) == 2:
+            assert min(map(len, lines)) > max(map(len, lines)) / 2
+
+
 def test_the_numbers_are_those_of_the_records(tmp_path: Path) -> None:
     files = render([FIGURES["error_against_depth"]], FRAMES, tmp_path, formats=["csv"])[0].files
     assert list(files) == ["csv"]
     table = pd.read_csv(files["csv"])
-    plain = table[(table["series"].str.contains("plain", na=False)) & (table["mark"] == "line")]
+    plain = table[(table["series"] == "plain-train") & (table["mark"] == "line")]
     runs = FRAMES.runs[FRAMES.runs["family"] == "plain"]
     expected = runs.groupby("depth")["train_error_last"].median()
     training = plain[plain["panel"].str.contains("raining")].groupby("x")["y"].first()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,21 @@ Marks = tuple[str, str, Any, Any, Any]
 """Mark, series, and x, y and value of each point."""
 
 
+class Networks(LineCollection):
+    """Lines of single networks, drawn as one artist, each with the name of its series."""
+
+    def __init__(self, segments: Sequence[np.ndarray], *, names: Sequence[str], **look: Any):
+        super().__init__(segments, **look)
+        self.names = tuple(names)
+
+
 def data_of(figure: Figure) -> pd.DataFrame:
     """One row per point of everything that is drawn in panels.
 
     Returns:
         `COLUMNS`: title of the panel, labels of its axes as printed on it or on the panel that has
-        them for all, kind of mark, name of the series (empty for single seeds and for what needs
-        none), position, and the value of a cell of a map (empty for all else).
+        them for all, kind of mark, name of the series (empty for what needs none), position, and
+        the value of a cell of a map (empty for all else).
     """
     told: list[tuple[str, ...]] = []
     parts: list[tuple[np.ndarray, ...]] = []
@@ -74,6 +82,9 @@ def _marks(panel: Axes) -> Iterator[Marks]:
         elif isinstance(drawn, PathCollection):
             x, y = np.ma.filled(np.ma.asarray(drawn.get_offsets(), float), np.nan).T
             yield "point", series, x, y, np.nan
+        elif isinstance(drawn, Networks):
+            for name, points in zip(drawn.names, drawn.get_segments(), strict=True):
+                yield "line", name, *np.asarray(points, float).T, np.nan
         elif isinstance(drawn, LineCollection):
             for ends in drawn.get_segments():
                 yield "bar", series, ends[:, 0], ends[:, 1], np.nan

@@ -7,7 +7,6 @@ no argument for it.
 from __future__ import annotations
 
 import contextlib
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, cast
@@ -59,7 +58,7 @@ def surround(
     place: SubFigure,
     handles: Sequence[Artist],
     columns: int,
-    note: tuple[str, int],
+    note: str,
     title: dict[str, Any],
     small: dict[str, Any],
 ) -> None:
@@ -68,14 +67,14 @@ def surround(
     Args:
         handles: legend entries; none draws no legend.
         columns: of the legend.
-        note: small print, and the most characters of its lines.
+        note: small print, in lines.
         title: settings of its letters.
         small: settings of the letters of the small print.
     """
     place.get_figure(root=False).suptitle("", x=0.012, ha="left", gid="title", **title)
     if handles:
         place.legend(handles=list(handles), ncols=columns, loc="outside upper left")
-    place.supxlabel(textwrap.fill(*note), x=0.012, ha="left", **small)
+    place.supxlabel(note, x=0.012, ha="left", **small)
 
 
 def _instead_of(panel: Axes) -> SubFigure:

@@ -187,8 +187,7 @@ def finish(
     if inside is not None:
         room *= place.inches(inside) / current().width
     characters = max(20, round(NOTE_CHARACTERS * room))
-    said = " ".join(s for s in sentences if s)
-    lines = textwrap.wrap(said, characters)
+    lines = _even(" ".join(s for s in sentences if s), characters)
     if columns:
         columns = max(1, math.floor(columns * min(1.0, room) + 0.25))
     else:
@@ -197,7 +196,7 @@ def finish(
     title: dict[str, Any] = {"fontsize": points(TITLE), "fontweight": "bold"}
     small: dict[str, Any] = {"fontsize": points(SMALL), "color": QUIET}
     if inside is not None:
-        place.surround(inside, handles, columns, (said, characters), title, small)
+        place.surround(inside, handles, columns, "\n".join(lines), title, small)
         return figure
     labels, columns = _that_fit(figure, handles, columns)
     rows = math.ceil(sum(1 + label.count("\n") for label in labels) / columns)
@@ -217,6 +216,20 @@ def finish(
     small |= {"va": "bottom", "linespacing": 1.25}
     figure.text(0.012, 0.05 * text / height, "\n".join(lines), in_layout=False, **small)
     return figure
+
+
+def _even(text: str, characters: int) -> list[str]:
+    """As few lines as of the most characters, none of them left with a word or two; names such as
+    plain-56 are kept whole."""
+    wrap = textwrap.TextWrapper(characters, break_on_hyphens=False)
+    lines = wrap.wrap(text)
+    while wrap.width > 20:
+        wrap.width -= 1
+        narrower = wrap.wrap(text)
+        if len(narrower) > len(lines):
+            break
+        lines = narrower
+    return lines
 
 
 def _enlarge(drawn: Iterable[Artist], factor: float) -> None:
