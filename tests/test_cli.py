@@ -331,7 +331,7 @@ def test_a_terminal_without_unicode_shows_the_same(encoding: str) -> None:
         text=True,
     )
     assert done.stderr == (
-        "resnet-study train: Unrecognized options: --model.dept=8; did you mean --model.depth? "
+        "resnet-study train: unrecognized: --model.dept=8; did you mean --model.depth? "
         "(see resnet-study train --help)\n"
     )
 

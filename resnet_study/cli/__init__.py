@@ -9,9 +9,7 @@ import contextlib
 import difflib
 import functools
 import io
-import itertools
 import os
-import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,7 +18,16 @@ from typing import Any
 import tyro
 
 from resnet_study import __version__
-from resnet_study.cli import commands, comparing, help, mirroring, networks, studies, sweeps
+from resnet_study.cli import (
+    commands,
+    comparing,
+    help,
+    mirroring,
+    mistakes,
+    networks,
+    studies,
+    sweeps,
+)
 from resnet_study.errors import UserError
 from resnet_study.launch.agent import HINT, unnested
 from resnet_study.tracking.tracker import under_agent
@@ -101,17 +108,17 @@ def _dispatch(words: list[str]) -> int:
     if words == ["--version"]:
         print(PROGRAM, __version__)
         return 0
-    stderr = io.StringIO()
     # A parser of all flags of all subcommands takes long to build.
     described = {
         name: _deferred(function) if name in words else _without_flags(function)
         for name, function in SUBCOMMANDS.items()
     }
     parse = tyro.extras.subcommand_cli_from_dict
+    arguments = _normalized(words or ["--help"])
+    chosen = SUBCOMMANDS.get(words[0]) if words else None
     try:
-        # tyro explains a bad flag in a box of many lines; it is folded into one below.
         with (
-            contextlib.redirect_stderr(stderr),
+            mistakes.told(arguments, chosen),
             contextlib.redirect_stdout(help.Wrapped(sys.stdout)),
         ):
             action = parse(
@@ -121,17 +128,16 @@ def _dispatch(words: list[str]) -> int:
                     "Plain against residual networks: train them, record every layer, "
                     "and judge the claims of He et al. 2015 (arXiv 1512.03385)."
                 ),
-                args=_normalized(words or ["--help"]),
+                args=arguments,
                 use_underscores=True,
                 config=(tyro.conf.FlagCreatePairsOff,),
                 registry=help.REGISTRY,
             )
-    except SystemExit as exit_:
-        if exit_.code in (0, None):
-            print(stderr.getvalue(), end="", file=sys.stderr)
-            return 0
+    except UserError as error:
         hint = f"; {HINT}" if words[0] == "train" and under_agent() else ""
-        raise UserError(_one_line(stderr.getvalue()) + hint) from None
+        raise UserError(f"{error}{hint}") from None
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
     result: int = action()
     return result
 
@@ -196,21 +202,6 @@ def _normalized(words: Sequence[str]) -> list[str]:
         else:
             result.append(spelled.get(word, word))
     return result
-
-
-def _one_line(box: str) -> str:
-    """The message of tyro's box: its text up to the rule, then the first flag it suggests.
-
-    Where the output is not UTF-8, the box has no sides and a rule under its title.
-    """
-    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│ ") for line in text.splitlines()]
-    lines = [line for line in lines if line]
-    lines = lines[1:] if lines and lines[0].startswith("╭") else lines[2:]
-    message = list(itertools.takewhile(lambda line: not re.match("[─╰]|-+$", line), lines))
-    near = re.search(r"^(--[\w.\-]*\w)", "\n".join(lines[len(message) :]), re.MULTILINE)
-    hint = f"; did you mean {near.group(1)}?" if near and "nrecognized" in text else ""
-    return f"{' '.join(message).rstrip('.')}{hint}"
 
 
 def _complain(words: Sequence[str], message: str) -> None:
