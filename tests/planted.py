@@ -117,6 +117,27 @@ def planted_frames(
     return frames_of(runs)
 
 
+def planted_rates(**fields: Any) -> Frames:
+    """Three seeds of two depths at three rates; plain networks end at the depth plus the rate."""
+    return join(
+        *(
+            planted_frames(
+                (8, 32),
+                3,
+                60,
+                final_error=lambda family, depth, rate=rate: (
+                    depth + rate if family == "plain" else 1.0
+                ),
+                error_sd=3.0,
+                values={"optimizer.learning_rate": rate, **fields},
+                layers=False,
+                random=number,
+            )
+            for number, rate in enumerate((0.01, 0.1, 1.0))
+        )
+    )
+
+
 def planted_study(seeds: int) -> Frames:
     """A record for every claim: depths 8 to 1202, both families, and a schedule thrice as long.
 

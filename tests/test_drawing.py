@@ -19,7 +19,7 @@ from PIL import Image
 
 from resnet_study import phenomena, reference
 from resnet_study.drawing.comparison import comparison_figure
-from resnet_study.drawing.data import Networks
+from resnet_study.drawing.data import Networks, data_of
 from resnet_study.drawing.panels import labelled_groups, medians
 from resnet_study.drawing.render import FORMATS, MORE_FORMATS, render, save
 from resnet_study.drawing.style import FAMILIES, KINDS, sequential
@@ -29,7 +29,7 @@ from resnet_study.phenomena.information import probes as information
 from resnet_study.phenomena.responses.figures import PAPER_LIMIT
 from resnet_study.records import Frames
 from resnet_study.studies.find import load_study
-from tests.planted import join, planted_frames
+from tests.planted import join, planted_frames, planted_rates
 
 
 def informed(frames: Frames) -> Frames:
@@ -47,9 +47,10 @@ RUN_FIGURES = [
     name
     for name in FIGURES
     if name not in {f.name for f in load_study("signal_propagation").figures}
-    and not name.endswith("_beside_paper")
+    and not name.endswith(("_beside_paper", "rate_and_depth"))
 ]
-"""Those that are drawn from any runs rather than from networks at initialisation."""
+"""Those that are drawn from any runs, rather than from some sweeps or networks at
+initialisation."""
 
 COLOUR_BLIND = {
     "protanopia": """0.152286 1.052583 -0.204868
@@ -563,3 +564,28 @@ def test_figures_and_report_import_no_jax() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, "[]")
+
+
+def test_a_cell_of_rate_and_depth_has_every_seed_from_the_lowest_error_on() -> None:
+    frames = planted_rates()
+    table = data_of(draw("rate_and_depth", frames)).query("mark == 'point'")
+    runs = frames.runs
+    for (family, depth, rate), own in runs.groupby(["family", "depth", "optimizer.learning_rate"]):
+        shown = table[table.series.str.startswith(family) & (table.x == depth) & (table.y == rate)]
+        assert list(shown.series.str.split().str[1]) == ["1", "2", "3"]
+        np.testing.assert_allclose(shown.value.astype(float), sorted(own.train_error_last))
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        (FRAMES, "several learning rates and depths"),
+        (join(planted_rates(), planted_rates(**{"data.batch_size": 64})), "batch_size"),
+    ],
+    ids=["one rate", "two batch sizes"],
+)
+def test_rate_and_depth_refuses_what_it_would_pool_or_leave_empty(
+    frames: Frames, reason: str
+) -> None:
+    with pytest.raises(UserError, match=reason):
+        draw("rate_and_depth", frames)

@@ -19,7 +19,7 @@ from resnet_study.drawing.look import STYLES, WIDTH, Look, current, look_of, loo
 from resnet_study.drawing.render import FORMATS, MORE_FORMATS, formats_of, render
 from resnet_study.errors import UserError
 from resnet_study.studies.find import load_study
-from tests.planted import planted_frames
+from tests.planted import planted_frames, planted_rates
 from tests.planted_initialization import planted_initialization
 
 FRAMES = planted_frames((8, 20, 56), 2, 60)
@@ -149,6 +149,8 @@ def test_every_line_that_is_drawn_is_in_the_numbers(name: str) -> None:
     of_runs = FIGURES[name] not in load_study("signal_propagation").figures
     if name.endswith("_beside_paper"):
         figure = FIGURES[name].draw(planted_frames((20,), 2, 60, values={"data.name": "cifar10"}))
+    elif name == "rate_and_depth":
+        figure = FIGURES[name].draw(planted_rates())
     elif name == "information":
         probes = ("copy_correlation", "class_contrast", "gradient_agreement")
         norms = FRAMES.layers["weight_norm"]

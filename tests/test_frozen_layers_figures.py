@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from resnet_study import phenomena
 from resnet_study.drawing.render import render
+from resnet_study.drawing.style import FAMILIES
 from resnet_study.errors import UserError
 from resnet_study.phenomena.frozen_layers import thaw as frozen
 from resnet_study.records import Frames
@@ -179,3 +180,24 @@ def test_runs_without_normalisation_are_refused(name: str) -> None:
     frames = frozen_frames(seeds=1, values={"model.normalization": "none"})
     with pytest.raises(UserError, match="batch normalisation"):
         draw(name, frames)
+
+
+def test_points_have_the_colour_of_their_family_and_a_marker_for_each_arm() -> None:
+    plain = frozen_frames(decays=(0.002, 0.005), seeds=1)
+    figure = draw("thaw_times", join(plain, frozen_frames(seeds=1, family="residual")))
+    lines = [ln for p in figure.axes for ln in p.lines if " weight decay " in str(ln.get_gid())]
+    for family in ("plain", "residual"):
+        own = [line for line in lines if line.get_gid().startswith(family)]
+        assert {line.get_color() for line in own} == {FAMILIES[family].colour}
+    # plain-44, weight decay 0.002, censored, from weight growth
+    looks = {tuple(ln.get_gid().split(", ")[:2]): (ln.get_color(), ln.get_marker()) for ln in lines}
+    assert len(looks) == len(set(looks.values())) == 3
+
+
+def test_what_follows_from_the_depth_tells_no_arms_apart() -> None:
+    deeper = frozen_frames(seeds=2, depth=56, values={"schedule.warmup_iterations": 100})
+    figure = draw("thaw_curves", join(frozen_frames(seeds=2), deeper))
+    assert "warmup" not in words(figure)
+    # One weight decay: colour is left to tell the family.
+    drawn = [ln for p in figure.axes for ln in p.lines if str(ln.get_gid()).startswith("plain-")]
+    assert {line.get_color() for line in drawn} == {FAMILIES["plain"].colour}

@@ -33,7 +33,7 @@ def data_of(figure: Figure) -> pd.DataFrame:
     Returns:
         `COLUMNS`: title of the panel, labels of its axes as printed on it or on the panel that has
         them for all, kind of mark, name of the series (empty for what needs none), position, and
-        the value of a cell of a map (empty for all else).
+        the value that a colour stands for (empty for all else).
     """
     told: list[tuple[str, ...]] = []
     parts: list[tuple[np.ndarray, ...]] = []
@@ -81,7 +81,14 @@ def _marks(panel: Axes) -> Iterator[Marks]:
             yield "cell", series, middle[..., 0].ravel(), middle[..., 1].ravel(), cells.ravel()
         elif isinstance(drawn, PathCollection):
             x, y = np.ma.filled(np.ma.asarray(drawn.get_offsets(), float), np.nan).T
-            yield "point", series, x, y, np.nan
+            colours = drawn.get_array()
+            yield (
+                "point",
+                series,
+                x,
+                y,
+                np.nan if colours is None else np.ma.filled(colours, np.nan),
+            )
         elif isinstance(drawn, Networks):
             for name, points in zip(drawn.names, drawn.get_segments(), strict=True):
                 yield "line", name, *np.asarray(points, float).T, np.nan

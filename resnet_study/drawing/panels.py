@@ -13,6 +13,7 @@ from resnet_study.errors import UserError
 from resnet_study.judging.selections import (
     conv_layers,
     groups_by_recipe,
+    own_fields,
     papers_networks,
     varying_fields,
     warm_up,
@@ -26,9 +27,16 @@ SOURCES = {"paper": "He et al. 2015", "runs": "these runs"}
 """Titles of panels that show the paper's numbers, and those of the runs."""
 
 
-def arms(runs: pd.DataFrame, without: Iterable[str] = ()) -> pd.Series:
-    """What tells a run apart beside depth, family and seed: ``learning_rate=0.01, steps=400``."""
-    fields = [field for field in varying_fields(runs) if field not in without]
+def arms(runs: pd.DataFrame, without: Iterable[str] = (), following: bool = True) -> pd.Series:
+    """What tells a run apart beside depth, family and seed: ``learning_rate=0.01, steps=400``.
+
+    Args:
+        runs: of the frames.
+        without: fields that are told otherwise.
+        following: also those that follow from depth and family, as a warm-up of one depth does.
+    """
+    differing = varying_fields(runs) if following else own_fields(runs)
+    fields = [field for field in differing if field not in without]
     return pd.Series(
         [
             ", ".join(

@@ -20,8 +20,8 @@ from resnet_study.judging.selections import (
     layer_quantity,
     median_over_seeds,
     over_last,
+    own_fields,
     rows_at,
-    varying_fields,
 )
 from resnet_study.judging.statistics import median_interval
 from resnet_study.names import nearest_hint
@@ -162,19 +162,10 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
         step = "" if asked.at_step is None else f" near step {asked.at_step}"
         raise UserError(f"{quantity}: the selected runs have no value{step}; choose other runs")
     # The family and depth of the records are the same as these; one name each is enough.
-    apart = list(asked.by) or ["family", "depth", *_own_fields(frames.runs)]
+    apart = list(asked.by) or ["family", "depth", *own_fields(frames.runs)]
     groups = list(dict.fromkeys([*apart, against]))
     wanted = [name for name in dict.fromkeys([*groups, "seed"]) if name not in table]
     return table.join(frames.runs[wanted], on="run_id"), groups
-
-
-def _own_fields(runs: pd.DataFrame) -> list[str]:
-    """Fields that differ, without those that follow from family and depth, as a warm-up of some
-    depths does; where each network has one run, everything would."""
-    fields, networks = varying_fields(runs), runs.groupby(["family", "depth"], observed=True)
-    if networks.ngroups == len(runs):
-        return fields
-    return [field for field in fields if (networks[field].nunique(dropna=False) > 1).any()]
 
 
 def label_of(asked: Question) -> str:

@@ -91,6 +91,15 @@ def _own(runs: pd.DataFrame, field: str) -> bool:
     return bool((runs.groupby(length)[field].nunique(dropna=False) > 1).any())
 
 
+def own_fields(runs: pd.DataFrame) -> list[str]:
+    """Fields that differ, without those that follow from family and depth, as a warm-up of some
+    depths does; where each network has one run, everything would."""
+    fields, networks = varying_fields(runs), runs.groupby(["family", "depth"], observed=True)
+    if networks.ngroups == len(runs):
+        return fields
+    return [field for field in fields if (networks[field].nunique(dropna=False) > 1).any()]
+
+
 def comparable_groups(frames: Frames, may_differ: Sequence[str] = ()) -> list[Frames]:
     """Split into groups that differ in depth, family and seed only; the largest first.
 

@@ -1,4 +1,4 @@
-"""Errors against depth and over training, in the style of He et al. 2015, Figure 6."""
+"""Errors against depth, rate and iteration, in the style of He et al. 2015, Figure 6."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.path import Path
+from matplotlib.transforms import ScaledTranslation
 
 from resnet_study import reference
 from resnet_study.drawing import panels, plots, style
+from resnet_study.drawing.look import current
 from resnet_study.drawing.render import figure
 from resnet_study.errors import UserError
-from resnet_study.judging.selections import final_error
+from resnet_study.judging.selections import chance_error, final_error
 from resnet_study.records import Frames
 
 PAPER_LIMIT = 20.0
@@ -25,6 +29,13 @@ TRAINING_ERROR = {
 
 GRID = (5.0, 10.0)
 """Percent, where Figure 6 has lines across."""
+
+RATE = "optimizer.learning_rate"
+
+SQUARE = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+
+CELL = 19.0
+"""Points: height of a cell of `rate_and_depth`, and width of the stripes of its seeds together."""
 
 _HE = "He et al. 2015, arXiv 1512.03385"
 
@@ -193,6 +204,62 @@ def curves_beside_paper(frames: Frames) -> Figure:
     return style.finish(drawn, handles, sentences)
 
 
+@figure(
+    "Training error by learning rate and depth",
+    "Training error at the end, of plain and residual networks, by learning rate and depth. A cell "
+    "has a stripe for each seed, from the lowest error to the highest, so that the middle one is "
+    "the median and seeds that fail are seen beside those that do not. The colours go from no "
+    "error to that of guessing. A run that diverged counts with its last error.",
+    across=True,
+)
+def rate_and_depth(frames: Frames) -> Figure:
+    """A panel per family; other than by rate, depth and seed runs may not differ."""
+    apart = panels.arms(frames.runs, [RATE], following=False).unique()
+    if len(apart) > 1:
+        raise UserError(f"the runs differ in more than rate and depth: {' or '.join(apart[:2])}")
+    split = train_split(frames)
+    ends = final_error(frames, split).join(frames.runs[RATE].astype(float).rename("rate"))
+    if ends["rate"].nunique() < 2 or ends["depth"].nunique() < 2:
+        raise UserError(
+            "takes several learning rates and depths, such as of sweeps/rate_and_depth.yaml"
+        )
+    families = panels.families_in(ends)
+    drawn, axes = style.new_figure(1, len(families), 2.9, families, sharey=True, sharex=True)
+    scale = Normalize(0, float(chance_error(frames).max()))
+    for panel, own, family in plots.cells(axes, ends, family=families):
+        panel.set_yscale("log")
+        plots.depth_axis(panel, ends["depth"])
+        for order, total, part in _stripes(own):
+            width = CELL / total
+            away = current().text * (order - (total - 1) / 2) * width / 72
+            beside = ScaledTranslation(away, 0, drawn.dpi_scale_trans)
+            points = panel.scatter(
+                part["depth"],
+                part["rate"],
+                s=CELL**2,
+                c=part["error"],
+                norm=scale,
+                cmap="cividis",
+                marker=Path([(x / total, y) for x, y in SQUARE]),
+                linewidths=0,
+                transform=panel.transData + beside,
+                gid=f"{family}, {order + 1} of {total} seeds by error",
+            )
+        # What is moved aside does not count for the limits.
+        panel.update_datalim(own[["depth", "rate"]].to_numpy(float))
+        panel.margins(y=0.12)
+        panel.autoscale_view(scalex=False)
+    style.label(axes, plots.DEPTH, "learning rate (log scale)")
+    drawn.colorbar(points, ax=list(axes[0]), label="training error (%)", aspect=32)
+    sentences = [
+        f"{panels.seeds(ends.groupby(['family', 'depth', 'rate'], observed=True).size())} per "
+        "cell, each a stripe.",
+        TRAINING_ERROR[split],
+        panels.of_runs(frames),
+    ]
+    return style.finish(drawn, [], sentences)
+
+
 def _published() -> pd.DataFrame:
     """Of the plain networks, and of the residual ones to 110 layers."""
     table = reference.fig6()
@@ -248,8 +315,20 @@ def _arrow(panel: Axes, family: str, depth: int, start: float, end: float, text:
     panel.annotate(text, (depth, end), (depth, start), arrowprops=look, **words)
 
 
+def _stripes(rows: pd.DataFrame) -> list[tuple[int, int, pd.DataFrame]]:
+    """Place of a seed among those of its cell by error, their number, and the rows there."""
+    cells = rows.groupby(["depth", "rate"])["error"]
+    order, total = cells.rank(method="first") - 1, cells.transform("size")
+    return [
+        (place, seeds, rows[(order == place) & (total == seeds)])
+        for seeds in sorted(total.unique().tolist())
+        for place in range(seeds)
+    ]
+
+
 FIGURES = (
     error_against_depth,
     training_curves,
     curves_beside_paper,
+    rate_and_depth,
 )

@@ -8,6 +8,7 @@ with different weight decays, rates and warm-ups at once and never pool them.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,9 @@ LINESTYLES = ("-", "--", ":", "-.")
 GRID = ["family", "depth", "weight_decay"]
 """Columns of `thaw.thaw_table` that tell its arms apart."""
 
-CENSORED: dict[str, Any] = {"marker": "^", "markerfacecolor": "none"}
+CENSORED: dict[str, Any] = {"markerfacecolor": "none"}
+
+MARKERS = "os^Dv<>p"
 
 PREDICTED = {"from_growth": "from weight growth", "from_step": "from effective step"}
 
@@ -99,8 +102,8 @@ def weight_growth(frames: Frames) -> Figure:
     f"records. Predicted from the first {thaw.EARLY} iterations (a) by the time in which weight "
     "decay brings the norm back to where it began, (1−μ)/(ηλ)·ln G for growth by a factor G, and "
     f"(b) by the time in which the effective step rises to {thaw.MOVING:g} of the equilibrium if "
-    "the gradient at given norm stays as it is. Open triangles: not thawed by the last record, a "
-    "lower bound.",
+    "the gradient at given norm stays as it is. Hollow: not thawed by the last record, a lower "
+    "bound.",
     across=True,
 )
 def thaw_times(frames: Frames) -> Figure:
@@ -118,14 +121,14 @@ def thaw_times(frames: Frames) -> Figure:
         f"{family}-{depth}, weight decay {decay:g}": own
         for (family, depth, decay), own in judged.groupby(GRID, observed=True)
     }
-    colours = dict(zip(arms, style.sequential(range(len(arms))).values(), strict=True))
+    looks = _looks(arms)
     drawn, axes = style.new_figure(1, 2, 2.9, PREDICTED.values(), sharey=True, sharex=True)
     for panel, predicted in zip(axes[0], PREDICTED, strict=True):
         for arm, own in arms.items():
-            for seen, look in ((True, {"marker": "o"}), (False, CENSORED)):
+            for seen, filling in ((True, {}), (False, CENSORED)):
                 part = own[own["seen"] == seen]
                 gid = f"{arm}{'' if seen else ', censored'}, {predicted}"
-                look = {**look, "linestyle": "none", "color": colours[arm], "ms": 3.6}
+                look = {**looks[arm], **filling, "linestyle": "none", "ms": 3.6}
                 panel.plot(part[predicted], part["at"], alpha=0.65, mew=0.8, gid=gid, **look)
         if judged.empty:
             plots.say(panel, "no frozen layer")
@@ -133,9 +136,10 @@ def thaw_times(frames: Frames) -> Figure:
             _identity(panel, judged[[*PREDICTED, "at"]].to_numpy(float))
     style.label(axes, "predicted thaw (iteration)", "measured thaw (iteration)")
     point: dict[str, Any] = {"linestyle": "none", "ms": 4}
-    handles = [style.key(arm, color=c, marker="o", **point) for arm, c in colours.items()]
+    handles = [style.key(arm, **look, **point) for arm, look in looks.items()]
     if not judged["seen"].all():
-        handles.append(style.key("not thawed by then", color=style.INK, **point, **CENSORED))
+        hollow = {"color": style.INK, "marker": "o", **point, **CENSORED}
+        handles.append(style.key("hollow: not thawed by then", **hollow))
     runs = judged if len(judged) else frames.runs.reset_index().assign(weight_decay=0.0)
     counts = list(runs.groupby(GRID, observed=True)["seed"].nunique())
     sentences = [
@@ -163,8 +167,11 @@ def thaw_curves(frames: Frames) -> Figure:
     rows = frames.metrics[frames.metrics["split"] == split]
     rows, left_out = panels.drawable_rows(rows, "error", positive=False)
     # Colour tells the decay of an arm, line style all else: rate and warm-up.
-    told = {"arm": panels.arms(frames.runs), "decay": frames.runs[thaw.DECAY].astype(float)}
-    told["rest"] = panels.arms(frames.runs.drop(columns=thaw.DECAY))
+    told = {
+        "arm": panels.arms(frames.runs, following=False),
+        "decay": frames.runs[thaw.DECAY].astype(float),
+    }
+    told["rest"] = panels.arms(frames.runs, [thaw.DECAY], following=False)
     rows = rows.assign(**{name: rows["run_id"].map(values) for name, values in told.items()})
     rows["network"] = rows["family"].astype(str) + "-" + rows["depth"].astype(str)
     colours = style.sequential(rows["decay"])
@@ -179,14 +186,17 @@ def thaw_curves(frames: Frames) -> Figure:
         for arm, part in {arm: own[own["arm"] == arm] for arm in sorted(set(own["arm"]))}.items():
             decay, rest = part[["decay", "rest"]].iloc[0]
             name = f"{network}, {arm}" if arm else network
-            look = {"color": colours[decay], "linestyle": styles[rest], "linewidth": 1.3}
-            plots.lines(panel, part, "step", "error", name, units="run_id", **look)
-            handles[arm] = style.key(arm or "training error", **look)
+            colour, keyed = colours[decay], colours[decay]
+            if len(colours) == 1:  # then it tells the family, as everywhere
+                colour, keyed = style.FAMILIES[network.partition("-")[0]].colour, style.INK
+            look = {"linestyle": styles[rest], "linewidth": 1.3}
+            plots.lines(panel, part, "step", "error", name, units="run_id", color=colour, **look)
+            handles[arm] = style.key(arm or "training error", color=keyed, **look)
             when = _median_thaw(thaws, part["run_id"])
             if when is not None:
                 middle = panels.medians(part, ["step"], "error")
                 at = np.interp(when, middle["step"], middle["error"])
-                look = {**mark, "color": colours[decay], "gid": f"{name}, thaw"}
+                look = {**mark, "color": colour, "gid": f"{name}, thaw"}
                 panel.plot(when, at, zorder=5, **look)
     plots.error_axis(axes[0, 0], 100.0)
     style.label(axes, "iteration", "training error (%)")
@@ -203,6 +213,16 @@ def thaw_curves(frames: Frames) -> Figure:
         panels.of_runs(frames),
     ]
     return style.finish(drawn, entries, sentences)
+
+
+def _looks(arms: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The colour of the family, and a marker for each arm of it."""
+    looks: dict[str, dict[str, Any]] = {}
+    for arm in arms:
+        colour = style.FAMILIES[arm.partition("-")[0]].colour
+        taken = sum(look["color"] == colour for look in looks.values())
+        looks[arm] = {"color": colour, "marker": MARKERS[taken % len(MARKERS)]}
+    return looks
 
 
 def _normalized(frames: Frames) -> Frames:
