@@ -33,10 +33,10 @@ STUDY = Study(
     ),
     sweeps=("cifar10.yaml", "cifar10_110.yaml", "cifar10_between.yaml", "cifar10_no_bn.yaml"),
     figures=(
+        gradients_figures.signal_and_turn,
         degradation_figures.error_against_depth,
         degradation_figures.training_curves,
         degradation_figures.curves_beside_paper,
-        gradients_figures.signal_and_turn,
         gradients_figures.gradient_profile,
         gradients_figures.gradient_ratio,
         gradients_figures.gradient_heatmap,

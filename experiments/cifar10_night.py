@@ -48,10 +48,10 @@ STUDY = Study(
         "cifar10_night_undecayed.yaml",
     ),
     figures=(
+        gradients_figures.signal_and_turn,
         degradation_figures.error_against_depth,
         degradation_figures.training_curves,
         degradation_figures.curves_beside_paper,
-        gradients_figures.signal_and_turn,
         gradients_figures.gradient_profile,
         gradients_figures.gradient_ratio,
         gradients_figures.gradient_heatmap,

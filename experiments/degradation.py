@@ -34,9 +34,9 @@ STUDY = Study(
     ),
     sweeps=("depth_curves.yaml", "depth_110.yaml"),
     figures=(
+        gradients_figures.signal_and_turn,
         degradation_figures.error_against_depth,
         degradation_figures.training_curves,
-        gradients_figures.signal_and_turn,
         gradients_figures.gradient_profile,
         gradients_figures.gradient_ratio,
         gradients_figures.gradient_heatmap,

@@ -56,8 +56,8 @@ STUDY = Study(
         },
     ),
     figures=(
-        information_figures.information,
         gradients_figures.signal_and_turn,
+        information_figures.information,
         degradation_figures.training_curves,
     ),
     claims=(

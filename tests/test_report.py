@@ -18,6 +18,7 @@ from resnet_study.judging.judge import Finding, judge
 from resnet_study.records import Frames
 from resnet_study.report import content, words, write_report
 from resnet_study.report.explorer import explorer_page
+from resnet_study.studies.find import load_study, studies
 from resnet_study.studies.study import Study
 from tests.planted import join, planted_frames
 
@@ -196,21 +197,28 @@ def test_the_explorer_runs_its_script_in_a_frame_of_its_own(tmp_path: Path) -> N
     assert "needs scripts" in inside.text
 
 
-def test_an_answer_names_the_network_that_was_judged_and_tells_ratios() -> None:
+def test_an_answer_is_told_in_plain_words_of_the_network_that_was_judged() -> None:
     statement = "In a plain network of 56 layers (without it: the deepest from 44) it is so."
-    finding = replace(
-        FINDING,
-        statement=statement,
-        effect=-3.0,
-        interval=(-4.0, -2.0),
-        unit="log10(layer 2/last)",
-        numbers={"depth": np.int64(56)},
-    )
+    finding = replace(FINDING, statement=statement, numbers={"depth": np.int64(56)})
     assert words.question_text(finding) == "In a plain network of 56 layers it is so."
     assert words.question_text(replace(finding, numbers={"depth": 44})) == statement
-    said = words.answer_text(finding)
-    assert said.startswith("The median of layer 2/last is 0.001 (95 % interval 0.0001 to 0.01);")
-    assert "0.001 (no interval)" in words.answer_text(replace(finding, interval=None))
+    told = replace(finding, answer="Plain-56 ends 74 points above plain-20.", n="4 of 5 seeds")
+    expected = "Plain-56 ends 74 points above plain-20. The claim holds in 4 of 5 seeds."
+    assert words.answer_text(told) == expected
+    assert words.answer_text(replace(told, effect=None)) == "There is no estimate."
+
+
+@pytest.mark.parametrize("study", studies())
+def test_every_primary_claim_has_an_answer_in_plain_words(study: str) -> None:
+    for claim in load_study(study).primary:
+        assert claim.answer, claim.name
+
+
+def test_the_level_of_an_interval_is_explained_where_it_stands(tmp_path: Path) -> None:
+    _, html = report(tmp_path, findings=[replace(FINDING, confidence=0.984375)])
+    assert "98.44 % interval" in Page(html).text
+    assert "hold the true median with a probability of 98.44 % or more" in Page(html).text
+    assert words.level_text(replace(FINDING, interval=None)) == ""
 
 
 def test_the_answer_comes_first_then_a_picture_and_the_rest_is_folded(tmp_path: Path) -> None:
@@ -225,7 +233,7 @@ def test_the_answer_comes_first_then_a_picture_and_the_rest_is_folded(tmp_path: 
     order = [
         html.index(text)
         for text in (
-            "The median effect is −4.312 percentage points (95 % interval −5 to −3.5); agreeing: ",
+            "The median effect is −4.312 percentage points. The claim holds in ",
             f'id="figure-{figures[0].name}"',
             "<iframe",
             f'id="figure-{figures[1].name}"',
@@ -235,7 +243,8 @@ def test_the_answer_comes_first_then_a_picture_and_the_rest_is_folded(tmp_path: 
     ]
     assert order == sorted(order)
     assert Page(html).text.count("Another.") == 1
-    assert re.search(r'<details class="claim" id="claim-some_claim">', html)
+    assert re.search(r'<details class="claim answer" id="claim-some_claim">', html)
+    assert Page(html).text.count(FINDING.statement) == 1
     for alt in Page(html).alts:
         assert re.fullmatch(r"The figure “.+” shows .+\.", alt)
 

@@ -53,6 +53,7 @@ class Finding:
         detail: the numbers, in plain sentences.
         numbers: the same by name, as measured.
         needed: what would decide; empty if decided.
+        answer: what was found, in plain words; empty where there is no estimate.
         runs: the runs that the claim takes.
     """
 
@@ -70,6 +71,7 @@ class Finding:
     needed: str
     runs: str = ""
     numbers: Mapping[str, Any] = field(default_factory=dict)
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Claim:
             measure then takes all records as they are.
         where: spec fields with the value that the runs have to have; an empty one takes all runs.
         words: template of the sentences in which the numbers are told (`words.in_words`).
+        answer: template of the answer in plain words, of the same numbers and the median `effect`.
         fact: common to claims that are one by algebra; they count once among several.
     """
 
@@ -99,6 +102,7 @@ class Claim:
     of_initialization: bool = False
     where: Mapping[str, Any] = field(default_factory=lambda: BATCH_NORMALIZATION)
     words: str = ""
+    answer: str = ""
     fact: str = ""
 
     def evaluate(self, frames: Frames, confidence: float = 0.95) -> Finding:
@@ -180,6 +184,7 @@ class Claim:
             "" if decided else needed(found, alpha / family),
             self.runs,
             m.numbers,
+            in_words(self.answer, {**m.numbers, "effect": interval.estimate}, ""),
         )
 
 

@@ -152,8 +152,11 @@ def share_text(found: Tally, p_values: tuple[float, float], family: int, alpha: 
     """Sentence on the count that decides, with what it says of all seeds."""
     low, high = share_limits(found.holds, len(found.effects), alpha)
     p, adjusted = min(zip(found.p_values, p_values, strict=True))
-    shared = f", {adjusted:.2g} among {family} primary claims (Holm)" if family > 1 else ""
+    shared = (
+        f", {adjusted:.2g} when the {family} primary claims share the level by Holm's procedure, "
+        f"so that at most {100 * alpha:.3g} % of such studies call any of them wrong"
+    )
     return (
         f" It holds in {found.text}; of all seeds in {100 * low:.0f} to {100 * high:.0f} % (exact, "
-        f"{100 * (1 - 2 * alpha):.4g} %); one-sided p = {p:.2g}{shared}."
+        f"{100 * (1 - 2 * alpha):.4g} %); one-sided p = {p:.2g}{shared if family > 1 else ''}."
     )

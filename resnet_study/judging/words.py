@@ -1,8 +1,8 @@
 """Numbers in words: the Jinja2 templates that stand beside the claims (`claim.Claim.words`).
 
 A measure returns numbers and composes no sentence; a template computes nothing. What a template
-prints of a float has three digits, and any other form by the filter ``number``. Space around the
-parts of a template does not matter.
+prints of a float has three digits, and any other form by the filter ``number``; ``capitalized`` is
+for the beginning of a sentence. Space around the parts of a template does not matter.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ ENDING = """
 _COUNTED = dict.fromkeys(("diverged", "not_ended", "warmups", "groups"), 0)
 
 
-def in_words(template: str, numbers: Mapping[str, Any]) -> str:
-    """The numbers in the sentences of a template and of `ENDING`, on one line.
+def in_words(template: str, numbers: Mapping[str, Any], ending: str = ENDING) -> str:
+    """The numbers in the sentences of a template and of an ending, on one line.
 
     Raises:
         jinja2.UndefinedError: if the template names a number that there is not.
     """
-    text = _environment().from_string(template + ENDING).render(_COUNTED | dict(numbers))
+    text = _environment().from_string(template + ending).render(_COUNTED | dict(numbers))
     return " ".join(text.split())
 
 
@@ -100,4 +100,5 @@ def _environment() -> Environment:
 
     environment = Environment(undefined=StrictUndefined, finalize=three_digits)
     environment.filters["number"] = number
+    environment.filters["capitalized"] = lambda text: text[:1].upper() + text[1:]
     return environment

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numbers
 import re
-from dataclasses import replace
 
 from resnet_study.drawing.render import RenderedFigure
 from resnet_study.judging.judge import Finding
@@ -21,24 +20,22 @@ def question_text(finding: Finding) -> str:
 
 
 def answer_text(finding: Finding) -> str:
-    """What was found, in one sentence: effect, interval and the seeds that agree.
-
-    The logarithm of a ratio is told as the ratio.
-    """
-    agree = f"{finding.n} agree" if finding.n.endswith("seeds") else f"agreeing: {finding.n}"
+    """What was found, in plain words, and the seeds in which the claim holds."""
     if finding.effect is None:
-        return f"There is no estimate; {agree}."
-    ratio = re.fullmatch(r"log10\((.+)\)", finding.unit)
-    if ratio is None:
-        around = interval_text(finding)
-        return f"The median effect is {estimate_text(finding)} ({around}); {agree}."
-    finding = replace(
-        finding,
-        effect=10**finding.effect,
-        interval=finding.interval and (10 ** finding.interval[0], 10 ** finding.interval[1]),
+        return "There is no estimate."
+    found = finding.answer or f"The median effect is {estimate_text(finding)}."
+    return f"{found} The claim holds in {finding.n}."
+
+
+def level_text(finding: Finding) -> str:
+    """What the level of the interval is; empty where there is no interval."""
+    if finding.interval is None:
+        return ""
+    return (
+        "The limits are the effects of two of the seeds. Such limits hold the true median with a "
+        f"probability of {100 * finding.confidence:.4g} % or more, whatever the distribution; "
+        "fewer seeds allow fewer levels."
     )
-    around = interval_text(finding)
-    return f"The median of {ratio[1]} is {_signed(finding.effect or 0)} ({around}); {agree}."
 
 
 def estimate_text(finding: Finding) -> str:

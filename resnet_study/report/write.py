@@ -67,8 +67,7 @@ def render_html(collected: content.Content) -> str:
         "cite": cite,
         "data_uri": content.data_uri,
         "alt": words.alt_text,
-        "answer": words.answer_text,
-        "question": words.question_text,
+        "level": words.level_text,
         "attribute": attribute,
     }
     return _render("page.html.j2", collected, filters, escaped=True, css=Markup(css))
@@ -129,6 +128,8 @@ def _render(
     )
     environment.filters |= {
         "effect": words.effect_text,
+        "answer": words.answer_text,
+        "question": words.question_text,
         "has_published": _has_published,
         **filters,
     }

@@ -36,6 +36,9 @@ _LONGER = """After {{ short.iterations|number(",") }} iterations plain-{{ deep }
 and {{ short.runs[shallow] }} runs); after {{ long.iterations|number(",") }} iterations, judged,
 at {{ long.errors[deep] }} and {{ long.errors[shallow] }} % (difference
 {{ long.gap|number("+.3g") }}). The paper's statement is of plain-34 on ImageNet."""
+_STILL = """After {{ long.iterations|number(",") }} iterations plain-{{ deep }} still ends
+{{ effect|abs }} percentage points {{ "below" if effect < 0 else "above" }} plain-{{ shallow }} in
+training error; after {{ short.iterations|number(",") }} it was {{ short.gap|number("+.3g") }}."""
 
 RESIDUAL_CONVERGES_FASTER = Claim(
     "residual_converges_faster",
@@ -76,6 +79,7 @@ LONGER_SCHEDULE_NO_CURE = Claim(
     f"finished plain {_PAIR}, and as many with a schedule {measures.LONGER} times as long",
     LENGTH_FIELDS,
     words=_LONGER,
+    answer=_STILL,
 )
 
 CLAIMS = (

@@ -18,6 +18,8 @@ they are, running statistics: {{ clean_errors[deep] }} and {{ clean_errors[shall
 {{ above_shallow_elsewhere|number("+.3g") }}.{% endif %} {% if paper %} In the paper (CIFAR-10,
 one run each, Figure 6): {{ paper[deep]|number(".2f") }} and {{ paper[shallow]|number(".2f") }}
 %.{% endif %}"""
+_DEEPER = """{{ family|capitalized }}-{{ deep }} ends {{ effect|abs }} percentage points
+{{ "below" if effect < 0 else "above" }} {{ family }}-{{ shallow }} in training error."""
 _TEST_ERRORS = """Test error of residual networks at the end (last, not best):
 {{ errors|number(".3g", " %") }}. {% if train_errors %} Training error as trained:
 {{ train_errors|number(".3g", " %") }}.{% endif %} In the paper (CIFAR-10, Table 6):
@@ -43,6 +45,7 @@ DEEPER_PLAIN_HIGHER_TRAINING_ERROR = Claim(
     measures.deeper_plain_training_error,
     f"finished plain {_PAIR}",
     words=_TRAINING_ERRORS,
+    answer=_DEEPER,
 )
 
 RESIDUAL_NO_DEGRADATION = Claim(
@@ -56,6 +59,7 @@ RESIDUAL_NO_DEGRADATION = Claim(
     measures.deeper_residual_training_error,
     f"finished residual {_PAIR}",
     words=_TRAINING_ERRORS,
+    answer=_DEEPER,
 )
 
 RESIDUAL_NO_DEGRADATION_TO_110 = Claim(
@@ -69,6 +73,7 @@ RESIDUAL_NO_DEGRADATION_TO_110 = Claim(
     f"finished residual runs of depth 20 and 110, {_SEEDS}; those of depth 110 may warm up",
     WARMUP_FIELDS,
     words=_TRAINING_ERRORS,
+    answer=_DEEPER,
 )
 
 RESIDUAL_GAINS_ACCURACY_TO_110 = Claim(

@@ -32,6 +32,9 @@ open, between {{ median_between[0]|number(".2f") }} and {{ median_between[1]|num
 {{- ", " if not loop.first }}{{ "≥ " if arm.bound }}{{ arm.ratio|number(".2f") }} for
 plain-{{ arm.depth }} with weight decay {{ arm.weight_decay|number("g") }} (n = {{ arm.runs }})
 {%- endfor %}.{% endif %}"""
+_THAWED = """Frozen layers of plain-{{ depth }} move again after {{ (2**effect)|number(".2f") }}
+times as many iterations as weight decay takes to shrink their weights back (weight decay
+{{ weight_decay|number("g") }})."""
 _AT_THAW = """plain-{{ depth }} with weight decay {{ weight_decay|number("g") }}, {{ runs }}
 runs: the training error first falls below {{ level|number("g") }} % at iteration
 {{ learns|number(".0f") }}, the slowest frozen layer thaws at {{ thaws|number(".0f") }} (medians
@@ -74,8 +77,11 @@ def _claim(
     words: str,
     may_differ: tuple[str, ...] = measures.DECAY_FIELDS,
     source: str = _FROZEN,
+    answer: str = "",
 ) -> Claim:
-    return Claim(name, statement, source, None, measure, runs, may_differ, words=words)
+    return Claim(
+        name, statement, source, None, measure, runs, may_differ, words=words, answer=answer
+    )
 
 
 def _gentler(
@@ -118,6 +124,7 @@ THAW_AS_WEIGHTS_SHRINK = _claim(
     measures.thaw_from_growth,
     _FROZEN_RUNS,
     _THAW,
+    answer=_THAWED,
 )
 
 CLAIMS = (

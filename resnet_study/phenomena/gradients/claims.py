@@ -33,6 +33,9 @@ layer 2 is {{ ratio }} of that at the last convolution (median). Within a factor
 {% if residual %} Residual networks: {{ residual }}.{% endif %}
 {% if without_finite_ratio %} Runs without a finite ratio, counted as exploded:
 {{ without_finite_ratio }}.{% endif %}"""
+_LAYER_2 = """The {{ quantity }} at layer 2 of plain-{{ depth }} is {{ ratio }} times that at the
+last convolution {% if iteration is none %}at the end{% else %}after {{ iteration }}
+iteration{{ "s" if iteration > 1 }}{% endif %}."""
 
 _MEANING = {
     "signal": "signal (norm of the weights times that of their gradient)",
@@ -75,6 +78,7 @@ def _in_training(
         ),
         f"{deep} {records}, 5 seeds or more",
         words=_IN_TRAINING,
+        answer=_LAYER_2,
     )
 
 

@@ -22,6 +22,13 @@ _RUNS = (
 )
 _MEDIANS = """ (medians) in plain networks {{ plain }}{% if residual %}, in residual ones
 {{ residual }}{% endif %}. Judged: depth {{ depth }}."""
+_CORRELATED = """At the last convolution of plain-{{ depth }} an image and its copy with a little
+noise have responses that correlate by {{ plain[depth] }}"""
+_KEPT = """After 10 iterations two images of one class correlate at the last convolution by
+{{ plain[depth] }} more than two of different classes in plain-{{ depth }}, and by {{ plain[20] }}
+more in plain-20."""
+_AGREE = """In the early layers of plain-{{ depth }} the gradients of two halves of a mini-batch
+agree by a cosine of {{ plain[depth] }}."""
 
 CHAOTIC, ORDERED = 0.5, 0.9
 """Correlation of the responses to an image and its copy; that of the two images is 0.995."""
@@ -36,6 +43,7 @@ CHAOTIC_AT_INITIALIZATION = Claim(
     partial(measures.correlation_of_copies, iteration=0, threshold=CHAOTIC, claimed="below"),
     _RUNS.format("copy_correlation"),
     words="Correlation at the last convolution at initialisation" + _MEDIANS,
+    answer=_CORRELATED + " at initialisation.",
 )
 
 ORDERED_AFTER_10 = Claim(
@@ -47,6 +55,7 @@ ORDERED_AFTER_10 = Claim(
     partial(measures.correlation_of_copies, iteration=10, threshold=ORDERED, claimed="above"),
     _RUNS.format("copy_correlation"),
     words="Correlation at the last convolution near iteration 10" + _MEDIANS,
+    answer=_CORRELATED + " after 10 iterations.",
 )
 
 CLASSES_LOST_AFTER_10 = Claim(
@@ -60,6 +69,7 @@ CLASSES_LOST_AFTER_10 = Claim(
     "plain runs of depth 20 and 56 (or the deepest "
     f"from {MINIMUM_DEEP}) with the probe class_contrast recorded, 5 seeds or more each",
     words="Contrast at the last convolution near iteration 10" + _MEDIANS,
+    answer=_KEPT,
 )
 
 GRADIENTS_AGREE_EARLY = Claim(
@@ -72,6 +82,7 @@ GRADIENTS_AGREE_EARLY = Claim(
     partial(measures.early_agreement, threshold=0.0),
     _RUNS.format("gradient_agreement"),
     words="Mean cosine of the gradients of two halves" + _MEDIANS,
+    answer=_AGREE,
 )
 
 CLAIMS = (

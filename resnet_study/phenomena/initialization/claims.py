@@ -41,6 +41,7 @@ def _claim(
     words: str,
     quote: str | None = None,
     fact: str = "",
+    answer: str = "",
 ) -> Claim:
     return Claim(
         name,
@@ -51,6 +52,7 @@ def _claim(
         runs,
         of_initialization=True,
         words=words,
+        answer=answer,
         fact=fact,
     )
 
@@ -108,6 +110,7 @@ EXPONENTIAL_IN_DEPTH = _claim(
     partial(gradient_measures.ratio_law, family="plain", better="exponential", worse="power"),
     f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
     words.LAW,
+    answer=words.LAW_ANSWER,
     quote="gradient signals grow exponentially in depth",
 )
 

@@ -45,6 +45,9 @@ LAW = (
 has a factor of {{ factor_per_layer|number(".4g") }} per layer."""
     + BLOCKS
 )
+LAW_ANSWER = """The gradient of {{ family }} networks at initialisation grows by a factor of
+{{ factor_per_layer.estimate|number(".4g") }} per layer toward the input: an exponential in depth
+misses it by {{ misses.exponential }} in ln(ratio), a power of depth by {{ misses.power }}."""
 EXPONENT = RATIOS + " As a power of depth: exponent {{ exponent }}." + BLOCKS
 BRANCH_SHARE = """{{ network }} ({{ setting }}) at initialisation: every block adds
 {{ added_per_block }} to Var(skip)/Var(branch), within stages. In the first stage
