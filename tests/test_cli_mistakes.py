@@ -51,7 +51,7 @@ def command(path: tyro.conf.Positional[int], /, kind: Literal["a", "b"] = "a") -
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "required: INT"),
+        ([], "required: N"),
         (["--kinds=a"], "unrecognized: --kinds=a; did you mean --kind?"),
         (["1", "--kind=c"], "--kind=c: valid are 'a', 'b'"),
         (["1", "--kind"], "--kind: its value is missing"),

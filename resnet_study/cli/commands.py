@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from resnet_study import kernels as native_kernels
+from resnet_study.cli.drawing import Drawing
 from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
 from resnet_study.launch.agent import check_point
@@ -148,12 +149,10 @@ def reproduce(
 
 def figures(
     runs: Annotated[list[Path], Positional],
-    only: list[str] | None = None,
+    only: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME ...")] = None,
     output: Path | None = None,
-    format: str = "png,svg,csv",
-    style: str = "paper",
-    width: float | None = None,
-    palette: str | None = None,
+    *,
+    drawing: Annotated[Drawing, Flat],
 ) -> int:
     """Draw the figures of a study, or of any runs.
 
@@ -161,22 +160,22 @@ def figures(
         runs: Study folders (results/quick) or run folders.
         only: Names of figures; by default every one. An unknown name lists those that exist.
         output: Folder for the files; by default figures/ in the first study folder.
-        format: Of the files: png, svg, pdf; csv has the numbers that a figure shows; gif and
-            webp are films of what moves, `signal_and_turn`.
-        style: paper, slides, poster, a style of matplotlib or a file of its settings.
-        width: Inches; the letters keep their size.
-        palette: Colour map of matplotlib for depths, iterations and what else has an order; plain
-            and residual keep their colours.
+        drawing: how.
     """
     from resnet_study import phenomena
-    from resnet_study.drawing.look import look_of, looking
-    from resnet_study.drawing.render import formats_of, render
+    from resnet_study.drawing.film import FILMS
+    from resnet_study.drawing.look import looking
+    from resnet_study.drawing.render import render
 
+    look, formats = drawing.checked()
     frames = frames_in(runs)
     folder = output or runs[0] / "figures"
     chosen = phenomena.chosen("figure", phenomena.figures(), only)
-    with looking(look_of(style, width, palette)):
-        drawn = render(chosen, frames, folder, only is not None, formats_of(format))
+    with looking(look):
+        drawn = render(chosen, frames, folder, only is not None, formats)
+    still = [definition.name for definition in chosen if definition.moving is None]
+    if still and (films := [form for form in formats if form in FILMS]):
+        print(f"stills, for they do not move, in {' and '.join(films)}: {', '.join(still)}")
     for figure in drawn:
         first = next(iter(figure.files.values()), None)
         print(f"{figure.name}: {first or f'not drawn ({figure.problem})'}")
@@ -185,8 +184,8 @@ def figures(
 
 def claims(
     runs: Annotated[list[Path], Positional],
-    only: list[str] | None = None,
-    study: str | None = None,
+    only: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME ...")] = None,
+    study: Annotated[str | None, tyro.conf.arg(metavar="STUDY")] = None,
     confidence: float = 0.95,
     details: bool = False,
     json: bool = False,

@@ -13,7 +13,7 @@ import shutil
 import textwrap
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import or_
@@ -27,6 +27,8 @@ from tyro.constructors import (
     UnsupportedTypeAnnotationError,
 )
 
+from resnet_study.durations import Duration
+from resnet_study.errors import shown
 from resnet_study.files import expanded
 
 REGISTRY = ConstructorRegistry()
@@ -83,6 +85,41 @@ def _path(info: PrimitiveTypeInfo) -> Spec | None:
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda value: [str(value)],
     )
+
+
+@REGISTRY.primitive_rule
+def _plain(info: PrimitiveTypeInfo) -> Spec | None:
+    """Numbers, and lengths of training; tyro's own placeholders are the names of Python's types."""
+    kinds: dict[Any, tuple[str, Callable[[str], Any], type | tuple[type, ...]]] = {
+        int: ("N", _whole, int),
+        float: ("X", _real, (int, float)),
+        str: ("TEXT", str, str),
+        Duration: ("N|N%|Nep", lambda word: int(word) if word.isdigit() else word, (int, str)),
+    }
+    if info.type not in kinds:
+        return None
+    metavar, read, kind = kinds[info.type]
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: isinstance(value, kind) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _whole(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise ValueError(f"{shown(word)} is no whole number") from None
+
+
+def _real(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError(f"{shown(word)} is no number") from None
 
 
 @REGISTRY.primitive_rule

@@ -6,7 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import tyro
+
 from resnet_study.cli.commands import Flat, Positional, check_count, console_for_tables
+from resnet_study.cli.drawing import Drawing
 from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
 from resnet_study.training.options import Execution
@@ -79,14 +82,15 @@ def features(
     run: Annotated[Path | None, Positional] = None,
     step: int | None = None,
     weights: Path | None = None,
-    images: str = "0,1,2",
+    images: Annotated[str, tyro.conf.arg(metavar="N,...")] = "0,1,2",
     channels: int = 8,
     output: Path | None = None,
     *,
+    drawing: Annotated[Drawing, Flat],
     source: Annotated[DataSource, Flat],
     execution: Annotated[Execution, Flat],
 ) -> int:
-    """Draw the filters of the first layer and the feature maps of each stage, as PNG and SVG.
+    """Draw the filters of the first layer and the feature maps of each stage.
 
     Such as:
     $ resnet-study features results/quick/runs/RUN --images=0,7,12
@@ -98,26 +102,30 @@ def features(
         images: Positions in the test split, from 0.
         channels: Maps shown of each stage, evenly spaced.
         output: Folder for the files; by default figures/ in the run folder, or here.
+        drawing: how.
         source: where the images are.
         execution: by default what computed the run.
     """
     from resnet_study.names import integers
 
+    look, formats = drawing.checked()
     positions = integers("--images", images)
     check_count("--channels", channels)
     network, dataset, where, note = _opened(run, weights, step, "test", source, execution)
-    from resnet_study.drawing.render import save
+    from resnet_study.drawing.look import looking
+    from resnet_study.drawing.render import save_all
     from resnet_study.inspection import features as drawn
     from resnet_study.inspection.evaluate import class_names
 
     chosen = drawn.images_at(dataset.test, positions)
     found = drawn.features_of(network, where, chosen.images, dataset.mean)
     names = class_names(network.spec.data.name, dataset.classes)
-    figure = drawn.draw(network, found, chosen, positions, names, channels)
-    folder = _folder(output, run)
+    with looking(look):
+        figure = drawn.draw(network, found, chosen, positions, names, channels)
+        files = save_all(figure, _folder(output, run), f"features_{_label(network)}", formats)
     if note:
         print(note)
-    for file in save(figure, folder, f"features_{_label(network)}").values():
+    for file in files.values():
         print(file)
     return 0
 
@@ -131,6 +139,7 @@ def measure(
     csv: Path | None = None,
     output: Path | None = None,
     *,
+    drawing: Annotated[Drawing, Flat],
     source: Annotated[DataSource, Flat],
     execution: Annotated[Execution, Flat],
 ) -> int:
@@ -140,7 +149,7 @@ def measure(
     (Balduzzi et al. 2017), norms and variances by block; and the test error without single blocks
     or layers, without random ones, and with blocks swapped (Veit et al. 2016, section 4). Prints
     a table with the columns of records of initialisation, then what it says in short. The figure
-    lesions.png and lesions.svg is drawn where lesions are tested.
+    lesions is drawn where lesions are tested.
 
     Such as:
     $ resnet-study measure results/quick/runs/RUN --csv=trained.csv
@@ -155,13 +164,16 @@ def measure(
         samples: Random choices of each number of deletions and swaps.
         csv: File for the whole table, with the network's run id and step.
         output: Folder for the figure; by default figures/ in the run folder, or here.
+        drawing: how.
         source: where the images are.
         execution: by default what computed the run.
     """
+    look, formats = drawing.checked()
     check_count("--samples", samples)
     if lesion_images < 0:
         raise UserError(f"--lesion-images={lesion_images}: at least 0 is needed (0: no lesions)")
     network, dataset, where, note = _opened(run, weights, step, "test", source, execution)
+    from resnet_study.drawing.look import looking
     from resnet_study.drawing.render import render
     from resnet_study.files import write_atomically
     from resnet_study.inspection import lesion_figure
@@ -181,7 +193,9 @@ def measure(
     if lesion_images:
         frames = lesion_figure.frames_of(table)
         named = replace(lesion_figure.lesions, name=f"lesions_{_label(network)}")
-        for figure in render([named], frames, _folder(output, run), strict=True):
+        with looking(look):
+            figures = render([named], frames, _folder(output, run), True, formats)
+        for figure in figures:
             print(*figure.files.values(), sep="\n")
     return 0
 

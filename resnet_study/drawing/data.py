@@ -12,8 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 COLUMNS = ("panel", "x_axis", "y_axis", "mark", "series", "x", "y", "value")
+
+COLOURS = ("red", "green", "blue")
 
 Marks = tuple[str, str, Any, Any, Any]
 """Mark, series, and x, y and value of each point."""
@@ -99,11 +102,23 @@ def _marks(panel: Axes) -> Iterator[Marks]:
             for path in drawn.get_paths():
                 around = np.asarray(path.vertices, float)
                 yield "band", series, around[:, 0], around[:, 1], np.nan
+    for picture in panel.images:
+        yield from _pixels(picture)
     for container in panel.containers:
         if isinstance(container, BarContainer):
             middle = np.array([bar.get_x() + bar.get_width() / 2 for bar in container])
             heights = np.array([bar.get_height() for bar in container])
             yield "column", container.get_label() or "", middle, heights, np.nan
+
+
+def _pixels(picture: AxesImage) -> Iterator[Marks]:
+    """Cells, of a picture in colours those of each colour; empty between pictures."""
+    values: np.ndarray = np.ma.filled(np.ma.asarray(picture.get_array(), float), np.nan)
+    rows, columns = np.indices(values.shape[:2])
+    grey = values.ndim == 2
+    parts = [values] if grey else np.moveaxis(values, 2, 0)
+    for name, part in zip([""] if grey else COLOURS, parts, strict=False):
+        yield "cell", name, columns.ravel(), rows.ravel(), part.ravel()
 
 
 def _shared(panel: Axes, axis: str) -> str:

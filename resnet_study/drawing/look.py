@@ -22,8 +22,11 @@ from resnet_study.names import nearest, nearest_hint
 WIDTH = 5.6
 """Inches: the text of a paper of one column, at which the smallest letters have 7.8 points."""
 
-NARROWEST, WIDEST = 2.0, 60.0
-"""Inches."""
+NARROWEST, WIDEST = 3.2, 60.0
+"""Inches; the first is a column of two on a page."""
+
+NARROW = 4.2
+"""Inches below which letters become smaller, to six points at `NARROWEST`."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def look_of(style: str = "paper", width: float | None = None, palette: str | Non
     Args:
         style: a key of `STYLES`, a style of matplotlib by its name, or a file of settings
             (``mine.mplstyle``). Letters of a file have the sizes that it gives.
-        width: in inches; letters keep their size.
+        width: in inches; letters keep their size if it is not below `NARROW`.
         palette: name of a colour map.
 
     Raises:
@@ -90,7 +93,7 @@ def look_of(style: str = "paper", width: float | None = None, palette: str | Non
     if width is not None:
         if not NARROWEST <= width <= WIDEST:
             raise UserError(f"--width={width:g}: inches, from {NARROWEST:g} to {WIDEST:g}")
-        look = replace(look, width=width)
+        look = replace(look, width=width, text=look.text * min(1.0, width / NARROW))
     if palette is not None:
         if palette not in matplotlib.colormaps:
             near = nearest(palette, matplotlib.colormaps)

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from resnet_study.drawing.data import Networks
+from resnet_study.drawing.look import current
 from resnet_study.drawing.panels import drawable, medians
 from resnet_study.drawing.style import FAINT, QUIET, thousands
 
@@ -202,7 +203,7 @@ def iteration_axis(panel: Axes, last: int) -> None:
 def linear_iterations(panel: Axes, last: int) -> None:
     """A linear axis of iterations from 0 on."""
     panel.set_xlim(0, last)
-    _ticks(panel, MaxNLocator(4))
+    _ticks(panel, MaxNLocator(4 if current().room > 0.8 else 2))
 
 
 def depth_axis(panel: Axes, values: Iterable[float]) -> None:

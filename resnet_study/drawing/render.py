@@ -187,6 +187,25 @@ def save(
     return files
 
 
+def save_all(
+    figure: Figure,
+    folder: Path,
+    name: str,
+    formats: Sequence[str],
+    film: Iterable[Figure] | None = None,
+) -> dict[str, Path]:
+    """Write a figure in any of `FORMATS` and `MORE_FORMATS`.
+
+    Args:
+        film: pictures of what moves; drawn where a film is asked for.
+    """
+    films = [form for form in formats if form in FILMS]
+    files = save(figure, folder, name, [form for form in formats if form not in films])
+    if films:
+        files |= save_film([figure] if film is None else film, folder, name, films)
+    return {form: files[form] for form in formats}
+
+
 def _render(
     definition: FigureDefinition,
     label: str,
@@ -205,12 +224,7 @@ def _render(
         if strict:
             raise UserError(f"{definition.name}: {problem}") from error
         return RenderedFigure(name, title, definition.caption, {}, problem)
-    films = [form for form in formats if form in FILMS]
-    files = save(figure, folder, name, [form for form in formats if form not in films])
-    if films:
-        pictures = definition.moving(group) if definition.moving else [figure]
-        files |= save_film(pictures, folder, name, films)
-    files = {form: files[form] for form in formats}
+    files = save_all(figure, folder, name, formats, definition.moving and definition.moving(group))
     return RenderedFigure(name, title, f"{definition.caption} {panels.describe(group)}", files)
 
 

@@ -135,6 +135,11 @@ def points(size: float) -> float:
     return size * current().text
 
 
+def title_size() -> float:
+    """Of a panel: letters that are larger relative to the panels would run into the next one."""
+    return points(STYLE["axes.titlesize"]) * min(1.0, max(current().room, SMALLEST_TITLE))
+
+
 def new_figure(
     rows: int, columns: int, height: float, titles: Iterable[str] = (), **subplots: Any
 ) -> tuple[Figure, np.ndarray]:
@@ -150,13 +155,12 @@ def new_figure(
         The figure and its axes, shape (rows, columns).
     """
     width = current().width
+    # Letters of narrow figures shrink less than their widths.
+    height *= max(width / WIDTH, min(1.0, current().text))
     # A part of a figure has all the methods that are used of one.
-    figure = cast(Figure, place.current()) or Figure(
-        figsize=(width, height * width / WIDTH), layout="constrained"
-    )
+    figure = cast(Figure, place.current()) or Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **subplots)
-    # Letters that are larger relative to the panels would run into the next one.
-    size = points(STYLE["axes.titlesize"]) * min(1.0, max(current().room, SMALLEST_TITLE))
+    size = title_size()
     for letter, panel, title in zip(ascii_lowercase, axes.flat, titles, strict=False):
         panel.set_title(f"({letter}) {title}", loc="left", fontsize=size)
     return figure, axes
@@ -289,6 +293,11 @@ def titled(figure: Figure, title: str) -> Figure:
     for text in [*figure.texts, *outer.texts]:
         if text.get_gid() == "title" and not text.get_text():
             text.set_text(title)
+            # Seldom: a long one above a narrow figure.
+            canvas = FigureCanvasAgg(cast(Figure, figure.get_figure(root=True)))
+            width = text.get_window_extent(canvas.get_renderer()).width
+            fits = min(1.0, 0.976 * figure.bbox.width / width) if width else 1.0
+            text.set_fontsize(fits * float(text.get_fontsize()))
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from resnet_study.data import Split
 from resnet_study.drawing import style
-from resnet_study.drawing.look import WIDTH
+from resnet_study.drawing.look import WIDTH, current
 from resnet_study.errors import UserError, require
 from resnet_study.inspection import walk
 from resnet_study.inspection.network import Inspected, in_its_arithmetic
@@ -153,22 +153,27 @@ def _draw(
     channels: int,
 ) -> Figure:
     rows = len(images)
-    figure = Figure(figsize=(WIDTH, 0.85 + 1.0 * rows), layout="constrained")
+    width = current().width
+    height = (0.85 + 1.0 * rows) * width / WIDTH
+    figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.add_gridspec(
         1 + rows, 4, width_ratios=(1, 1.7, 1.7, 1.7), height_ratios=(0.55, *[1.0] * rows)
     )
+    titled: dict[str, Any] = {"loc": "left", "fontsize": style.title_size()}
     filters = filters_of(network)
     tiles = tiles_of(filters[:MOST_FILTERS])
     panel = figure.add_subplot(grid[0, :])
     _picture(panel, mosaic(tiles, MOST_FILTERS))
-    panel.set_title(f"(a) filters of the first layer, {len(tiles)} of {len(filters)}", loc="left")
+    panel.set_title(f"(a) filters of the first layer, {len(tiles)} of {len(filters)}", **titled)
     predictions = features.logits.argmax(axis=1)
     for row, position in enumerate(positions):
         image = images.images[row] / 255.0
         panel = figure.add_subplot(grid[1 + row, 0])
         _picture(panel, np.broadcast_to(image, (*image.shape[:2], 3)))
         label, answer = names[images.labels[row]], names[predictions[row]]
-        panel.set_title(f"{position}: {label}\n→ {answer}", loc="left", fontsize=style.SMALL)
+        panel.set_title(
+            f"{position}: {label}\n→ {answer}", loc="left", fontsize=style.points(style.SMALL)
+        )
         for stage, maps in enumerate(features.stages):
             panel = figure.add_subplot(grid[1 + row, 1 + stage])
             chosen = shown_channels(maps.shape[-1], channels)
@@ -176,7 +181,7 @@ def _draw(
             _picture(panel, mosaic(own, -(-len(chosen) // 2)), cmap="viridis")
             if row == 0:
                 letter, side = "bcd"[stage], maps.shape[1]
-                panel.set_title(f"({letter}) stage {stage + 1}, {side}×{side}", loc="left")
+                panel.set_title(f"({letter}) stage {stage + 1}, {side}×{side}", **titled)
     step = "" if network.step is None else f", iteration {network.step:,}"
     sentences = [
         f"{network.name} on {network.spec.data.name}, seed {network.spec.seed}{step}.",

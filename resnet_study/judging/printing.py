@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from resnet_study.judging.claim import Finding
+from resnet_study.judging.verdict import VERDICTS
 from resnet_study.terminal import console_for_tables
 
 SYMBOLS = {"reproduced": "✓", "indicated": "~", "not reproduced": "✗", "undecided": "?"}
 
 
 def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
-    """Table of verdicts; with details, each claim's quote, runs, numbers and what would decide."""
-    table = Table(title="Claims", title_justify="left", show_lines=True)
-    table.add_column("verdict", max_width=16)
-    table.add_column("claim", overflow="fold")
-    table.add_column("median over seeds", max_width=24)
-    for finding in findings:
-        verdict = f"{SYMBOLS.get(finding.verdict, '')} {finding.verdict}"
-        table.add_row(verdict.strip(), f"{finding.claim}\n{finding.statement}", _effect(finding))
-    console = console_for_tables(width=180, highlight=False)
-    console.print(table)
+    """Table of verdicts, of primary claims and of the others apart; with details, each claim's
+    quote, runs, numbers and what would decide."""
+    console = console_for_tables(width=100, highlight=False)
+    primary = [finding for finding in findings if finding.verdict in VERDICTS]
+    others = [finding for finding in findings if finding.verdict not in VERDICTS]
+    if primary:
+        console.print(_table("Primary claims, named before the runs", primary))
+    if others:
+        console.print(_table("All other claims" if primary else "Claims", others))
     for finding in findings if details else ():
         quote = f"“{finding.quote}” " if finding.quote else ""
         console.print(f"\n{finding.claim}: {finding.verdict}", style="bold")
@@ -30,6 +30,17 @@ def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
         console.print(f"Takes {finding.runs}. {finding.detail}")
         if finding.needed:
             console.print(f"Needed: {finding.needed}.")
+
+
+def _table(title: str, findings: Sequence[Finding]) -> Table:
+    table = Table(title=title, title_justify="left", show_lines=True)
+    table.add_column("verdict", max_width=16)
+    table.add_column("claim", overflow="fold")
+    table.add_column("median over seeds", max_width=24)
+    for finding in findings:
+        verdict = f"{SYMBOLS.get(finding.verdict, '')} {finding.verdict}"
+        table.add_row(verdict.strip(), f"{finding.claim}\n{finding.statement}", _effect(finding))
+    return table
 
 
 def _effect(finding: Finding) -> str:

@@ -256,8 +256,8 @@ def _finding(rows: pd.DataFrame, depths: dict[str, int], step: int) -> str:
     own = rows[(rows["layer"] == FIRST) & (rows["step"] == step)]
     family = panels.families_in(own)[0]
     middle = panels.medians(own[own["family"] == family], ["quantity"], "relative", geometric=True)
-    said = [f"{name} ×{value:.2g}" for name, value in middle.to_numpy()]
-    return f"{family}-{depths[family]}, layer {FIRST}, k = {step}: {', '.join(said)}"
+    said = ", ".join(f"{name} ×{value:.2g}" for name, value in middle.to_numpy())
+    return f"Layer {FIRST} of {family}-{depths[family]}, k = {step:,}: {said}"
 
 
 @figure(
