@@ -669,3 +669,16 @@ def test_what_a_sweep_s_command_says_is_done_here_and_by_slurm(
     capsys.readouterr()
     assert call("sweep", file, "--dry_run") == 0
     assert "wandb agent would start mine.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["--by=family", "--by=depth"], ["--by", "family", "--by", "depth"]], ids=str
+)
+def test_a_flag_with_commas_may_be_given_again(
+    words: list[str], study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("compare", "error", study, "--by=family,depth") == 0
+    joined = capsys.readouterr().out
+    # What follows is no further value of it.
+    assert call("compare", "error", *words, study) == 0
+    assert capsys.readouterr().out == joined

@@ -490,7 +490,7 @@ def test_comparison_draws_the_table(quantity: str, against: str) -> None:
     rows = rows if against == "depth" else rows[rows.depth == 20]
     np.testing.assert_array_equal(x, rows[against])
     np.testing.assert_allclose(y, rows["median"])
-    assert "n = 3 seeds" in words(figure)
+    assert "n = 3 runs" in words(figure)
 
 
 def test_comparison_tells_spec_fields_apart_and_masks_nan() -> None:
@@ -589,3 +589,20 @@ def test_rate_and_depth_refuses_what_it_would_pool_or_leave_empty(
 ) -> None:
     with pytest.raises(UserError, match=reason):
         draw("rate_and_depth", frames)
+
+
+@pytest.mark.parametrize("name", RUN_FIGURES)
+def test_lines_of_every_figure_are_told_apart_by_the_colour_blind(name: str) -> None:
+    figure = draw(name)
+    for panel, kind in itertools.product(panels(figure), COLOUR_BLIND):
+        blindness = np.array(COLOUR_BLIND[kind].split(), float).reshape(3, 3)
+        lines = [line for line in panel.lines if line.get_gid() and len(line.get_xdata())]
+        for one, other in itertools.combinations(lines, 2):
+            alike = all(
+                getattr(one, f"get_{look}")() == getattr(other, f"get_{look}")()
+                for look in ("linestyle", "marker", "linewidth")
+            )
+            colours = [to_rgb(line.get_color()) for line in (one, other)]
+            if alike and colours[0] != colours[1]:
+                seen = [np.clip(blindness @ linear(np.array(c)), 0, 1) for c in colours]
+                assert np.linalg.norm(lab(seen[0]) - lab(seen[1])) > 10, (one.get_gid(), kind)

@@ -213,7 +213,7 @@ def test_a_killed_worker_is_reported_and_its_run_continues(tmp_path: Path) -> No
     assert done == [short.run_id]
     assert set(lost) == {long.run_id}
     assert "SIGKILL" in lost[long.run_id]
-    assert "TO DO residual-8 synthetic seed 0 iterations=400 " in errors
+    assert "TO DO residual-8 seed 0 iterations=400 " in errors
     assert not interrupted
     assert "Traceback" not in errors
     check_complete(tmp_path / short.run_id)
@@ -478,11 +478,11 @@ def test_the_display_tells_what_is_done_and_what_failed(
     output = text(file)
     lines = [line.rstrip() for line in output.splitlines()]
     assert "1 of 4 runs are done already." in output
-    assert any(re.search(r"2/4 +residual-8 synthetic seed 1 .*1\.50 %.*1:05 min", x) for x in lines)
-    assert any(re.search(r"3/4 +residual-8 synthetic seed 2 .*\[diverged\]", x) for x in lines)
+    assert any(re.search(r"2/4 +residual-8 seed 1 .*1\.50 %.*1:05 min", x) for x in lines)
+    assert any(re.search(r"3/4 +residual-8 seed 2 .*\[diverged\]", x) for x in lines)
     # Square brackets of a reason are no markup.
-    assert "FAILED residual-8 synthetic seed 3: [why] it failed" in output
-    assert "TO DO residual-8 synthetic seed 0: by SIGKILL" in output
+    assert "FAILED residual-8 seed 3: [why] it failed" in output
+    assert "TO DO residual-8 seed 0: by SIGKILL" in output
     assert ("training error 12.5 %" in output) == terminal
     assert ("3 running" in output) == terminal
 
@@ -498,7 +498,7 @@ def test_progress_names_what_a_sweep_varies(monkeypatch: pytest.MonkeyPatch) -> 
         for spec in specs:
             bars.finished(spec, {"status": "finished"})
     lines = text(file).splitlines()
-    assert "residual-8 synthetic seed 1 learning_rate=0.01 " in lines[-1]
+    assert "residual-8 seed 1 learning_rate=0.01 " in lines[-1]
     assert len({line.split("training")[0][7:] for line in lines}) == 4
 
 
@@ -509,10 +509,10 @@ def test_progress_names_nothing_that_follows_from_the_network() -> None:
 
     several = [warmed(depth, seed) for depth in (8, 14) for seed in (0, 1)]
     names = display.names_of(several)
-    assert names[several[-1].run_id] == "residual-14 synthetic seed 1"
+    assert names[several[-1].run_id] == "residual-14 seed 1"
     # One run each, as of a random search: then a value may be what is looked for.
     single = display.names_of(several[1:3])
-    assert single[several[2].run_id] == "residual-14 synthetic seed 0 warmup_iterations=6"
+    assert single[several[2].run_id] == "residual-14 seed 0 warmup_iterations=6"
 
 
 @pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "log"])

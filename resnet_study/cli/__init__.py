@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import functools
 import io
+import itertools
 import os
 import shutil
 import sys
@@ -63,6 +64,9 @@ LONGEST = 1000
 
 LISTS = ("--where", "--only", "--sbatch")
 """Flags that take several values, after one of them or each after its own."""
+
+JOINED = ("--by", "--format")
+"""Flags that take several values with commas between, or each after its own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -148,7 +152,8 @@ def _without_flags(function: Any) -> Any:
     def shown() -> None:
         pass
 
-    shown.__doc__ = function.__doc__
+    # Its first sentences; all is in its own help.
+    shown.__doc__ = (function.__doc__ or "").partition("\n\n")[0]
     return shown
 
 
@@ -165,7 +170,7 @@ def _deferred(function: Any) -> Any:
 
 
 def _collected(words: Sequence[str]) -> list[str]:
-    """The same words with every flag once: those of `LISTS` add up, and stand last.
+    """The same words with every flag once: those of `LISTS` and `JOINED` add up, and stand last.
 
     Raises:
         UserError: for any other flag that is given twice, of which one would be ignored.
@@ -174,12 +179,17 @@ def _collected(words: Sequence[str]) -> list[str]:
     lists: dict[str, list[str]] = {}
     seen: set[str] = set()
     into = single
-    for word in words:
+    rest = iter(words)
+    for word in rest:
         flag, equals, value = word.partition("=")
         if not flag.startswith("--"):
             into.append(word)
             continue
         flag = flag.replace("-", "_").replace("__", "--", 1)
+        if flag in JOINED:
+            into, values = single, [value] if equals else list(itertools.islice(rest, 1))
+            lists.setdefault(flag, []).extend(values)
+            continue
         into = lists.setdefault(flag, []) if flag in LISTS else single
         if flag in LISTS:
             into += [value] if equals else []
@@ -188,7 +198,9 @@ def _collected(words: Sequence[str]) -> list[str]:
             raise UserError(f"{flag} is given twice; give it once")
         seen.add(flag)
         single.append(word)
-    return [*single, *(word for flag, values in lists.items() for word in (flag, *values))]
+    for flag, values in lists.items():
+        single += [flag, *([",".join(values)] if flag in JOINED and values else values)]
+    return single
 
 
 def _normalized(words: Sequence[str]) -> list[str]:

@@ -62,6 +62,8 @@ class Wrapped(io.TextIOBase):
 
     def write(self, text: str) -> int:
         width = shutil.get_terminal_size().columns
+        # In the list of subcommands there is nowhere else to break a line.
+        text = re.sub(r"(?<=[{,]\w)(\w*),(?=\w)", r"\1, ", text) if text[:6] == "usage:" else text
         for line in text.splitlines(keepends=True):
             end = "\n" if line.endswith("\n") else ""
             wide = len(line.rstrip("\n")) > width and line[0] not in "│╭╰"

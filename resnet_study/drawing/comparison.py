@@ -75,10 +75,13 @@ def _draw(tables: Mapping[str, pd.DataFrame], against: str, about: str, dropped:
     handles: dict[str, Artist] = {}
     for panel, (label, rows) in zip(axes.flat, tables.items(), strict=True):
         handles |= _panel(panel, label, rows, against)
-    axes[-1, 0].set_xlabel(AXES.get(against, against.replace("_", " ")))
+    log = " (log scale)" if axes[-1, 0].get_xscale() == "log" else ""
+    words = against.rpartition(".")[2].replace("_", " ")
+    axes[-1, 0].set_xlabel(AXES.get(against, words + log))
     joined = pd.concat(tables.values())
-    sentences = [f"Medians over {panels.seeds(joined['n'])}.", _ends(joined), about]
-    title = f"{', '.join(label.partition(' (')[0] for label in tables)} against {against}"
+    # Of one seed there may be several, where lines pool what differs.
+    sentences = [f"Medians over {panels.seeds(joined['n'], 'run')}.", _ends(joined), about]
+    title = f"{', '.join(label.partition(' (')[0] for label in tables)} against {words}"
     return titled(
         finish(figure, list(handles.values()), [*sentences, panels.left_out(dropped)]), title
     )
@@ -123,7 +126,7 @@ def _ends(rows: pd.DataFrame) -> str:
         what = f"exact intervals of the median ({named} %)" if named else "none, for too few seeds"
         return f"Differences between runs of one seed. Bars and bands: {what}."
     single = rows["n"].max() == 1
-    return "One seed each: no spread." if single else "Bars and bands: lowest to highest."
+    return "One run each: no spread." if single else "Bars and bands: lowest to highest."
 
 
 def _lines(rows: pd.DataFrame, against: str) -> list[tuple[str, dict[str, Any], pd.DataFrame]]:

@@ -182,13 +182,13 @@ def layer_rows(frames: Frames, *probes: str) -> pd.DataFrame:
     return rows
 
 
-def seeds(counts: Iterable[int]) -> str:
+def seeds(counts: Iterable[int], what: str = "seed") -> str:
     """``n = 3 seeds``, or ``n = 2–3 seeds`` where groups differ."""
     found = sorted({int(c) for c in counts})
     if not found:
-        return "n = 0 seeds"
+        return f"n = 0 {what}s"
     shown = f"{found[0]}" if len(found) == 1 else f"{found[0]}–{found[-1]}"
-    return f"n = {shown} seed{'s' if found[-1] > 1 else ''}"
+    return f"n = {shown} {what}{'s' if found[-1] > 1 else ''}"
 
 
 MEDIANS = "Lines are medians over seeds; every seed is a thin line or a faint point."

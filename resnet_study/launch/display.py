@@ -111,9 +111,8 @@ class Display:
         status = "" if summary["status"] == "finished" else f" [{summary['status']}]"
         name = self.names[spec.run_id].ljust(self.width)
         self.note(
-            f"{self.done:>3}/{self.total}  {name}  training error {train}  "
-            f"test error {test}  {duration(summary.get('wall_seconds') or 0.0)}"
-            f"{status}{self._left()}"
+            f"{self.done:>3}/{self.total} {name}  train {train} test {test}  "
+            f"{duration(summary.get('wall_seconds') or 0.0)}{status}{self._left(', ')}"
         )
         self._refresh()
 
@@ -138,19 +137,19 @@ class Display:
     def _spent(self) -> float:
         return self.ended + sum(f * self.costs[run_id] for run_id, f in self.fractions.items())
 
-    def _left(self) -> str:
+    def _left(self, before: str = "") -> str:
         worked = self._spent() - self.before
         left = sum(self.costs.values()) - self._spent()
         if worked <= 0 or left <= 0:
             return ""
-        return f"  about {duration(left * (time.monotonic() - self.began) / worked)} left"
+        return f"{before}{duration(left * (time.monotonic() - self.began) / worked)} left"
 
     def _refresh(self) -> None:
         self.progress_bars.update(
             self.all_runs,
             completed=self._spent(),
             description=f"{self.done} of {self.total} runs done, {len(self.tasks)} running",
-            note=self._left().strip(),
+            note=self._left(),
         )
 
 
@@ -168,11 +167,15 @@ def differing(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def names_of(specs: Sequence[RunSpec]) -> dict[str, str]:
-    """``plain-20 digits seed 0 learning_rate=0.1`` by run id, with what differs among the runs.
+    """``plain-20 seed 0 learning_rate=0.1`` by run id, with what differs among the runs.
 
     Without what follows from the network, as the warm-up of one depth in a study of several.
     """
-    named = {s.run_id: f"{s.family}-{s.model.depth} {s.data.name} seed {s.seed}" for s in specs}
+    several = len({spec.data.name for spec in specs}) > 1
+    named = {
+        s.run_id: f"{s.family}-{s.model.depth}{' ' + s.data.name if several else ''} seed {s.seed}"
+        for s in specs
+    }
     if not (varying := differing(specs)):
         return named
     flats = [spec.flat() for spec in specs]
