@@ -26,6 +26,7 @@ from resnet_study.judging.selections import (
     conv_layers,
     final_error,
     layer_quantity,
+    median_over_seeds,
     over_last,
 )
 from resnet_study.judging.words import number
@@ -71,7 +72,7 @@ def errors_beside_paper(study: str) -> str:
 
 
 def verdicts(study: str) -> str:
-    """Claim, verdict, median effect with interval, and the seeds on the claimed side."""
+    """Claim, verdict, median effect with interval, and the seeds in which it holds."""
     return _verdicts(_findings(study).values())
 
 
@@ -82,13 +83,31 @@ def primary(study: str) -> str:
 
 def _verdicts(findings: Iterable[Finding]) -> str:
     rows = [(f"`{f.claim}`", f"**{f.verdict}**", effect_text(f), f.n) for f in findings]
-    return _table(("claim", "verdict", "median effect", "seeds that agree"), rows)
+    return _table(("claim", "verdict", "median effect", "holds in"), rows)
 
 
 def counts(study: str) -> str:
     """How often each verdict was given."""
     found = verdict_counts(list(_findings(study).values()))
     return ", ".join(f"{count} {verdict}" for verdict, count in found if count)
+
+
+def rates(study: str) -> str:
+    """Last training error in percent by learning rate and network, median (lowest to highest)."""
+    frames = _frames(study)
+    ends = final_error(frames, "train").join(frames.runs["optimizer.learning_rate"].rename("rate"))
+    spreads = median_over_seeds(ends, "error", ["rate", "family", "depth"])
+    spreads["network"] = spreads["family"].astype(str) + "-" + spreads["depth"].astype(str)
+    spreads["text"] = [
+        f"{row['median']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+        for _, row in spreads.iterrows()
+    ]
+    table = spreads.pivot(index="rate", columns="network", values="text")
+    table = table[list(spreads.sort_values(["family", "depth"])["network"].unique())]
+    rows = [
+        [f"{rate:g}", *texts] for rate, texts in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    return _table(("rate", *table.columns), rows)
 
 
 def gradients(study: str) -> str:
@@ -103,7 +122,7 @@ def gradients(study: str) -> str:
 
 TABLES = {
     table.__name__: table
-    for table in (errors, errors_beside_paper, verdicts, primary, counts, gradients)
+    for table in (errors, errors_beside_paper, verdicts, primary, counts, rates, gradients)
 }
 
 
