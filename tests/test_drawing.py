@@ -606,3 +606,21 @@ def test_lines_of_every_figure_are_told_apart_by_the_colour_blind(name: str) -> 
             if alike and colours[0] != colours[1]:
                 seen = [np.clip(blindness @ linear(np.array(c)), 0, 1) for c in colours]
                 assert np.linalg.norm(lab(seen[0]) - lab(seen[1])) > 10, (one.get_gid(), kind)
+
+
+def test_captions_explain_what_stands_beside_only_where_it_does(tmp_path: Path) -> None:
+    values = {"data.name": "cifar10"}
+    for name, word in (("error_against_depth", "diamonds"), ("training_curves", "Hollow")):
+        for frames in (FRAMES, planted_frames((20,), 2, 60, values=values, layers=False)):
+            (drawn,) = render([FIGURES[name]], frames, tmp_path, formats=["csv"])
+            cifar10 = (frames.runs["data.name"] == "cifar10").all()
+            assert (word in drawn.caption) == cifar10
+
+
+def test_the_title_of_responses_tells_the_largest_of_each_family() -> None:
+    layers = FRAMES.layers.assign(response_std=1.0)
+    layers.loc[layers.family.eq("plain") & layers.layer.eq(5), "response_std"] = 20.0
+    said = words(draw("response_std", changed(FRAMES, layers=layers)))
+    assert said.startswith("Largest response at depth 56: plain 20, residual 1")
+    one = draw("response_std", of_family(changed(FRAMES, layers=layers), "plain"))
+    assert words(one).startswith("Layer responses after training")

@@ -49,6 +49,7 @@ class FigureDefinition:
         name: key, and name of the files.
         title: heading.
         caption: what is shown, spread, sources, assumptions; `render` adds runs and seeds.
+        beside: what the caption says besides where published numbers stand beside.
         draw: pure function; raises `UserError` if there is nothing to draw.
         across: whether it takes all runs at once, whatever they differ in, and tells them apart
             itself.
@@ -61,6 +62,7 @@ class FigureDefinition:
     draw: Callable[[Frames], Figure]
     across: bool = False
     moving: Callable[[Frames], Iterable[Figure]] | None = None
+    beside: str = ""
 
     def __call__(
         self, frames: Frames, *, figure: Place | None = None, ax: Axes | None = None
@@ -104,11 +106,12 @@ def figure(
     caption: str,
     across: bool = False,
     moving: Callable[[Frames], Iterable[Figure]] | None = None,
+    beside: str = "",
 ) -> Callable[[Callable[[Frames], Figure]], FigureDefinition]:
     """Make a figure of a function that draws it under the common style; its name is the key.
 
     Args:
-        title, caption, across, moving: as in `FigureDefinition`.
+        title, caption, across, moving, beside: as in `FigureDefinition`.
     """
 
     def define(draw: Callable[[Frames], Figure]) -> FigureDefinition:
@@ -117,7 +120,7 @@ def figure(
             with drawing():
                 return titled(draw(frames), title)
 
-        return FigureDefinition(draw.__name__, title, caption, wrapper, across, moving)
+        return FigureDefinition(draw.__name__, title, caption, wrapper, across, moving, beside)
 
     return define
 
@@ -225,7 +228,9 @@ def _render(
             raise UserError(f"{definition.name}: {problem}") from error
         return RenderedFigure(name, title, definition.caption, {}, problem)
     files = save_all(figure, folder, name, formats, definition.moving and definition.moving(group))
-    return RenderedFigure(name, title, f"{definition.caption} {panels.describe(group)}", files)
+    beside = definition.beside if panels.beside_the_paper(group) else ""
+    caption = (definition.caption, beside, panels.describe(group))
+    return RenderedFigure(name, title, " ".join(filter(None, caption)), files)
 
 
 def _slug(label: str) -> str:

@@ -288,10 +288,10 @@ def _that_fit(figure: Figure, handles: Sequence[Artist], columns: int) -> tuple[
 
 
 def titled(figure: Figure, title: str) -> Figure:
-    """Write the heading into the room that `finish` left for it, unless it has one."""
+    """Write the heading, if any, into the room that `finish` left for it, unless it has one."""
     outer = cast(Figure, figure.get_figure(root=False))
     for text in [*figure.texts, *outer.texts]:
-        if text.get_gid() == "title" and not text.get_text():
+        if title and text.get_gid() == "title" and not text.get_text():
             text.set_text(title)
             # Seldom: a long one above a narrow figure.
             canvas = FigureCanvasAgg(cast(Figure, figure.get_figure(root=True)))

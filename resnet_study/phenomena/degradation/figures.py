@@ -46,10 +46,10 @@ _COLUMNS = ["family", "depth", "seed", "split", "step", "error"]
     "Error against depth",
     "Error at the end of training against depth, (a) on the training images and (b) on the "
     f"test images, of plain and residual networks. {panels.MEDIANS} A run that diverged counts "
-    "with its last error and is drawn as a cross. Where the data are CIFAR-10, hollow diamonds "
-    f"are published values ({_HE}): test errors of residual networks from Table 6 (for ResNet-110 "
-    "the mean of five runs), all others read off Figure 6; an upward arrow on a diamond marks "
-    "a published lower bound.",
+    "with its last error and is drawn as a cross.",
+    beside=f"Hollow diamonds are published values ({_HE}): test errors of residual networks from "
+    "Table 6 (for ResNet-110 the mean of five runs), all others read off Figure 6; an upward "
+    "arrow on a diamond marks a published lower bound.",
 )
 def error_against_depth(frames: Frames) -> Figure:
     """Training and test error at the end (`final_error`) against depth, both families."""
@@ -102,9 +102,9 @@ def error_against_depth(frames: Frames) -> Figure:
 @figure(
     "Training curves",
     f"Error against iteration in the style of {_HE}, Figure 6: training error dashed, test error "
-    f"bold, darker for deeper networks. {panels.MEDIANS} Where the data are CIFAR-10, hollow marks "
-    "on the right edge are published final errors (triangles: training; circles: test) of Figure 6 "
-    "and Table 6.",
+    f"bold, darker for deeper networks. {panels.MEDIANS}",
+    beside="Hollow marks on the right edge are published final errors (triangles: training; "
+    "circles: test) of Figure 6 and Table 6.",
 )
 def training_curves(frames: Frames) -> Figure:
     """Error over training: one panel per family, training dashed, test bold."""

@@ -29,8 +29,8 @@ PAPER_LIMIT = 4.0
     "Standard deviation of the responses of the convolutions (output after batch normalisation, "
     "before nonlinearity and addition) after training, in layer order and sorted by magnitude "
     "within each run, as He et al. 2015, arXiv 1512.03385, Figure 7, of finished runs. "
-    f"{panels.MEDIANS} Where the data are CIFAR-10, circles are that figure's values, read off "
-    "its vector paths (one run each).",
+    f"{panels.MEDIANS}",
+    beside="Circles are that figure's values, read off its vector paths (one run each).",
 )
 def response_std(frames: Frames) -> Figure:
     """Standard deviation of the responses of finished runs, by layer and by rank."""
@@ -66,7 +66,22 @@ def response_std(frames: Frames) -> Figure:
         "Response: output of a convolution after BN, before nonlinearity and addition.",
         panels.of_runs(frames),
     ]
-    return style.finish(drawn, handles, sentences)
+    return style.titled(style.finish(drawn, handles, sentences), _finding(rows))
+
+
+def _finding(rows: pd.DataFrame) -> str:
+    """The largest response of a run, median over seeds, at the deepest depth up to 56 that all
+    families have."""
+    depths = [set(own["depth"]) for _, own in rows.groupby("family", observed=True)]
+    common = set.intersection(*depths)
+    if len(depths) < 2 or not common:
+        return ""
+    depth = max([d for d in common if d <= max(panels.PAIR)] or common)
+    at = rows[rows["depth"] == depth]
+    runs = at.groupby(["family", "run_id"], observed=True)["response_std"].max()
+    largest = runs.groupby("family", observed=True).median()
+    said = ", ".join(f"{family} {largest[family]:.2g}" for family in panels.families_in(at))
+    return f"Largest response at depth {depth}: {said}"
 
 
 @figure(
