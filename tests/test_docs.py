@@ -160,4 +160,4 @@ def test_the_example_runs_outside_the_clone(tmp_path: Path) -> None:
     assert re.search(VERDICT, process.stdout)
     assert (results / "report.html").stat().st_size > 10_000
     findings = (results / "findings.md").read_text()
-    assert re.search(r"^\| \*\*[a-z ]+\*\* \| After training the share", findings, re.MULTILINE)
+    assert re.search(r"^\| \*\*[a-z ]+\*\* \| first\\_layers\\_balanced", findings, re.MULTILINE)

@@ -160,8 +160,9 @@ def training_curves(frames: Frames) -> Figure:
     "Training curves beside the paper's",
     f"Error against iteration, training dashed and test bold. (Above) {_HE}, Figure 6 left and "
     "middle, read off its vector paths; Figure 1 shows plain-20 and plain-56 of them. One run "
-    "each. (Below) The same of these runs, in the same axes: errors above "
-    f"{PAPER_LIMIT:g} % lie beyond them. {panels.MEDIANS}",
+    "each. (Below) The same of these runs, in the same axes: those of the paper, beyond which "
+    f"errors above {PAPER_LIMIT:g} % lie, or up to 100 % where most of these networks end there. "
+    f"{panels.MEDIANS}",
 )
 def curves_beside_paper(frames: Frames) -> Figure:
     """The paper's curves above, those of runs on CIFAR-10 below, a column per family."""
@@ -190,7 +191,7 @@ def curves_beside_paper(frames: Frames) -> Figure:
         for error in GRID:
             panel.axhline(error, color=style.FAINT, linewidth=0.7, zorder=0)
         plots.lines(panel, own, "step", "error", f"{source}-{family}-{{hue}}-{{style}}", **told)
-    plots.error_axis(axes[0, 0], PAPER_LIMIT)
+    plots.error_axis(axes[0, 0], error_limit(frames) or 100.0)
     style.label(axes, "iteration", "error (%)")
     names = (("training", "train"), ("test", "test"))
     handles = style.keys(colours)
