@@ -2,7 +2,7 @@
 # # From records to a figure, a claim and a network of your own
 #
 # A notebook in cells (`# %%`): editors open it as it is, `jupytext --to ipynb docs/notebook.py`
-# makes a Jupyter notebook of it, and `python docs/notebook.py` runs it (the tests do). It trains
+# makes a Jupyter notebook of it, as the tests do, and `python docs/notebook.py` runs it. It trains
 # two small networks on digits at the end; all else reads the committed records of the quick study.
 
 # %%
