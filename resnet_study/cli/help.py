@@ -96,7 +96,7 @@ def _plain(info: PrimitiveTypeInfo) -> Spec | None:
         int: ("N", _whole, int),
         float: ("X", _real, (int, float)),
         str: ("TEXT", str, str),
-        Duration: ("N|N%|Nep", lambda word: int(word) if word.isdigit() else word, (int, str)),
+        Duration: ("N|N%|Nep", _length, (int, str)),
     }
     if info.type not in kinds:
         return None
@@ -115,6 +115,10 @@ def _whole(word: str) -> int:
         return int(word)
     except ValueError:
         raise ValueError(f"{shown(word)} is no whole number") from None
+
+
+def _length(word: str) -> int | str:
+    return int(word) if re.fullmatch("-?[0-9]{1,18}", word) else word
 
 
 def _real(word: str) -> float:

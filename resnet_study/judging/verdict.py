@@ -154,7 +154,7 @@ def share_text(found: Tally, p_values: tuple[float, float], family: int, alpha: 
     p, adjusted = min(zip(found.p_values, p_values, strict=True))
     shared = (
         f", {adjusted:.2g} when the {family} primary claims share the level by Holm's procedure, "
-        f"so that at most {100 * alpha:.3g} % of such studies call any of them wrong"
+        f"which keeps studies that are wrong about any of them to {100 * alpha:.3g} % a direction"
     )
     return (
         f" It holds in {found.text}; of all seeds in {100 * low:.0f} to {100 * high:.0f} % (exact, "
