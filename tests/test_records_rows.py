@@ -94,6 +94,17 @@ def test_rows_of_some_runs_and_columns_are_those_of_all(study: Path) -> None:
                 assert set(some["run_id"].cat.categories) == set(ids)
 
 
+def test_no_file_is_opened_again_for_what_nobody_recorded(study: Path, read: list) -> None:
+    frames = read_frames([study])
+    table = frames.layers_with("weight_norm")
+    read.clear()
+    for names in (["no_probe"], ["no_probe", "weight_norm"], ["another"]):
+        again = frames.layers_with(*names)
+        assert not read
+        assert set(again) <= set(table)
+        assert list(again["step"]) == list(table["step"])
+
+
 def test_nothing_is_read_that_no_question_needs(study: Path, read: list) -> None:
     frames = read_frames([study])
     assert not read

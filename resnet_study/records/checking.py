@@ -5,6 +5,7 @@ Behind this nothing asks again whether an error is a number or an iteration an i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,12 +96,18 @@ def problem_of_table(schema: pa.Schema, rows: int, needed: Iterable[str]) -> str
         rows: that it says it has.
         needed: columns that it must have.
     """
-    import pyarrow as pa
-
     # A file of some kilobytes can claim any number.
     if (size := 8 * rows * len(schema)) > (there := runtime.memory()):
         claimed = f"{rows:,} rows of {len(schema)} columns, {size / 1e9:,.3g} GB"
         return f"claims {claimed}, and there are {there / 1e9:,.3g} GB"
+    return _problem_of_schema(schema, rows > 0, tuple(needed))
+
+
+@functools.lru_cache(maxsize=64)
+def _problem_of_schema(schema: pa.Schema, rows: bool, needed: tuple[str, ...]) -> str | None:
+    """Of the columns alone, which are the same in most runs."""
+    import pyarrow as pa
+
     if len(set(schema.names)) < len(schema):
         return "has a column twice"
     if missing := [name for name in needed if name not in schema.names]:

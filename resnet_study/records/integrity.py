@@ -149,8 +149,8 @@ def extent(table: Path) -> Extent | None:
 
 def read_columns(
     table: Path, names: Sequence[str] | None, needed: Sequence[str]
-) -> tuple[pa.Table, os.stat_result]:
-    """Columns of a table, by default all, and the state of the file that they are of.
+) -> tuple[pa.Table, os.stat_result, list[str]]:
+    """Columns of a table, by default all, the state of its file, and names of all its columns.
 
     Args:
         table: its file.
@@ -171,7 +171,7 @@ def read_columns(
             file = parquet.ParquetFile(BufferReader(opened.read()))
         problem = problem_of_table(file.schema_arrow, file.metadata.num_rows, needed)
         if problem is None:
-            return file.read(names, use_threads=False), state
+            return file.read(names, use_threads=False), state, file.schema_arrow.names
     except Exception as error:
         raise unreadable(table, error) from None
     raise unreadable(table, problem)

@@ -79,6 +79,8 @@ class _Block:
         self.versions: list[Version] = []
         # None: every column that there is.
         self.asked: set[str] | None = set()
+        # Columns that any of the files has; empty before the first is read.
+        self.there: frozenset[str] = frozenset()
 
     def rows(
         self, keys: Mapping[str, Key], names: Sequence[str] | None, required: Sequence[str]
@@ -100,13 +102,17 @@ class _Block:
         """Add the columns that are not there yet."""
         assert self.asked is not None
         new = None if names is None else [name for name in names if name not in self.asked]
+        if new is not None and self.there and not self.there.intersection(new):
+            # A probe that nobody recorded: no reason to open every file again.
+            self.asked.update(new)
+            return
         held: Mapping[str, Any] = {} if new is None else {str(n): self.table[n] for n in self.table}
         found = read_columns(self.files, new, required)
         if held and found.versions != self.versions:
             # A live run wrote in between: rows of two times do not belong together.
             held, new = {}, [*self.asked, *(new or ())]
             found = read_columns(self.files, new, required)
-        self.versions, self.lengths = found.versions, found.lengths
+        self.versions, self.lengths, self.there = found.versions, found.lengths, found.there
         self.table = with_keys(self.keys, found.lengths, {**held, **found.columns})
         self.asked = None if new is None else {*self.asked, *new}
 
@@ -118,11 +124,13 @@ class Columns(NamedTuple):
         versions: of the files that were read.
         lengths: rows of each file.
         columns: by name, as arrays; text as a categorical.
+        there: names of all that any of the files has.
     """
 
     versions: list[Version]
     lengths: np.ndarray
     columns: dict[str, Any]
+    there: frozenset[str]
 
 
 def with_keys(
@@ -160,12 +168,14 @@ def read_columns(
     lengths: list[int] = []
     columns: dict[str, _Column] = {}
     schema, filled = None, 0
+    there: set[str] = set()
     first: dict[str, Path] = {}
     needed = [name for name in required if names is None or name in names]
     for start in range(0, len(files), BATCH):
         tables = {}
         for file in files[start : start + BATCH]:
-            table, state = integrity.read_columns(file, names, needed)
+            table, state, every = integrity.read_columns(file, names, needed)
+            there.update(every)
             versions.append((state.st_ino, state.st_mtime_ns, state.st_size))
             lengths.append(table.num_rows)
             # One without rows has columns without a type.
@@ -178,7 +188,7 @@ def read_columns(
                 columns.setdefault(name, _Column()).put(filled, _values(joined[name]), expected)
             filled += joined.num_rows
     values = {name: column.whole(filled) for name, column in columns.items()}
-    return Columns(versions, np.array(lengths, int), values)
+    return Columns(versions, np.array(lengths, int), values, frozenset(there))
 
 
 class _Column:
