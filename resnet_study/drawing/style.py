@@ -307,7 +307,7 @@ def sequential(values: Iterable[Any], palette: str = "viridis") -> dict[Any, str
     The lightest fifth of the map is left out: it would not be seen on white.
     """
     ordered = sorted(set(values))
-    positions = [0.3] if len(ordered) == 1 else np.linspace(0.76, 0.0, len(ordered))
+    positions = [0.0] if len(ordered) == 1 else np.linspace(0.76, 0.0, len(ordered))
     colours = matplotlib.colormaps[current().palette or palette](positions)
     return {value: to_hex(colour) for value, colour in zip(ordered, colours, strict=True)}
 
