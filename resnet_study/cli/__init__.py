@@ -173,7 +173,8 @@ def _collected(words: Sequence[str]) -> list[str]:
     """The same words with every flag once: those of `LISTS` and `JOINED` add up, and stand last.
 
     Raises:
-        UserError: for any other flag that is given twice, of which one would be ignored.
+        UserError: for any other flag that is given twice, of which one would be ignored, and for
+            one of these without a value.
     """
     single: list[str] = []
     lists: dict[str, list[str]] = {}
@@ -199,7 +200,9 @@ def _collected(words: Sequence[str]) -> list[str]:
         seen.add(flag)
         single.append(word)
     for flag, values in lists.items():
-        single += [flag, *([",".join(values)] if flag in JOINED and values else values)]
+        if not values:
+            raise UserError(f"{flag}: its value is missing")
+        single += [flag, *([",".join(values)] if flag in JOINED else values)]
     return single
 
 

@@ -82,9 +82,11 @@ def _name(argument: Any) -> str:
 
 
 def _flags(function: Callable[..., Any]) -> Iterator[str]:
-    """All flags of a subcommand, and the names of what stands without one."""
+    """All flags of a subcommand."""
     for name, annotation in typing.get_type_hints(function, include_extras=True).items():
         kind, *marks = typing.get_args(annotation) or (annotation,)
+        if tyro.conf.Positional in marks:
+            continue
         fields = list(_fields(kind))
         if tyro.conf.OmitArgPrefixes in marks:
             fields = [field.rpartition(".")[2] for field in fields]
