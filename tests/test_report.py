@@ -203,8 +203,11 @@ def test_an_answer_is_told_in_plain_words_of_the_network_that_was_judged() -> No
     assert words.question_text(finding) == "In a plain network of 56 layers it is so."
     assert words.question_text(replace(finding, numbers={"depth": 44})) == statement
     told = replace(finding, answer="Plain-56 ends 74 points above plain-20.", n="4 of 5 seeds")
-    expected = "Plain-56 ends 74 points above plain-20. The claim holds in 4 of 5 seeds."
-    assert words.answer_text(told) == expected
+    assert words.answer_text(told) == (
+        f"{told.answer} That is the median. The claim holds in 4 of 5 seeds."
+    )
+    one = replace(told, n="1 of 1 seed")
+    assert words.answer_text(one) == f"{told.answer} The claim holds in 1 of 1 seed."
     assert words.answer_text(replace(told, effect=None)) == "There is no estimate."
 
 

@@ -20,11 +20,13 @@ def question_text(finding: Finding) -> str:
 
 
 def answer_text(finding: Finding) -> str:
-    """What was found, in plain words, and the seeds in which the claim holds."""
+    """What was found, the median, in plain words, and the seeds in which the claim holds."""
     if finding.effect is None:
         return "There is no estimate."
-    found = finding.answer or f"The median effect is {estimate_text(finding)}."
-    return f"{found} The claim holds in {finding.n}."
+    if not finding.answer:
+        return f"The median effect is {estimate_text(finding)}. The claim holds in {finding.n}."
+    median = "" if " 1 seed" in finding.n else "That is the median. "
+    return f"{finding.answer} {median}The claim holds in {finding.n}."
 
 
 def level_text(finding: Finding) -> str:
