@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.campaign import outcome
+from tests.campaign import kills, outcome
 from tests.campaign.__main__ import ROOT, small_study
 from tests.campaign.kills import contents, difference
 from tests.campaign.outcome import Ended, defect_of, run_forked
@@ -44,6 +48,27 @@ def test_nothing_is_lost_at_small_counts() -> None:
     rows = campaign(records=8, archives=4, inputs=24, seed=1)
     assert [tried for tried, *_ in rows] == [12, 12, 8, 4]
     assert all(done + refused == tried for tried, done, refused, _ in rows)
+
+
+def test_a_kill_that_comes_too_late_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = itertools.cycle([0, -signal.SIGKILL, 0])
+
+    def run(words: Sequence[str]) -> tuple[int, str]:
+        (tmp_path / "work/results").mkdir(exist_ok=True)
+        (tmp_path / "work/results.changes").write_text("9")
+        killed = words[0] == "tests.campaign.killer" and words[2] != "0"
+        return (next(ends) if killed else 0), ""
+
+    monkeypatch.setattr(kills, "run", run)
+    monkeypatch.setattr(kills, "contents", lambda results: {})
+    monkeypatch.setattr(kills, "_struck", lambda *_: (0, "", next(ends) != 0))
+    for seed in range(5):
+        trials = list(kills.kill_trials(tmp_path / "work", 7, seed))
+        assert sum(trial.count for trial in trials) == 7
+        assert not any(trial.defect for trial in trials)
+        shutil.rmtree(tmp_path / "work")
 
 
 @pytest.mark.slow
