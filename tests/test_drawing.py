@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import rgb_to_hsv, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -593,7 +593,27 @@ def test_rate_and_depth_refuses_what_it_would_pool_or_leave_empty(
 
 @pytest.mark.parametrize("name", RUN_FIGURES)
 def test_lines_of_every_figure_are_told_apart_by_the_colour_blind(name: str) -> None:
-    figure = draw(name)
+    lines_are_told_apart(draw(name))
+
+
+@pytest.mark.parametrize("by", [("depth",), ("family", "depth")])
+def test_lines_of_comparisons_are_told_apart_by_the_colour_blind(by: tuple[str, ...]) -> None:
+    frames = planted_frames((8, 20, 56, 110), 2, 60)
+    figure = comparison_figure({"loss": compare(frames, Question("loss", "step", by=by))}, "step")
+    lines_are_told_apart(figure)
+    if "family" in by:
+        for family, style in FAMILIES.items():
+            own = [
+                rgb_to_hsv(to_rgb(key.get_color()))
+                for key in figure.legends[0].get_lines()
+                if key.get_label().startswith(family)
+            ]
+            hue = rgb_to_hsv(to_rgb(style.colour))[0]
+            assert len(own) == 4
+            np.testing.assert_allclose([hsv[0] for hsv in own], hue, atol=0.02)
+
+
+def lines_are_told_apart(figure: Figure) -> None:
     for panel, kind in itertools.product(panels(figure), COLOUR_BLIND):
         blindness = np.array(COLOUR_BLIND[kind].split(), float).reshape(3, 3)
         lines = [line for line in panel.lines if line.get_gid() and len(line.get_xdata())]

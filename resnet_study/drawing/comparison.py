@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from resnet_study.drawing import panels
+from resnet_study.drawing.look import current
 from resnet_study.drawing.plots import DEPTH, ITERATION, depth_axis, iteration_axis
 from resnet_study.drawing.style import (
     FAINT,
@@ -25,12 +26,16 @@ from resnet_study.drawing.style import (
     key,
     new_figure,
     sequential,
+    shades,
     titled,
 )
 from resnet_study.errors import UserError
 from resnet_study.judging.selections import SPREAD
 
 AXES = {"depth": DEPTH, "layer": "layer (1 = input)", "step": ITERATION}
+
+SHADES = 4
+"""Kinds of networks of a family that are told apart by shades of its colour."""
 
 FEW = 12
 """Positions up to which each has a marker, a tick and a bar; more have a band."""
@@ -43,8 +48,10 @@ def comparison_figure(tables: Mapping[str, pd.DataFrame], against: str, about: s
 
     Args:
         tables: a panel each, by the label of its y axis; columns `SPREAD` and the one named
-            `against`; the other columns tell the lines apart: family by line style and marker, all
-            else by colour. With a column ``level`` the ends are those of intervals.
+            `against`; the other columns tell the lines apart: family by colour, line style and
+            marker, all else by shades of that colour, or by colours of a map where there is one
+            family, a look with a palette, or more than `SHADES` kinds. With a column ``level`` the
+            ends are those of intervals.
         against: column of the x axis; ``step`` is drawn on a logarithmic axis that holds iteration
             0, and what is no number in the order of its names.
         about: what was selected, for the small print.
@@ -136,7 +143,8 @@ def _lines(rows: pd.DataFrame, against: str) -> list[tuple[str, dict[str, Any], 
     ]
     others = [c for c in groups if c != "family"]
     kinds = sorted(set(rows[others].itertuples(index=False, name=None)), key=_sortable)
-    colours = dict(zip(kinds, sequential(range(len(kinds))).values(), strict=True))
+    ordered = list(sequential(range(len(kinds))).values())
+    by_shade = "family" in groups and not current().palette and len(kinds) <= SHADES
     parts = rows.groupby(groups, dropna=False, observed=True) if groups else [((), rows)]
     lines = []
     for values, part in parts:
@@ -144,7 +152,9 @@ def _lines(rows: pd.DataFrame, against: str) -> list[tuple[str, dict[str, Any], 
         family = str(part["family"].iloc[0]) if "family" in part else ""
         look = FAMILIES[family].look if family in FAMILIES else {"color": INK, "marker": "o"}
         if others:
-            look["color"] = colours[tuple(named[c] for c in others)]
+            place = kinds.index(tuple(named[c] for c in others))
+            tints = shades(look["color"], len(kinds)) if by_shade else ordered
+            look["color"] = tints[place]
         lines.append((_label(named) if groups else family, look, part))
     return lines
 

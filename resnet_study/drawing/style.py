@@ -312,6 +312,16 @@ def sequential(values: Iterable[Any], palette: str = "viridis") -> dict[Any, str
     return {value: to_hex(colour) for value, colour in zip(ordered, colours, strict=True)}
 
 
+def shades(colour: str, count: int) -> list[str]:
+    """Of the colour of a family, from light to dark; one is the colour itself."""
+    light, dark = (seaborn.blend_palette((end, colour), 5)[2] for end in ("white", "black"))
+    return (
+        list(seaborn.blend_palette((light, colour, dark), count).as_hex())
+        if count > 1
+        else [colour]
+    )
+
+
 def at_most(values: Iterable[int], count: int) -> list[int]:
     """The smallest, the largest and evenly spaced ones between, at most `count` values."""
     ordered = sorted(set(values))
