@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -11,6 +12,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from resnet_study import phenomena
 from resnet_study.drawing import style
@@ -18,7 +20,8 @@ from resnet_study.drawing.data import COLUMNS, Networks, data_of
 from resnet_study.drawing.look import NARROWEST, STYLES, WIDTH, Look, current, look_of, looking
 from resnet_study.drawing.render import FORMATS, MORE_FORMATS, formats_of, render
 from resnet_study.errors import UserError
-from resnet_study.studies.find import load_study
+from resnet_study.records import read_frames
+from resnet_study.studies.find import home, load_study
 from tests.planted import planted_frames, planted_rates
 from tests.planted_initialization import planted_initialization
 
@@ -30,6 +33,50 @@ OF_RUNS = ("error_against_depth", "training_curves", "signal_and_turn", "update_
 def draw(name: str, look: Look = STYLES["paper"]) -> Figure:
     with looking(look):
         return FIGURES[name].draw(FRAMES)
+
+
+LOOKS = {**STYLES, "narrow": look_of(width=NARROWEST)}
+REFERENCE = home() / "results/reference"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", sorted(folder.name for folder in REFERENCE.iterdir()))
+@pytest.mark.parametrize("look", LOOKS)
+def test_no_letters_run_into_others_or_out_of_the_figure(study: str, look: str) -> None:
+    frames = read_frames([REFERENCE / study])
+    for one in load_study(study).figures:
+        with looking(LOOKS[look]):
+            boxes = boxes_of_letters(one.draw(frames))
+        for (text, box), (other, beside) in itertools.combinations(boxes, 2):
+            over = Bbox.intersection(box.padded(-1), beside.padded(-1))
+            assert not over, (one.name, text, other)
+
+
+def test_letters_that_would_run_into_others_are_broken() -> None:
+    with looking(LOOKS["narrow"]), style.drawing():
+        figure, axes = style.new_figure(1, 2, 2.0)
+        style.label(axes, "images in the mini-batch (log scale)", "error")
+        boxes = boxes_of_letters(style.finish(figure, [], ["n = 1."]))
+    assert sum("\n" in text for text, _ in boxes) == 2
+
+
+def boxes_of_letters(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Of all that is written, within the figure."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
+    ticks = [tick for axis in axes for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())]
+    hidden = {tick.label1 for tick in ticks} | {tick.label2 for tick in ticks}
+    for axis in axes:
+        hidden -= {tick.label1 for tick in axis._update_ticks() if axis.axes.axison}
+    texts = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()]
+    boxes = [
+        (t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in texts if t not in hidden
+    ]
+    for text, box in boxes:
+        assert figure.bbox.padded(1).contains(*box.min), text
+        assert figure.bbox.padded(1).contains(*box.max), text
+    return boxes
 
 
 def letters(figure: Figure) -> list[float]:

@@ -19,7 +19,8 @@ from matplotlib.cbook import normalize_kwargs
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import AutoLocator, FixedLocator, MaxNLocator, NullLocator
+from pandas.api.types import is_integer_dtype
 
 from resnet_study.drawing.data import Networks
 from resnet_study.drawing.look import current
@@ -103,6 +104,8 @@ def lines(
         names = sorted(middle[by_hue].unique()) if by_hue else [""]
         for line, name in zip(panel.lines[first:], names, strict=True):
             line.set_gid(gid.format(hue=name, style=value))
+    if is_integer_dtype(rows[x]) and isinstance(panel.xaxis.get_major_locator(), AutoLocator):
+        panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     # seaborn names the axes after the columns, and hides the names of inner panels.
     panel.set_xlabel(labels[0], visible=True)
     panel.set_ylabel(labels[1], visible=True)

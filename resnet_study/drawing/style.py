@@ -43,8 +43,11 @@ NOTE_CHARACTERS = 88
 _LEGEND_LEFT = 0.007
 """Of the width of a figure."""
 
-SMALLEST_TITLE = 0.7
-"""Of a panel, over its size at the width of a paper's column."""
+SMALLEST = 0.7
+"""Of a panel's title and of long ticks, over their size at the width of a paper's column."""
+
+PANEL = 0.72
+"""Of the width of its column, at most: the rest is the y axis."""
 
 INK, QUIET, FAINT = "#1a1a1a", "#5a5a5a", "#c8c8c8"
 
@@ -135,9 +138,9 @@ def points(size: float) -> float:
     return size * current().text
 
 
-def title_size() -> float:
-    """Of a panel: letters that are larger relative to the panels would run into the next one."""
-    return points(STYLE["axes.titlesize"]) * min(1.0, max(current().room, SMALLEST_TITLE))
+def fitting(setting: str) -> float:
+    """Size of letters as in a setting, smaller where they would run into the next panel."""
+    return points(STYLE[setting]) * min(1.0, max(current().room, SMALLEST))
 
 
 def new_figure(
@@ -160,7 +163,7 @@ def new_figure(
     # A part of a figure has all the methods that are used of one.
     figure = cast(Figure, place.current()) or Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **subplots)
-    size = title_size()
+    size = fitting("axes.titlesize")
     for letter, panel, title in zip(ascii_lowercase, axes.flat, titles, strict=False):
         panel.set_title(f"({letter}) {title}", loc="left", fontsize=size)
     return figure, axes
@@ -185,6 +188,7 @@ def finish(
         for axis in (panel.xaxis, panel.yaxis):
             if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
                 _log_ticks(axis)
+    _break_labels(figure)
     text, room, inside = current().text, current().room, place.current()
     _enlarge([*(line for panel in figure.axes for line in panel.lines), *handles], text)
     _enlarge([marks for panel in figure.axes for marks in panel.collections], text)
@@ -222,12 +226,25 @@ def finish(
     return figure
 
 
+def _break_labels(figure: Figure) -> None:
+    """Those of x axes that are longer than their panel is wide run into others."""
+    renderer = FigureCanvasAgg(cast(Figure, figure.get_figure(root=True))).get_renderer()
+    for panel in figure.axes:
+        label, spec = panel.xaxis.label, panel.get_subplotspec()
+        width = label.get_window_extent(renderer).width
+        if spec is not None and width:
+            room = PANEL * figure.bbox.width * len(spec.colspan) / spec.get_gridspec().ncols
+            text = label.get_text()
+            if width > room:
+                label.set_text("\n".join(_even(text, int(room / width * len(text)))))
+
+
 def _even(text: str, characters: int) -> list[str]:
     """As few lines as of the most characters, none of them left with a word or two; names such as
     plain-56 are kept whole."""
     wrap = textwrap.TextWrapper(characters, break_on_hyphens=False)
     lines = wrap.wrap(text)
-    while wrap.width > 20:
+    while wrap.width > max(map(len, text.split()), default=1):
         wrap.width -= 1
         narrower = wrap.wrap(text)
         if len(narrower) > len(lines):
@@ -295,9 +312,10 @@ def titled(figure: Figure, title: str) -> Figure:
             text.set_text(title)
             # Seldom: a long one above a narrow figure.
             canvas = FigureCanvasAgg(cast(Figure, figure.get_figure(root=True)))
-            width = text.get_window_extent(canvas.get_renderer()).width
-            fits = min(1.0, 0.976 * figure.bbox.width / width) if width else 1.0
-            text.set_fontsize(fits * float(text.get_fontsize()))
+            renderer, room = canvas.get_renderer(), 0.976 * figure.bbox.width
+            # Widths of letters are whole pixels: they do not follow their size exactly.
+            while (width := text.get_window_extent(renderer).width) > room:
+                text.set_fontsize(min(0.99, room / width) * float(text.get_fontsize()))
     return figure
 
 

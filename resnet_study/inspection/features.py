@@ -159,7 +159,7 @@ def _draw(
     grid = figure.add_gridspec(
         1 + rows, 4, width_ratios=(1, 1.7, 1.7, 1.7), height_ratios=(0.55, *[1.0] * rows)
     )
-    titled: dict[str, Any] = {"loc": "left", "fontsize": style.title_size()}
+    titled: dict[str, Any] = {"loc": "left", "fontsize": style.fitting("axes.titlesize")}
     filters = filters_of(network)
     tiles = tiles_of(filters[:MOST_FILTERS])
     panel = figure.add_subplot(grid[0, :])

@@ -303,7 +303,7 @@ def _factors_by_setting(
             look = {**_look(setting), "linestyle": "none", "markersize": 5, "alpha": 0.65, "mew": 0}
             panel.plot(place + spread, values, gid=f"factor-{name}", **look)
     panel.xaxis.set_major_locator(FixedLocator(list(range(len(settings)))))
-    panel.set_xticklabels(labels)
+    panel.set_xticklabels(labels, fontsize=style.fitting("xtick.labelsize"))
     panel.set(xlim=(-0.6, len(settings) - 0.4), ylim=(0, None), ylabel="factor per layer")
 
 
