@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import sys
+import warnings
 from pathlib import Path
 
 from resnet_study.errors import UserError
@@ -175,9 +176,19 @@ def _set_compilation_cache() -> str:
         return f"off ({folder}: {error.strerror})"
     if not os.access(folder, os.W_OK):
         return f"off ({folder}: not writable)"
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    keep_programs(folder)
     return "on"
+
+
+def keep_programs(folder: Path) -> None:
+    """Compiled ones, in a folder, unless the user has named another.
+
+    Small ones too: weights are drawn by dozens, whose compilation takes most of a start.
+    """
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    # One that another process is just writing, or was killed at, is compiled again.
+    warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
 
 
 def _processor() -> str:

@@ -60,6 +60,50 @@ def test_without_choices_everything_is_set(tmp_path: Path) -> None:
     assert folder.is_relative_to(tmp_path / "xla")
 
 
+START = """
+from resnet_study import runtime
+runtime.prepare()
+import jax
+from resnet_study.datasets import DATASETS
+from resnet_study.spec import from_flat
+from resnet_study.training.programs import keys_of
+from resnet_study.training.step import initial_state
+
+events = []
+jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
+spec = from_flat({"data.name": "digits", "model.depth": 8})
+state = initial_state(spec, DATASETS["digits"], keys_of(0).initialization)
+print(sum(abs(leaf).sum() for leaf in jax.tree.leaves(state.parameters)))
+print(*(events.count(f"/jax/compilation_cache/cache_{kind}") for kind in ("misses", "hits")))
+"""
+
+
+def test_a_second_start_compiles_nothing_but_what_is_damaged(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in CHOICES}
+    environment |= {"JAX_PLATFORMS": "cpu", "RESNET_STUDY_CACHE": str(tmp_path)}
+
+    def start() -> tuple[str, int, int]:
+        done = subprocess.run(
+            [sys.executable, "-c", START],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert not done.stderr
+        weights, counts = done.stdout.splitlines()
+        misses, hits = map(int, counts.split())
+        return weights, misses, hits
+
+    weights, compiled, found = start()
+    assert (compiled > 10, found) == (True, 0)
+    assert start() == (weights, 0, compiled)
+    damaged = sorted(tmp_path.rglob("*-cache"))[::3]
+    for kept in damaged:
+        kept.write_bytes(kept.read_bytes()[:9])
+    assert start()[0] == weights
+
+
 def test_the_users_choices_stay(tmp_path: Path) -> None:
     choices = {
         "XLA_FLAGS": f"{runtime.FUSION_FLAG}=",

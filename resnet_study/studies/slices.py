@@ -11,7 +11,6 @@ bare machine need not compile again and computes with the program that a run was
 from __future__ import annotations
 
 import math
-import os
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -58,8 +57,7 @@ def run_slice(
         taken = unpack(archive, folder)
         print(f"{archive}: {len(taken)} runs taken from it")
     if not runtime.uses_cpu():
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((folder / "compiled").resolve()))
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+        runtime.keep_programs((folder / "compiled").resolve())
     real = next((spec for spec in specs if spec.data.name in ("cifar10", "cifar100")), None)
     if real is not None:
         # Decoded once, here: the workers find it in the cache.
