@@ -3,7 +3,7 @@
     python docs/tables.py
 
 Between a comment and ``<!-- end -->`` stands what the comment names: a table after
-``<!-- NAME STUDY -->``, NAME a function of `TABLES`; in a sentence a number of the records after
+``<!-- NAME STUDY... -->``, NAME a function of `TABLES`; in a sentence a number of the records after
 ``<!-- STUDY NETWORK NAME ITERATION -->``, NAME a function of `NUMBERS`, or one of a finding after
 ``<!-- STUDY/CLAIM.NUMBER -->``, NUMBER its name in `findings.json`, dotted where nested.
 """
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from resnet_study.drawing import panels
 from resnet_study.drawing.panels import published_errors
 from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.judging.selections import (
@@ -40,12 +41,12 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 
-GRADIENT_STEPS = (0, 1, 10, 100, 1_000, 10_000, 30_000, 39_680, 64_000)
+GRADIENT_STEPS = (0, 1, 10, 100, 1_000, 4_000, 10_000, 30_000, 39_680, 64_000)
 GRADIENT_NETWORKS = ("plain-56", "plain-110", "residual-56")
 
 _NUMBER = re.compile(r"<!-- (\w+) ([a-z]+)-(\d+) (\w+) (\d+) -->[^\n]*?<!-- end -->")
 _OF_FINDING = re.compile(r"<!-- (\w+)/(\w+)\.([\w.]+) -->[^\n]*?<!-- end -->")
-BLOCK = re.compile(r"<!-- (\w+) (\w+) -->.*?<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- (\w+) (\w[\w ]*) -->.*?<!-- end -->", re.DOTALL)
 
 
 def errors(study: str) -> str:
@@ -55,20 +56,27 @@ def errors(study: str) -> str:
     return _table(("depth", *table.columns), rows)
 
 
-def errors_beside_paper(study: str) -> str:
-    """Last errors, medians, beside the paper's, percent."""
-    frames = _frames(study)
-    published = published_errors().set_index(["family", "depth", "split"])["error"]
-    ours = pd.concat({split: final_error(frames, split) for split in ("train", "test")})
-    rows = []
-    networks: Iterable[Any] = ours.groupby(["family", "depth"])
-    for (family, depth), runs in networks:
-        row = [f"{family}-{depth}"]
-        for split in ("train", "test"):
-            row.append(f"{runs.loc[split]['error'].median():.2f}")
-            row.append(f"{published.loc[(family, depth, split)]:.2f}")
-        rows.append(row)
-    return _table(("network", "training", "paper", "test", "paper"), rows)
+def errors_beside_paper(*studies: str) -> str:
+    """Last errors by study, one of each length, beside the paper's.
+
+    Percent, median (lowest–highest); the columns tell iterations and the number of seeds.
+    """
+    by = ["family", "depth"]
+    published = published_errors().set_index([*by, "split"])["error"]
+    columns = {}
+    for split, name in (("train", "training"), ("test", "test")):
+        for frames in map(_frames, studies):
+            (iterations,) = frames.runs["schedule.iterations"].unique()
+            medians = median_over_seeds(final_error(frames, split), "error", by).set_index(by)
+            n = panels.seeds(medians["n"]).rpartition(" ")[0]
+            columns[f"{name}, {iterations:,} ({n})"] = medians.apply(_range, axis=1)
+        paper = {network: f"{published[(*network, split)]:.2f}" for network in medians.index}
+        columns[f"{name}, paper"] = pd.Series(paper)
+    table = pd.DataFrame(columns)
+    rows = [
+        (f"{f}-{d}", *cells) for (f, d), cells in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    return _table(("network", *columns), rows)
 
 
 def verdicts(study: str) -> str:
@@ -112,12 +120,15 @@ def rates(study: str) -> str:
 
 def gradients(study: str) -> str:
     """log10 of three gradients at layer 2 over the same at the last convolution."""
-    columns = {name: _three_gradients(study, name) for name in GRADIENT_NETWORKS}
+    runs = _frames(study).runs
+    trained = (runs["family"] + "-" + runs["depth"].astype(str)).unique()
+    columns = {name: _three_gradients(study, name) for name in GRADIENT_NETWORKS if name in trained}
     rows = [
-        [f"{step:,}", *(columns[name].get(step, "") for name in GRADIENT_NETWORKS)]
+        [f"{step:,}", *(column.get(step, "") for column in columns.values())]
         for step in GRADIENT_STEPS
+        if any(step in column for column in columns.values())
     ]
-    return _table(("iteration", *GRADIENT_NETWORKS), rows)
+    return _table(("iteration", *columns), rows)
 
 
 TABLES = {
@@ -185,7 +196,7 @@ def filled(text: str) -> str:
     text = _NUMBER.sub(_number, text)
     text = _OF_FINDING.sub(_number_of_finding, text)
     return BLOCK.sub(
-        lambda m: f"<!-- {m[1]} {m[2]} -->\n\n{TABLES[m[1]](m[2])}\n\n<!-- end -->", text
+        lambda m: f"<!-- {m[1]} {m[2]} -->\n\n{TABLES[m[1]](*m[2].split())}\n\n<!-- end -->", text
     )
 
 
@@ -232,6 +243,11 @@ def _three_gradients(study: str, network: str) -> dict[int, str]:
     layers = _layers(study, family, int(depth))
     ratios = pd.DataFrame({name: np.log10(_over_last(layers, name)) for name in GRADIENTS})
     return {int(str(step)): " / ".join(map(_signed, row)) for step, row in ratios.iterrows()}
+
+
+def _range(row: pd.Series) -> str:
+    ends = f" ({row['low']:.2f}–{row['high']:.2f})" if row["n"] > 1 else ""
+    return f"{row['median']:.2f}{ends}"
 
 
 def _factor(ratio: float) -> str:
