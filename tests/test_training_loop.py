@@ -155,7 +155,7 @@ def test_stopped_between_rows_and_resumed_equals_uninterrupted(
     # 1 + 6 + 8 + 25: in the middle of a row, on a row, on an evaluation, at the end.
     for steps in (1, 6, 8, 25):
         assert train(spec, data, folder, host=Host(stop=StopAt(steps)))["status"] == "stopped"
-    assert checkpoints.latest_step(folder / "checkpoints") == 40
+    assert checkpoints.steps(folder / "checkpoints")[-1] == 40
     assert train(spec, data, folder)["status"] == "finished"
     assert_same_records(tmp_path / "whole", folder)
     assert len(read_run(folder).environment["previous"]) == 4
@@ -289,12 +289,12 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     reached = []
     for least in (1, 100):
         process = start(tmp_path / "killed")
-        while (checkpoints.latest_step(killed / "checkpoints") or 0) < least:
+        while max(checkpoints.steps(killed / "checkpoints"), default=0) < least:
             assert process.poll() is None, process.stdout.read() if process.stdout else ""
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        reached.append(checkpoints.latest_step(killed / "checkpoints"))
+        reached.append(max(checkpoints.steps(killed / "checkpoints"), default=0))
         assert read_run(killed).summary["status"] == "running"
     assert 0 < reached[0] <= reached[1] < 400
     finish(start(tmp_path / "killed"))
@@ -364,7 +364,7 @@ def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path: Path, monkeypat
     assert {f: f.read_bytes() for f in seen if f.name != lease.FILE_NAME} == {
         f: content for f, content in seen.items() if f.name != lease.FILE_NAME
     }
-    assert checkpoints.latest_step(tmp_path / "checkpoints") is None
+    assert not checkpoints.steps(tmp_path / "checkpoints")
 
 
 def test_a_folder_of_another_run_is_refused_even_if_that_one_is_done(tmp_path: Path) -> None:

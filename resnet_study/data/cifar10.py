@@ -32,9 +32,6 @@ from resnet_study.runtime import cache_folder
 
 PATH_VARIABLE = "RESNET_STUDY_CIFAR10"
 
-NAMES = trees.usual_names(CIFAR10)
-"""What is looked for in a folder; the official forms first, for they are the original."""
-
 
 def load_cifar10(
     path: Path | None = None,

@@ -102,11 +102,6 @@ def save(folder: Path, state: TrainState, progress: Progress) -> None:
             _remove(other)
 
 
-def latest_step(folder: Path) -> int | None:
-    """Step of the newest complete checkpoint, or None."""
-    return max(steps(folder), default=None)
-
-
 def restore_newest(
     folder: Path, like: TrainState, records: Callable[[int], str | None] = lambda step: None
 ) -> tuple[TrainState, Progress] | None:
