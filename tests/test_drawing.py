@@ -25,6 +25,7 @@ from resnet_study.drawing.render import FORMATS, MORE_FORMATS, render, save
 from resnet_study.drawing.style import FAMILIES, KINDS, sequential
 from resnet_study.errors import UserError
 from resnet_study.judging.compare import Question, compare, differences, label_of
+from resnet_study.judging.words import two_digits
 from resnet_study.phenomena.information import probes as information
 from resnet_study.phenomena.responses.figures import PAPER_LIMIT
 from resnet_study.records import Frames
@@ -243,7 +244,7 @@ def test_signal_and_turn_are_relative_to_the_last_layer_and_told_in_the_title(
     x, y = line(draw("signal_and_turn"), f"plain-{quantity}-step60")
     np.testing.assert_array_equal(x, expected.index)
     np.testing.assert_allclose(y, expected)
-    assert f"{quantity} ×{expected[2]:.2g}" in words(figure)
+    assert f"{quantity} ×{two_digits(expected[2])}" in words(figure)
 
 
 def test_records_without_the_angle_say_so_and_show_the_other_two() -> None:

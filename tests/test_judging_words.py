@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_study.judging.statistics import Interval
-from resnet_study.judging.words import in_words, number, plain
+from resnet_study.judging.words import in_words, number, plain, two_digits
 
 
 def test_numbers_print_with_three_digits_or_as_asked() -> None:
@@ -22,6 +22,26 @@ def test_numbers_print_with_three_digits_or_as_asked() -> None:
         in_words('{{ a|number(".1f", " %") }} of {{ n|number(",") }}', numbers) == "0.1 % of 12,345"
     )
     assert in_words("x\n{% if gone is none %}  y{% endif %}\n", numbers) == "x y"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00154, "0.0015"),
+        (0.67, "0.67"),
+        (1.96, "2.0"),
+        (30.4, "30"),
+        (119.7, "120"),
+        (-7613, "-7,600"),
+        (9.51e-5, "9.5·10⁻⁵"),
+        (1.23e12, "1.2·10¹²"),
+        (0.0, "0.0"),
+        (math.inf, "inf"),
+        (math.nan, "nan"),
+    ],
+)
+def test_titles_have_no_exponents_of_computers(value: float, text: str) -> None:
+    assert two_digits(value) == text
 
 
 def test_intervals_names_and_sequences() -> None:

@@ -67,6 +67,18 @@ def number(value: Any, form: str = ".3g", unit: str = "") -> str:
     return "none" if value is None else format(value, form) + unit
 
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def two_digits(value: float) -> str:
+    """For titles: ``0.0015``, ``120``, ``9.5·10⁻⁵``."""
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    power = int(exponent or 0)
+    if not math.isfinite(value) or -4 < power < 5:
+        return f"{float(f'{value:.2g}'):,.{max(0, 1 - power)}f}"
+    return f"{mantissa}·10{str(power).translate(_RAISED)}"
+
+
 def spread(row: Mapping[str, Any] | pd.Series[Any]) -> str:
     """``71.72 (54.61 to 89.61; 7)`` of the columns of `median_over_seeds`; one run has no range."""
     n = f"{row['n']:.0f}"

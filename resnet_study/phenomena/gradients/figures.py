@@ -23,6 +23,7 @@ from resnet_study.judging.selections import (
     over_last,
     step_nearest,
 )
+from resnet_study.judging.words import two_digits
 from resnet_study.phenomena.gradients import theory
 from resnet_study.probes import FIRST, GRADIENTS
 from resnet_study.records import Frames
@@ -256,7 +257,7 @@ def _finding(rows: pd.DataFrame, depths: dict[str, int], step: int) -> str:
     own = rows[(rows["layer"] == FIRST) & (rows["step"] == step)]
     family = panels.families_in(own)[0]
     middle = panels.medians(own[own["family"] == family], ["quantity"], "relative", geometric=True)
-    said = ", ".join(f"{name} ×{value:.2g}" for name, value in middle.to_numpy())
+    said = ", ".join(f"{name} ×{two_digits(value)}" for name, value in middle.to_numpy())
     return f"Layer {FIRST} of {family}-{depths[family]}, k = {step:,}: {said}"
 
 

@@ -12,6 +12,7 @@ from resnet_study.drawing import panels, plots, style
 from resnet_study.drawing.render import figure
 from resnet_study.errors import UserError
 from resnet_study.judging.selections import rows_at
+from resnet_study.judging.words import two_digits
 from resnet_study.records import Frames
 
 LOG_RANGE = 30.0
@@ -80,7 +81,7 @@ def _finding(rows: pd.DataFrame) -> str:
     at = rows[rows["depth"] == depth]
     runs = at.groupby(["family", "run_id"], observed=True)["response_std"].max()
     largest = runs.groupby("family", observed=True).median()
-    said = ", ".join(f"{family} {largest[family]:.2g}" for family in panels.families_in(at))
+    said = ", ".join(f"{family} {two_digits(largest[family])}" for family in panels.families_in(at))
     return f"Largest response at depth {depth}: {said}"
 
 
