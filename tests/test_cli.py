@@ -425,6 +425,15 @@ def test_folders_are_told_apart_beside_fields(
     assert "run takes all runs together" in capsys.readouterr().err
 
 
+def test_compare_says_what_its_numbers_are(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("compare", "error,signal", study, "--split=train", "--at_step=19") == 0
+    title = " ".join(capsys.readouterr().out.partition("┏")[0].split())
+    assert title.startswith("training error (%), signal. At the recorded iteration nearest to 19: ")
+    assert title.endswith("Of signal the mean over the convolutions.")
+    assert call("compare", "signal,turn_ratio", study, "--split=train") == 2
+    assert "--split=train: signal has no splits" in capsys.readouterr().err
+
+
 def test_compare_of_several_quantities_and_of_differences(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -173,7 +173,12 @@ def test_unfinished_runs_are_compared_at_a_step_only() -> None:
         ({"quantity": "error", "against": "layer"}, "cannot be compared against layer"),
         ({"quantity": "error", "split": "tset"}, "did you mean test"),
         ({"quantity": "images_per_second", "against": "step"}, "one value per run"),
-        ({"quantity": "error", "at_step": 40_000}, "no value near step 40000"),
+        ({"quantity": "signal", "split": "train"}, "signal has no splits"),
+        ({"quantity": "test_error_last", "split": "test"}, "has no splits"),
+        ({"quantity": "error", "classifier": True}, "goes with --against=layer"),
+        ({"quantity": "error", "at_step": -5}, "iterations begin at 0"),
+        ({"quantity": "error", "against": "step", "at_step": 9}, "shows them all"),
+        ({"quantity": "error", "at_step": 40_000}, "no value within a factor of 2 of step 40000"),
     ],
 )
 def test_user_errors_are_one_line(arguments: dict, message: str) -> None:
@@ -193,6 +198,16 @@ def test_user_errors_are_one_line(arguments: dict, message: str) -> None:
 def test_differences_that_are_none_are_refused(between: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         differences(FRAMES, Question("error"), between)
+
+
+def test_a_difference_is_not_the_axis_too() -> None:
+    with pytest.raises(UserError, match="is the axis too"):
+        differences(FRAMES, Question("error", "family"), "family")
+
+
+def test_the_steps_that_were_taken_are_told() -> None:
+    last = int(FRAMES.metrics["step"].max())
+    assert compare(FRAMES, "error", at_step=last + 9).attrs["steps"] == [last]
 
 
 def test_missing_values_are_no_zeros() -> None:

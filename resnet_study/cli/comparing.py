@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -31,7 +31,7 @@ def compare(
     by: Annotated[str, tyro.conf.arg(metavar="FIELD,...")] = "run",
     difference: Annotated[str | None, tyro.conf.arg(metavar="FIELD")] = None,
     at_step: int | None = None,
-    split: Literal["train", "train_clean", "val", "test"] = "test",
+    split: Literal["train", "train_clean", "val", "test"] | None = None,
     classifier: bool = False,
     plot: Path | None = None,
     csv: Path | None = None,
@@ -63,7 +63,7 @@ def compare(
         difference: Of runs of one seed that differ in this field, such as family: medians with
             exact intervals.
         at_step: The recorded step nearest to this one; by default the end of each run.
-        split: Of error and loss.
+        split: Of error and loss: train (as trained), train_clean, val or, by default, test.
         classifier: With layers, the last one too, which is no convolution.
         plot: File for the figure, .png, .svg or .pdf.
         csv: File for the table.
@@ -85,11 +85,14 @@ def compare(
         if again := [str(folder) for folder in runs if runs.count(folder) > 1]:
             raise UserError(f"{again[0]}: is named twice; name each folder once")
         found = {str(folder): frames_in([folder]) for folder in runs}
+        questions = _splits(questions, found.values())
         tables = {label_of(one): _by_folder(found, one, difference) for one in questions}
     else:
         frames = frames_in(runs)
+        questions = _splits(questions, [frames])
         tables = {label_of(one): _table(frames, one, difference) for one in questions}
         _say_copies(frames)
+    about = _about(questions, tables)
     named = [
         table.assign(quantity=one.quantity)[["quantity", *table]] if len(questions) > 1 else table
         for one, table in zip(questions, tables.values(), strict=True)
@@ -98,7 +101,7 @@ def compare(
     if json:
         print(_as_json(table))
     else:
-        _print(table)
+        _print(table, f"{', '.join(tables)}. {about}")
     if csv is not None:
         csv.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(csv, table.to_csv(index=False))
@@ -107,7 +110,7 @@ def compare(
         from resnet_study.drawing.render import save
 
         plot.parent.mkdir(parents=True, exist_ok=True)
-        figure = comparison_figure(tables, against, _about(asked))
+        figure = comparison_figure(tables, against, about)
         save(figure, plot.parent, plot.stem, [plot.suffix[1:]])
     for written in filter(None, (csv, plot)):
         print(written, file=sys.stderr if json else sys.stdout)
@@ -121,14 +124,38 @@ def _words(flag: str, text: str) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def _about(asked: Question) -> str:
-    """What was selected, for the small print."""
+def _splits(questions: list[Question], folders: Iterable[Frames]) -> list[Question]:
+    """A split is of the quantities that have one; that none of several has any is refused later."""
+    from resnet_study.judging.compare import takes_split
+
+    known = [any(takes_split(one, asked.quantity) for one in folders) for asked in questions]
+    if not any(known):
+        return questions
+    return [
+        one if has else replace(one, split=None) for one, has in zip(questions, known, strict=True)
+    ]
+
+
+def _about(questions: list[Question], tables: Mapping[str, pd.DataFrame]) -> str:
+    """What was selected, for the title and the small print."""
+    from resnet_study.judging.compare import LAYER_QUANTITIES
+
+    asked = questions[0]
     step = "" if asked.against == "step" else "At the end of each run."
     if asked.at_step is not None:
-        step = f"At the recorded iteration nearest to {asked.at_step:,}."
+        taken = sorted({step for table in tables.values() for step in table.attrs["steps"]})
+        step = f"At the recorded iteration nearest to {asked.at_step:,}: {_list(taken)}."
+    averaged = [one.quantity for one in questions if one.quantity in LAYER_QUANTITIES]
+    mean = "" if asked.against == "layer" or not averaged else "Mean over the convolutions."
+    if mean and len(averaged) < len(questions):
+        mean = f"Of {', '.join(averaged)} the mean over the convolutions."
     where = f"Where {', '.join(asked.where)}." if asked.where else ""
     pooled = f"Told apart by {', '.join(asked.by)} alone." if asked.by else ""
-    return " ".join(filter(None, (step, where, pooled)))
+    return " ".join(filter(None, (step, mean, where, pooled)))
+
+
+def _list(steps: list[int]) -> str:
+    return " or ".join(f"{step:,}" for step in steps) if len(steps) < 4 else "several"
 
 
 def _table(frames: Frames, asked: Question, difference: str | None) -> pd.DataFrame:
@@ -149,7 +176,9 @@ def _by_folder(
         table = _table(frames, asked, difference)
         table.insert(min(2, len(table.columns)), "folder", folder)
         tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    joined = pd.concat(tables, ignore_index=True)
+    joined.attrs["steps"] = [step for table in tables for step in table.attrs.get("steps", ())]
+    return joined
 
 
 def _say_copies(frames: Frames) -> None:
@@ -170,11 +199,11 @@ def _as_json(table: pd.DataFrame) -> str:
     return json.dumps([strict(row) for row in table.to_dict("records")], indent=2)
 
 
-def _print(table: pd.DataFrame) -> None:
+def _print(table: pd.DataFrame, title: str) -> None:
     from pandas.api.types import is_numeric_dtype
     from rich.table import Table
 
-    shown = Table()
+    shown = Table(title=title, title_justify="left", title_style="")
     rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     for at, column in enumerate(table.columns):
         numbers = is_numeric_dtype(table[column])
@@ -185,7 +214,14 @@ def _print(table: pd.DataFrame) -> None:
         shown.add_column(name, justify="right", overflow="fold", min_width=least)
     for row in rows:
         shown.add_row(*row)
-    console_for_tables().print(shown, crop=False)
+    console = console_for_tables()
+    console.print(shown, crop=False)
+    if shown.__rich_measure__(console, console.options).minimum > console.width:
+        print(
+            f"{len(table.columns)} columns are wider than {console.width}: --where chooses runs "
+            "that differ in less, --by names what tells them apart",
+            file=sys.stderr,
+        )
 
 
 def _cell(value: object) -> str:

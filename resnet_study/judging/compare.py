@@ -66,7 +66,7 @@ class Question:
         where: selections of runs (`choosing.selection`), all of which hold.
         at_step: the recorded step nearest to this one (runs without one within a factor of 2 are
             left out); by default the last step of each run that finished or diverged.
-        split: a key of `LABELS`, for quantities of ``metrics``.
+        split: a key of `LABELS`, for quantities of ``metrics`` alone; by default test.
         by: fields of ``runs`` that tell lines apart; all else is pooled. By default everything that
             differs, so that nothing is.
         classifier: with ``layer``, whether the last layer counts, which is no convolution.
@@ -76,7 +76,7 @@ class Question:
     against: str = "depth"
     where: Sequence[str] = ()
     at_step: int | None = None
-    split: str = "test"
+    split: str | None = None
     by: Sequence[str] = ()
     classifier: bool = False
 
@@ -89,10 +89,12 @@ def compare(frames: Frames, asked: Question) -> pd.DataFrame:
         field that differs among the selected runs), the axis, and `selections.SPREAD`.
 
     Raises:
-        UserError: for an unknown quantity, field, split or axis, and if nothing is selected.
+        UserError: for an unknown quantity, field, split or axis, for what the quantity does not
+            take, and if nothing is selected.
     """
     table, groups = _by_run(frames, asked)
-    return median_over_seeds(table, "value", groups).sort_values(groups, ignore_index=True)
+    found = median_over_seeds(table, "value", groups).sort_values(groups, ignore_index=True)
+    return _with_steps(found, table, asked)
 
 
 def differences(frames: Frames, asked: Question, between: str) -> pd.DataFrame:
@@ -111,6 +113,8 @@ def differences(frames: Frames, asked: Question, between: str) -> pd.DataFrame:
     Raises:
         UserError: likewise, and if the field has one value or no seed is in both.
     """
+    if between == asked.against != Question.against:
+        raise UserError(f"--difference={between}: is the axis too; choose another --against")
     table, groups = _by_run(frames, asked)
     groups = [name for name in groups if name != between]
     if between == "seed":
@@ -136,14 +140,35 @@ def differences(frames: Frames, asked: Question, between: str) -> pd.DataFrame:
             rows.append({**row, "n": len(own), "level": found.level})
     if not any(row["n"] for row in rows):
         raise UserError(f"--difference={between}: no seed is in runs with different values")
-    return pd.DataFrame(rows).sort_values(["difference", *groups], ignore_index=True)
+    result = pd.DataFrame(rows).sort_values(["difference", *groups], ignore_index=True)
+    return _with_steps(result, table, asked)
+
+
+def _with_steps(found: pd.DataFrame, table: pd.DataFrame, asked: Question) -> pd.DataFrame:
+    """The same; where one was asked for, ``attrs`` has the recorded ones that were taken."""
+    if asked.at_step is not None:
+        found.attrs["steps"] = sorted(map(int, table["step"].unique()))
+    return found
+
+
+def takes_split(frames: Frames, quantity: str) -> bool:
+    """Whether it is one of ``metrics``, of which every split has its own."""
+    of_layers = quantity in (*LAYER_QUANTITIES, *RUN_STEP_QUANTITIES)
+    return quantity in METRICS or (not of_layers and quantity in _of_metrics(frames))
 
 
 def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
     """A row per run and position, with ``value``, and the columns that tell groups apart."""
     quantity, against = asked.quantity, asked.against
-    if asked.split not in LABELS:
-        raise UserError(f"split={asked.split}: {nearest_hint(asked.split, LABELS)}")
+    if asked.split not in (None, *LABELS):
+        raise UserError(f"split={asked.split}: {nearest_hint(str(asked.split), LABELS)}")
+    if asked.at_step is not None and (asked.at_step < 0 or against == "step"):
+        raise UserError(
+            f"--at_step={asked.at_step}: "
+            + ("iterations begin at 0" if asked.at_step < 0 else "--against=step shows them all")
+        )
+    if asked.classifier and against != "layer":
+        raise UserError("--classifier: goes with --against=layer alone")
     frames = choose(frames, [selection(text) for text in asked.where])
     fields = [str(name) for name in frames.runs]
     for field, known_ones in (*((name, fields) for name in asked.by), (against, [*AXES, *fields])):
@@ -153,14 +178,18 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
         frames = ended(frames)
         if not len(frames.runs):
             raise UserError("no selected run has finished; give a step to compare earlier ones")
+    if asked.split is not None and not takes_split(frames, quantity):
+        raise UserError(f"--split={asked.split}: {quantity} has no splits; leave it out")
     axis = against if against in AXES else "depth"
-    table = _values(frames, quantity, axis, asked.at_step, asked.split)
+    table = _values(frames, quantity, axis, asked.at_step, asked.split or "test")
     table = table[table["value"].notna()]
     if against == "layer" and not asked.classifier:
         table = conv_layers(table)
     if not len(table):
-        step = "" if asked.at_step is None else f" near step {asked.at_step}"
-        raise UserError(f"{quantity}: the selected runs have no value{step}; choose other runs")
+        step = "" if asked.at_step is None else f" within a factor of 2 of step {asked.at_step}"
+        raise UserError(
+            f"{quantity}: the selected runs have no value{step}; --against=step shows where they do"
+        )
     # The family and depth of the records are the same as these; one name each is enough.
     apart = list(asked.by) or ["family", "depth", *own_fields(frames.runs)]
     groups = list(dict.fromkeys([*apart, against]))
@@ -174,7 +203,7 @@ def label_of(asked: Question) -> str:
     units = {"loss": "nats", "wall_seconds": "s"} | {p.name: p.unit for p in known().values()}
     unit = "%" if "error" in quantity else units.get(quantity, "")
     words = quantity.replace("_", " ")
-    named = LABELS[asked.split] + words if quantity in METRICS[:2] else words
+    named = LABELS[asked.split or "test"] + words if quantity in METRICS[:2] else words
     return f"{named} ({unit})" if unit else named
 
 
