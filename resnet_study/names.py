@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from resnet_study.errors import UserError
 
+FEW = 8
+"""Names that are all told, even where one is near."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like this one; None if none is like it."""
@@ -17,8 +20,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """End of a message about an unknown name: the nearest known one, or all of them."""
     known = list(known)
-    near = nearest(name, known)
-    return f"did you mean {near}?" if near else f"known are {', '.join(known)}"
+    near, listed = nearest(name, known), ", ".join(known)
+    if near is None:
+        return f"known are {listed}"
+    return f"did you mean {near}?" + (f" Known are {listed}" if len(known) <= FEW else "")
 
 
 def integers(flag: str, text: str) -> list[int]:

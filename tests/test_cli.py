@@ -185,6 +185,15 @@ def test_durations_and_dashes_are_understood(monkeypatch: pytest.MonkeyPatch) ->
     assert parsed(words, monkeypatch) == from_flat(values)
 
 
+ALL_TAKE_PATHS = (
+    ["status"],
+    ["claims"],
+    ["figures"],
+    ["compare", "error"],
+    ["explore"],
+    ["mirror"],
+)
+
 BAD = [
     (["trian"], "no subcommand trian; did you mean train?"),
     (["qqqq"], "no subcommand qqqq; there are train, sweep,"),
@@ -227,6 +236,17 @@ BAD = [
     (["claims", "{study}", "--confidence=nan"], "--confidence=nan"),
     (["compare", "error"], "name at least one study folder"),
     (["compare", "eror", "{study}"], "unknown quantity eror; did you mean error?"),
+    *(([*words, ""], "an empty name") for words in ALL_TAKE_PATHS),
+    (["train", "--results="], "--results: an empty name"),
+    (["reproduce", ""], "an empty name: no such study"),
+    (["claims", "{study}", "--study=quik"], "quik: no such study; did you mean quick?"),
+    (["claims", "{study}", "--study="], "an empty name: no such study"),
+    (["claims", "{study}", "--only", ""], "an empty name is no claim"),
+    (["figures", "{study}", "--only", "training_curves,"], "an empty name is no figure"),
+    (["figures", "{study}", "--format=bmp"], "did you mean webp? Known are png, svg"),
+    (["figures", "{study}", "--only=training_curves", "--output={file}"], "a folder is needed"),
+    *(([*words, "{file}"], "is a file, no folder; give a study") for words in ALL_TAKE_PATHS[:-1]),
+    (["data", "imagenet"], "data: imagenet: valid are 'cifar10'"),
     (["compare", "error", "{study}", "--against=stp"], "unknown field stp; did you mean step?"),
     (["compare", "error", "{study}", "--by=family,"], "--by family,: names with commas between"),
     (["compare", "error", "{study}", "--difference=famly"], "did you mean family?"),

@@ -103,7 +103,7 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     for words, message in (
         (("evaluate",), "name a run folder, or a file of weights with --weights"),
         (("evaluate", run, "--split=train"), "valid are train_clean, val, test"),
-        (("evaluate", run, "--step=3"), "there are 0, 7 (0: as initialised)"),
+        (("evaluate", run, "--step=3"), "there are 0 (as initialised), 7"),
         (("evaluate", tmp_path / "no"), "no such folder"),
         (("evaluate", run, f"--weights={tmp_path / 'bad.safetensors'}"), "cannot be read as safe"),
         (("evaluate", run, f"--export={tmp_path / 'x.npz'}"), "ends in .safetensors"),

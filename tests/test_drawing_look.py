@@ -169,7 +169,7 @@ def test_a_style_of_matplotlib_or_of_a_file_holds_while_it_is_asked_for(tmp_path
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"style": "slide"}, "--style=slide: no such file, and did you mean slides?"),
+        ({"style": "slide"}, "--style=slide: no style and no file; did you mean slides?"),
         ({"width": 0.1}, "--width=0.1: inches, from 3.2 to 60"),
         ({"width": float("nan")}, "--width=nan: inches"),
         ({"palette": "virdis"}, "--palette=virdis: no colour map of matplotlib; did you mean vir"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import functools
 import io
 import itertools
@@ -92,8 +93,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     except OSError as error:
         # A folder that cannot be made or written, a full disk.
-        reason = error.strerror or str(error)
+        reason = _MISTAKEN.get(error.errno or 0) or error.strerror or str(error)
         _complain(words, f"{error.filename}: {reason}" if error.filename else reason)
+
+
+_MISTAKEN = dict.fromkeys(
+    (errno.EEXIST, errno.ENOTDIR), "is a file where a folder is needed; name another"
+) | {errno.EISDIR: "is a folder where a file is needed; name another"}
+"""What the system says of paths by its own words."""
 
 
 def _settle() -> None:

@@ -203,12 +203,16 @@ def claims(
         json: Print JSON for machines instead of a table.
     """
     from resnet_study.judging.judge import findings_json
-    from resnet_study.studies.find import judge_records
+    from resnet_study.studies.find import judge_records, load_study
 
+    if study is not None:
+        load_study(study)
     if not 0.5 <= confidence < 1:
         raise UserError(f"--confidence={confidence}: valid are 0.5 to below 1")
     frames = frames_in(runs)
-    findings = judge_records(frames, study or runs[0].resolve().name, only, confidence)
+    findings = judge_records(
+        frames, runs[0].resolve().name if study is None else study, only, confidence
+    )
     if json:
         print(findings_json(findings), end="")
     else:
@@ -318,6 +322,13 @@ def frames_in(runs: list[Path]) -> Frames:
     if not runs:
         raise UserError("name at least one study folder (results/quick) or run folder")
     return read_frames(runs)
+
+
+def refuse_no_study(folder: Path) -> None:
+    """Where there is no folder."""
+    if not folder.is_dir():
+        what = "is a file, no folder" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {what}; give a study such as results/quick")
 
 
 def _summary_line(summary: dict) -> str:

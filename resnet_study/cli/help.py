@@ -83,10 +83,16 @@ def _path(info: PrimitiveTypeInfo) -> Spec | None:
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="PATH",
-        instance_from_str=lambda words: expanded(Path(words[0])),
+        instance_from_str=lambda words: _named(words[0]),
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda value: [str(value)],
     )
+
+
+def _named(word: str) -> Path:
+    if not word.strip():  # of a variable that is not set; Path would take it for the folder here
+        raise ValueError("an empty name; for the folder here give .")
+    return expanded(Path(word))
 
 
 @REGISTRY.primitive_rule

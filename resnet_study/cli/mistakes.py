@@ -50,7 +50,8 @@ def _message(event: _errors.ParseErrorEvent, known: Sequence[str]) -> str:
         return "name a subcommand: " + ", ".join(event.subcommand_spec.parser_from_name)
     if isinstance(event, _errors.InvalidChoice):
         choices = ", ".join(map(repr, event.choices))
-        return f"{_name(event.argument)}={event.value}: valid are {choices}"
+        flag = "" if event.argument.is_positional() else f"{_name(event.argument)}="
+        return f"{flag}{event.value}: valid are {choices}"
     if isinstance(event, _errors.BadValue):
         if event.argument.is_positional():
             return _required([event.argument])

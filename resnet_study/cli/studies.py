@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from resnet_study.cli.commands import Flat, Positional, Shared, StudyName, command_line
+from resnet_study.cli.commands import (
+    Flat,
+    Positional,
+    Shared,
+    StudyName,
+    command_line,
+    refuse_no_study,
+)
 from resnet_study.errors import UserError
 from resnet_study.launch.options import Pool
 
@@ -83,8 +90,7 @@ def report(
 
     chosen = load_study(study)
     folder = folder or Path("results") / chosen.name
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give a study such as results/quick")
+    refuse_no_study(folder)
     runs = [folder / "runs" / spec.run_id for spec in specs_of(chosen)]
     print_findings(write_study(chosen, folder, runs))
     print(folder / "report.html")

@@ -16,6 +16,7 @@ from resnet_study.cli.commands import (
     command_line,
     flags_typed,
     in_columns,
+    refuse_no_study,
     sync_line,
 )
 from resnet_study.datasets import DataSource
@@ -191,8 +192,11 @@ def status(
     from resnet_study.launch.expand import read_sweep
     from resnet_study.launch.status import STATES, run_states
 
-    if not results.is_dir() and sweep is None:
-        raise UserError(f"{results}: no such folder; give a study such as results/quick")
+    if sweep is None:
+        refuse_no_study(results)
+        studies = sorted(str(runs.parent) for runs in results.glob("*/runs"))
+        if studies and not (results / "runs").exists():
+            raise UserError(f"{results}: holds studies; give one, such as {studies[0]}")
     ids = None
     if sweep is not None:
         ids = [spec.run_id for spec in read_sweep(sweep, seed=seed, runs=runs)]

@@ -17,7 +17,7 @@ import matplotlib
 from matplotlib.style import library as known_styles
 
 from resnet_study.errors import UserError
-from resnet_study.names import nearest, nearest_hint
+from resnet_study.names import nearest
 
 WIDTH = 5.6
 """Inches: the text of a paper of one column, at which the smallest letters have 7.8 points."""
@@ -107,8 +107,12 @@ def _settings(style: str) -> dict[str, Any]:
     if style in known_styles:
         return dict(cast(Any, known_styles[style]))
     if not Path(style).is_file():
-        names = [*STYLES, *known_styles]
-        raise UserError(f"--style={style}: no such file, and {nearest_hint(style, names)}")
+        near = nearest(style, [*STYLES, *known_styles])
+        hint = f"did you mean {near}? " if near else ""
+        raise UserError(
+            f"--style={style}: no style and no file; {hint}Give {', '.join(STYLES)}, a style of "
+            "matplotlib or a file of settings"
+        )
     try:
         return dict(cast(Any, matplotlib.rc_params_from_file(style, use_default_template=False)))
     except (UnicodeDecodeError, ValueError) as error:

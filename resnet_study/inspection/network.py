@@ -155,7 +155,7 @@ def _checkpoint(run: Run, step: int | None) -> Inspected:
     elif step in found:
         state = checkpoints.restore(folder, step, like=state)[0]
     elif step != 0:
-        there = ", ".join(map(str, [0, *found])) + " (0: as initialised)"
+        there = ", ".join(map(str, ["0 (as initialised)", *found]))
         raise UserError(f"--step={step}: {run.folder} has no such checkpoint; there are {there}")
     chosen = int(state.step)
     source = f"{run.folder}, step {chosen}"

@@ -62,7 +62,7 @@ def choose(frames: Frames, selections: Sequence[Selection]) -> Frames:
             raise UserError(f"--where {one}: unknown field {one.field}; {hint}")
         matching = runs[_matches(runs[one.field], one)]
         if not len(matching):
-            present = ", ".join(sorted(map(str, runs[one.field].unique())))
+            present = ", ".join(map(str, sorted(runs[one.field].unique())))
             raise UserError(f"--where {one}: no such run; recorded are {present}")
         runs = matching
     return select(frames, runs.index)

@@ -38,14 +38,17 @@ def chosen(what: str, known: Mapping[str, T], names: Sequence[str] | None) -> li
     Args:
         what: they are, for the message.
         known: `claims()` or `figures()`.
-        names: None for all.
+        names: None for all; several in one with commas between.
 
     Raises:
         UserError: for an unknown name, with the nearest known one.
     """
     if names is None:
         return list(known.values())
+    names = [name.strip() for several in names for name in several.split(",")]
     for name in names:
+        if not name:
+            raise UserError(f"an empty name is no {what}; leave --only out for all")
         if name not in known:
             raise UserError(f"unknown {what} {name}; {nearest_hint(name, known)}")
     return [known[name] for name in dict.fromkeys(names)]

@@ -175,9 +175,10 @@ def _nothing(paths: Sequence[Path]) -> UserError:
 def _find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Run folders by name, and the files of what was measured at initialisation."""
     for path in paths:
-        if not path.exists():
+        if not path.is_dir():
             refuse_missing(path.parent)
-            raise UserError(f"{path}: no such folder; give a study (results/quick) or run folders")
+            what = "is a file, no folder" if path.exists() else "no such folder"
+            raise UserError(f"{path}: {what}; give a study (results/quick) or run folders")
     runs, files = [], []
     for folder, names in folders_below(*paths):
         if "spec.json" in names:

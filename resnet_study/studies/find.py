@@ -56,8 +56,8 @@ def load_study(name: str) -> Study:
     if file.suffix != ".py":
         if name not in studies():
             raise UserError(
-                f"{name}: no such study; {nearest_hint(name, studies())} A study of your own is a "
-                "file: ./mine.py"
+                f"{name or 'an empty name'}: no such study; {nearest_hint(name, studies())} (a "
+                "study of your own is a file, such as ./mine.py)"
             )
         file = home() / "experiments" / f"{name}.py"
     elif not file.is_file():
