@@ -14,6 +14,7 @@ import pytest
 from resnet_study import probes
 from resnet_study.drawing import panels
 from resnet_study.drawing.style import FAMILIES, ON_DARK
+from resnet_study.judging.selections import over_last
 from resnet_study.phenomena.gradients import theory
 from resnet_study.records import Frames, read_frames
 from resnet_study.report import write_report
@@ -161,6 +162,19 @@ def test_moving_the_slider_by_keys_moves_both_pictures(page: Page, frames: Frame
     signal = rows["weight_norm"] * rows["weight_gradient_norm"]
     np.testing.assert_allclose(relative, signal / signal.iloc[-1], rtol=4 * FIVE_DIGITS)
     assert "iteration=8" in page.run("location.hash")
+
+
+def test_a_ratio_is_the_same_whatever_the_axis(page: Page, frames: Frames) -> None:
+    """The median of each seed's ratio, as the claims have it."""
+    choose(page, "quantity", "signal")
+    to_iteration(page, 100)
+    said = []
+    for scaling in ("raw", "relative"):
+        choose(page, "scaling", scaling)
+        said.append(page.run("document.getElementById('seen').textContent").replace("\u2060", ""))
+    assert said[0] == said[1]
+    ratios = over_last(frames, "signal").query("step == 100 and family == 'plain' and depth == 56")
+    assert f"is {ratios['ratio'].median():.2g} times" in said[0]
 
 
 def test_every_quantity_and_depth_can_be_chosen(page: Page, frames: Frames) -> None:

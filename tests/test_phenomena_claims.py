@@ -258,6 +258,17 @@ def test_a_run_without_finite_gradients_is_neither_healthy_nor_vanished() -> Non
     assert CLAIMS[HEALTHY[0]].evaluate(frames._replace(runs=runs)).verdict == "reproduced"
 
 
+def test_the_layer_in_which_a_quantity_is_lowest_is_told() -> None:
+    frames = planted_frames((20, 56), 5, 60)
+    layers = frames.layers.copy()
+    at = (layers["family"] == "plain") & (layers["depth"] == 56) & (layers["layer"] == 20)
+    layers.loc[at, "weight_gradient_norm"] = 0.0
+    for name in (HEALTHY[0], HEALTHY[-1]):
+        finding = CLAIMS[name].evaluate(frames._replace(layers=layers))
+        assert finding.numbers["lowest"] == {"layer": 20, "ratio": 0.0}
+        assert "lowest at layer 20" in finding.answer
+
+
 def test_too_few_seeds_say_how_many_would_decide() -> None:
     finding = degradation(grid(9), 8, 0.3)
     assert finding.verdict == "undecided"

@@ -32,7 +32,8 @@ VERDICT_MEANING: Mapping[str, str] = {
     "indicated": "all seeds lie on the claimed side, but they are too few for a verdict",
     "not reproduced": "so many seeds lie on the other side that more than half of all seeds must",
     "undecided": "seeds lie on both sides or on the other, or runs are missing",
-    "exploratory": "not among the claims that were named first, so that no error rate is shared",
+    "exploratory": "not among the claims that were named first, so that no error rate is shared; "
+    "supported and contradicted stand for reproduced and not reproduced",
     "sequential": "judged with seeds that were added to the declared ones",
 }
 

@@ -24,9 +24,9 @@ def answer_text(finding: Finding) -> str:
     if finding.effect is None:
         return "There is no estimate."
     if not finding.answer:
-        return f"The median effect is {estimate_text(finding)}. The claim holds in {finding.n}."
-    median = "" if " 1 seed" in finding.n else "That is the median. "
-    return f"{finding.answer} {median}The claim holds in {finding.n}."
+        return f"The median effect is {estimate_text(finding)}. Holds in {finding.n}."
+    median = "Holds" if " 1 seed" in finding.n else "Median; holds"
+    return f"{finding.answer} {median} in {finding.n}."
 
 
 def level_text(finding: Finding) -> str:

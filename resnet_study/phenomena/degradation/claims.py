@@ -19,7 +19,8 @@ they are, running statistics: {{ clean_errors[deep] }} and {{ clean_errors[shall
 one run each, Figure 6): {{ paper[deep]|number(".2f") }} and {{ paper[shallow]|number(".2f") }}
 %.{% endif %}"""
 _DEEPER = """{{ family|capitalized }}-{{ deep }} ends {{ effect|abs }} percentage points
-{{ "below" if effect < 0 else "above" }} {{ family }}-{{ shallow }} in training error."""
+{{ "below" if effect < 0 else "above" }} {{ family }}-{{ shallow }} in training error
+(medians {{ errors[deep]|number(".3g") }} and {{ errors[shallow]|number(".3g") }} %)."""
 _TEST_ERRORS = """Test error of residual networks at the end (last, not best):
 {{ errors|number(".3g", " %") }}. {% if train_errors %} Training error as trained:
 {{ train_errors|number(".3g", " %") }}.{% endif %} In the paper (CIFAR-10, Table 6):

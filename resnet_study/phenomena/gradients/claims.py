@@ -29,13 +29,17 @@ _IN_TRAINING = """plain-{{ depth }} {% if iteration is none %} at the end {% els
 layer 2 is {{ ratio }} of that at the last convolution (median). Within a factor of
 {{ border|number("g") }} is healthy: {{ states.healthy }} healthy, {{ states.vanished }} vanished,
 {{ states.exploded }} exploded.
+{% if lowest %} Of all layers from 2 on it is lowest at layer {{ lowest.layer }}:
+{{ lowest.ratio }} of that at the last convolution (medians).{% endif %}
 {% if plain_elsewhere %} Plain networks of other depths: {{ plain_elsewhere }}.{% endif %}
 {% if residual %} Residual networks: {{ residual }}.{% endif %}
 {% if without_finite_ratio %} Runs without a finite ratio, counted as exploded:
 {{ without_finite_ratio }}.{% endif %}"""
 _LAYER_2 = """The {{ quantity }} at layer 2 of plain-{{ depth }} is {{ ratio }} times that at the
 last convolution {% if iteration is none %}at the end{% else %}after {{ iteration }}
-iteration{{ "s" if iteration > 1 }}{% endif %}."""
+iteration{{ "s" if iteration > 1 }}{% endif %}
+{%- if lowest and lowest.layer > 2 %}, and lowest at layer {{ lowest.layer }}, {{ lowest.ratio }}
+times{% endif %}."""
 
 _MEANING = {
     "signal": "signal (norm of the weights times that of their gradient)",

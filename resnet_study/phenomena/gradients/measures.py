@@ -16,15 +16,19 @@ from resnet_study.judging.measurement import (
     medians,
 )
 from resnet_study.judging.selections import (
+    columns_of,
+    conv_layers,
     ended,
     growth_per_layer,
+    layer_quantity,
     models_of,
+    of_run,
     over_last,
     rows_at,
 )
 from resnet_study.phenomena.depths import deep_depth
 from resnet_study.phenomena.gradients import theory
-from resnet_study.probes import GRADIENTS
+from resnet_study.probes import FIRST, GRADIENTS
 from resnet_study.records import Frames
 
 BORDERS = {"signal": 30.0, "turn": 10.0}
@@ -108,9 +112,34 @@ def in_training(
         "plain_elsewhere": by_family["plain"],
         "residual": by_family["residual"],
         "without_finite_ratio": int(judged["lost"].sum()),
+        "lowest": _lowest(group, GRADIENTS[quantity], judged["step"].dropna()),
     }
     threshold = border if claimed == "within" else -border
     return Measurement((values,), threshold, claimed, "log10(layer 2/last)", numbers)
+
+
+def _lowest(group: Frames, quantity: str, steps: pd.Series) -> dict[str, float]:
+    """``layer`` from `FIRST` on at which it is least, and its ``ratio`` to the last convolution.
+
+    Args:
+        group: the records.
+        quantity: as of `layer_quantity`.
+        steps: of each run that counts.
+
+    Returns:
+        Of the medians over runs; empty where nothing is finite.
+    """
+    layers = group.layers_with(*columns_of(quantity))
+    rows = conv_layers(layers[layers["run_id"].isin(steps.index) & layers["step"].isin(steps)])
+    rows = rows[rows["step"] == of_run(rows, steps)]
+    values = rows.assign(value=layer_quantity(rows, quantity)).pivot(
+        index="layer", columns="run_id", values="value"
+    )
+    if values.empty:
+        return {}
+    ratios = (values / values.iloc[-1]).loc[FIRST:].median(axis=1)
+    ratios = ratios[np.isfinite(ratios)]
+    return {"layer": int(ratios.idxmin()), "ratio": float(ratios.min())} if len(ratios) else {}
 
 
 def _ratios(group: Frames, quantity: str, iterations: int | None) -> pd.DataFrame:

@@ -63,7 +63,7 @@ function words(chosen, step, rows, theory) {
   const title = quantity.label[0].toUpperCase() + quantity.label.slice(1);
   byId("layers-title").textContent = glued(`${title}${relative}, by layer`);
   byId("error-title").textContent = `Error: ${byId("split").selectedOptions[0].textContent}`;
-  byId("seen").textContent = glued(sentence(chosen, step, rows.medians));
+  byId("seen").textContent = glued(sentence(chosen, step));
   byId("now").textContent = counted(step);
   byId("iteration").setAttribute("aria-valuetext", `iteration ${step}`);
   legend(chosen, theory);

@@ -42,8 +42,10 @@ const glued = (text) => text.replaceAll("/", "/\u2060");
 
 // ---- words beside the pictures
 
-function sentence(chosen, step, medians) {
+function sentence(chosen, step) {
   const { quantity } = chosen;
+  // The median of each seed's ratio, as the claims have it; not the ratio of two medians.
+  const { medians } = layerRows({ ...chosen, relative: chosen.relative || !quantity.linear }, step);
   const ends = networks(chosen).flatMap(({ name, depth }) => {
     const own = medians.filter((row) => row.line === name);
     const early = own.find((row) => row.layer === 2);
