@@ -10,19 +10,34 @@ from resnet_study.judging.claim import Finding
 from resnet_study.judging.verdict import VERDICTS
 from resnet_study.terminal import console_for_tables
 
+MEDIAN = 24
+"""Characters of the column of medians, at most."""
+
 SYMBOLS = {"reproduced": "✓", "indicated": "~", "not reproduced": "✗", "undecided": "?"}
 
 
 def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
-    """Table of verdicts, of primary claims and of the others apart; with details, each claim's
-    quote, runs, numbers and what would decide."""
+    """Table of verdicts, of primary claims and of the others apart, and the names of those that no
+    run is about; with details, each claim's quote, runs, numbers and what would decide."""
     console = console_for_tables(width=100, highlight=False)
     primary = [finding for finding in findings if finding.verdict in VERDICTS]
     others = [finding for finding in findings if finding.verdict not in VERDICTS]
+    without = [finding.claim for finding in others if finding.effect is None]
+    if len(others) > 1 and not details:
+        others = [finding for finding in others if finding.effect is not None]
+    else:
+        without = []
     if primary:
-        console.print(_table("Primary claims, named before the runs", primary))
+        console.print(_table("Primary claims, named before the runs", primary, console.width))
     if others:
-        console.print(_table("All other claims" if primary else "Claims", others))
+        title = "All other claims" if primary else "Claims"
+        console.print(_table(title, others, console.width))
+    if without:
+        console.print(
+            f"{len(without)} other claims are about no run here (--details shows what they take): "
+            f"{', '.join(without)}.",
+            soft_wrap=False,
+        )
     for finding in findings if details else ():
         quote = f"“{finding.quote}” " if finding.quote else ""
         console.print(f"\n{finding.claim}: {finding.verdict}", style="bold")
@@ -32,14 +47,16 @@ def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
             console.print(f"Needed: {finding.needed}.")
 
 
-def _table(title: str, findings: Sequence[Finding]) -> Table:
+def _table(title: str, findings: Sequence[Finding], width: int) -> Table:
     table = Table(title=title, title_justify="left", show_lines=True)
-    table.add_column("verdict", max_width=16)
-    table.add_column("claim", overflow="fold")
-    table.add_column("median over seeds", max_width=24)
+    # A name is typed again: it is not broken where there is room, and its verdict stands below it.
+    longest = max(len(finding.claim) for finding in findings)
+    table.add_column("claim", overflow="fold", min_width=min(longest, max(12, width - MEDIAN - 7)))
+    table.add_column("median over seeds", max_width=MEDIAN)
     for finding in findings:
         verdict = f"{SYMBOLS.get(finding.verdict, '')} {finding.verdict}"
-        table.add_row(verdict.strip(), f"{finding.claim}\n{finding.statement}", _effect(finding))
+        claim = f"{finding.claim}\n{verdict.strip()}\n{finding.statement}"
+        table.add_row(claim, _effect(finding))
     return table
 
 
