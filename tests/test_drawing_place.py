@@ -23,7 +23,9 @@ def test_in_the_place_of_a_panel_it_shows_the_same(name: str) -> None:
     own = Figure(figsize=(12, 6))
     left, right = own.subplots(1, 2)
     left.plot([1, 2])
+    window = own.canvas
     inside = FIGURES[name](FRAMES, ax=right)
+    assert own.canvas is window
     pd.testing.assert_frame_equal(data_of(inside), data_of(alone))
     assert right not in own.axes
     assert left in own.axes

@@ -20,7 +20,7 @@ import numpy as np
 import seaborn
 from matplotlib.artist import Artist
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.collections import Collection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -228,7 +228,7 @@ def finish(
 
 def _break_labels(figure: Figure) -> None:
     """Those of x axes that are longer than their panel is wide run into others."""
-    renderer = FigureCanvasAgg(cast(Figure, figure.get_figure(root=True))).get_renderer()
+    renderer = _renderer(figure)
     for panel in figure.axes:
         label, spec = panel.xaxis.label, panel.get_subplotspec()
         width = label.get_window_extent(renderer).width
@@ -236,7 +236,12 @@ def _break_labels(figure: Figure) -> None:
             room = PANEL * figure.bbox.width * len(spec.colspan) / spec.get_gridspec().ncols
             text = label.get_text()
             if width > room:
-                label.set_text("\n".join(_even(text, int(room / width * len(text)))))
+                label.set_text("\n".join(_even(text, max(8, int(room / width * len(text))))))
+
+
+def _renderer(figure: Figure) -> RendererAgg:
+    """To measure letters with; the canvas of the figure, which may be a user's window, stays."""
+    return RendererAgg(1, 1, cast(Figure, figure.get_figure(root=True)).dpi)
 
 
 def _even(text: str, characters: int) -> list[str]:
@@ -291,7 +296,7 @@ def _that_fit(figure: Figure, handles: Sequence[Artist], columns: int) -> tuple[
     def too_wide() -> float:
         """By which factor, as the letters turn out to be."""
         box = _legend(figure, handles, labels, columns)
-        width = box.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width
+        width = box.get_window_extent(_renderer(figure)).width
         box.remove()
         return float(width / figure.bbox.width / (1 - 2 * _LEGEND_LEFT))
 
@@ -311,8 +316,7 @@ def titled(figure: Figure, title: str) -> Figure:
         if title and text.get_gid() == "title" and not text.get_text():
             text.set_text(title)
             # Seldom: a long one above a narrow figure.
-            canvas = FigureCanvasAgg(cast(Figure, figure.get_figure(root=True)))
-            renderer, room = canvas.get_renderer(), 0.976 * figure.bbox.width
+            renderer, room = _renderer(figure), 0.976 * figure.bbox.width
             # Widths of letters are whole pixels: they do not follow their size exactly.
             while (width := text.get_window_extent(renderer).width) > room:
                 text.set_fontsize(min(0.99, room / width) * float(text.get_fontsize()))

@@ -17,8 +17,8 @@ SYMBOLS = {"reproduced": "✓", "indicated": "~", "not reproduced": "✗", "unde
 
 
 def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
-    """Table of verdicts, of primary claims and of the others apart, and the names of those that no
-    run is about; with details, each claim's quote, runs, numbers and what would decide."""
+    """Table of verdicts, of primary claims and of the others apart, and the names of those that
+    have no estimate; with details, each claim's quote, runs, numbers and what would decide."""
     console = console_for_tables(width=100, highlight=False)
     primary = [finding for finding in findings if finding.verdict in VERDICTS]
     others = [finding for finding in findings if finding.verdict not in VERDICTS]
@@ -34,9 +34,8 @@ def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
         console.print(_table(title, others, console.width))
     if without:
         console.print(
-            f"{len(without)} other claims are about no run here (--details shows what they take): "
-            f"{', '.join(without)}.",
-            soft_wrap=False,
+            f"{len(without)} other claims have no estimate from these runs (--details says what "
+            f"they take): {', '.join(without)}."
         )
     for finding in findings if details else ():
         quote = f"“{finding.quote}” " if finding.quote else ""
