@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from resnet_study import phenomena
+from resnet_study.judging.judge import read_findings
 from resnet_study.records import read_frames
 from resnet_study.studies.find import load_study, specs_of
 from tests.browser import BROWSER, browser
@@ -133,3 +134,23 @@ def test_report_in_a_browser(study: Path, tmp_path: Path) -> None:
         assert len(page.picture()) > 50_000
         assert page.complaints() == []
         assert page.requests() == []
+
+
+@pytest.mark.slow
+def test_the_report_of_committed_records_comes_from_them_alone(tmp_path: Path) -> None:
+    """As README says of the night on CIFAR-10: no data, no training."""
+    committed = ROOT / "results" / "reference" / "cifar10_night"
+    shutil.copytree(committed / "runs", tmp_path / "night" / "runs")
+    process = command("report", "cifar10_night", tmp_path / "night")
+    assert process.returncode == 0, process.stderr
+    made = tmp_path / "night"
+    assert (made / "table6.md").read_text() == (committed / "table6.md").read_text()
+    found, known = (read_findings(folder / "findings.json") for folder in (made, committed))
+    assert {name: f.verdict for name, f in found.items()} == {
+        name: f.verdict for name, f in known.items()
+    }
+    drawn, there = (
+        {f.name for f in (folder / "figures").glob("*.png")} for folder in (made, committed)
+    )
+    assert drawn == there
+    assert (tmp_path / "night" / "report.html").stat().st_size > 100_000
