@@ -1,6 +1,7 @@
 """One environment for every test: the CPU, a cache of the tests' own, no window."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Compiled programs are kept between test runs, never beside those of the user.
 os.environ["RESNET_STUDY_CACHE"] = str(CACHE)
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would the commands under test.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from resnet_study import runtime  # noqa: E402
 

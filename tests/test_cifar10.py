@@ -42,6 +42,7 @@ from resnet_study.data.cache import Content
 from resnet_study.data.cifar10 import cache_folder, find_cifar10, load_cifar10
 from resnet_study.data.download import ARCHIVE, MD5, download_cifar10
 from resnet_study.data.originals import CIFAR10, ORIGINALS, Original
+from resnet_study.data.trees import usual_names
 from resnet_study.datasets import DATASETS, DataSource
 from resnet_study.errors import UserError
 from resnet_study.spec import DataSpec
@@ -401,7 +402,7 @@ def test_order_of_the_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert find_cifar10(folders["given"]) == folders["given"] / ARCHIVE
 
 
-@pytest.mark.parametrize("name", cifar10.NAMES)
+@pytest.mark.parametrize("name", usual_names(CIFAR10))
 def test_usual_names_in_the_data_folder(name: str) -> None:
     path = Path("data", name)
     path.parent.mkdir()
