@@ -44,9 +44,7 @@ def test_step_0_is_the_network_that_training_starts_from(tmp_path: Path) -> None
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     run = run_of(spec_of(), tmp_path)
-    with pytest.raises(
-        UserError, match=r"--step=5: .* there are 0 \(as initialised\), 7"
-    ):
+    with pytest.raises(UserError, match=r"--step=5: .* there are 0 \(as initialised\), 7"):
         load(run, step=5)
     with pytest.raises(UserError, match="--step=-1: "):
         load(run, step=-1)
