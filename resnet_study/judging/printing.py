@@ -22,11 +22,10 @@ def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
     console = console_for_tables(width=100, highlight=False)
     primary = [finding for finding in findings if finding.verdict in VERDICTS]
     others = [finding for finding in findings if finding.verdict not in VERDICTS]
-    without = [finding.claim for finding in others if finding.effect is None]
+    without = []
     if len(others) > 1 and not details:
+        without = [finding.claim for finding in others if finding.effect is None]
         others = [finding for finding in others if finding.effect is not None]
-    else:
-        without = []
     if primary:
         console.print(_table("Primary claims, named before the runs", primary, console.width))
     if others:
