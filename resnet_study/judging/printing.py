@@ -32,9 +32,10 @@ def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
         title = "All other claims" if primary else "Claims"
         console.print(_table(title, others, console.width))
     if without:
+        rest = "other claims" if primary or others else "claims"
         console.print(
-            f"{len(without)} other claims have no estimate from these runs (--details says what "
-            f"they take): {', '.join(without)}."
+            f"{len(without)} {rest} stay undecided, without an estimate from these runs (--details "
+            f"says what they take): {', '.join(without)}."
         )
     for finding in findings if details else ():
         quote = f"“{finding.quote}” " if finding.quote else ""
