@@ -452,6 +452,39 @@ def test_one_figure_that_cannot_be_drawn_does_not_stop_the_others(tmp_path: Path
         render([FIGURES["gradient_ratio"]], frames, tmp_path, strict=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "depths"),
+    [
+        ("signal_and_turn", "56"),
+        ("gradient_heatmap", "56"),
+        ("update_heatmap", "56"),
+        ("gradient_profile", "20, 56, 110"),
+        ("gradient_ratio", "20, 56, 110"),
+        ("error_against_depth", "8, 20, 32, 56, 110"),
+    ],
+)
+def test_a_caption_names_the_runs_of_its_figure(name: str, depths: str, tmp_path: Path) -> None:
+    """Not those of the whole study; what they warmed up is said of these alone."""
+    frames = planted_frames((8, 20, 32, 56, 110), 2, 60)
+    error = np.where(frames.runs["depth"] == 110, 80.0, 0.0)
+    frames = frames._replace(runs=frames.runs.assign(**{"schedule.warmup_error": error}))
+    (rendered,) = render([FIGURES[name]], frames, tmp_path, strict=True, formats=("svg",))
+    each = "(n = 2 seeds each)"
+    assert f"Runs on digits: plain {depths} {each}; residual {depths} {each}." in rendered.caption
+    assert ("Warmed up: plain-110, residual-110." in rendered.caption) == ("110" in depths)
+
+
+def test_the_axis_of_ratios_is_that_of_the_networks_up_to_56_layers() -> None:
+    """A plain network of 110 layers that vanishes does not flatten them; it is said to go on."""
+    shallow = draw("gradient_ratio", planted_frames((20, 56), 2, 60))
+    deep = draw("gradient_ratio", planted_frames((20, 56, 110), 2, 60))
+    assert panels(deep)[0].get_ylim() == panels(shallow)[0].get_ylim()
+    assert "Partly beyond the axis: plain-110." in words(deep)
+    assert "beyond the axis" not in words(shallow)
+    alone = draw("gradient_ratio", planted_frames((110,), 2, 60))
+    assert "beyond the axis" not in words(alone)
+
+
 def test_unknown_figure_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean gradient_profile"):
         phenomena.chosen("figure", FIGURES, ["gradient_profiles"])

@@ -121,6 +121,30 @@ def shown_depths(rows: pd.DataFrame, by: str = "family") -> list[int]:
     return at_most(depths, 3)
 
 
+def at_shown_depths(frames: Frames) -> Frames:
+    """The records of at most three depths (`shown_depths`), for `FigureDefinition.shown`."""
+    recorded = _with_layers(frames)
+    depths = shown_depths(recorded) if len(recorded) else []
+    return frames.of(frames.runs[frames.runs["depth"].isin(depths)])
+
+
+def at_depth(frames: Frames, depth: int) -> Frames:
+    """The records of this depth, or else of the deepest that all families have; failing that, of
+    the deepest of each family."""
+    own = {
+        family: set(runs["depth"])
+        for family, runs in _with_layers(frames).groupby("family", observed=True)
+    }
+    common = set.intersection(*own.values()) if own else set()
+    taken = {f: depth if depth in common else max(common or own[f]) for f in own}
+    return frames.of(frames.runs[frames.runs["depth"] == frames.runs["family"].map(taken)])
+
+
+def _with_layers(frames: Frames) -> pd.DataFrame:
+    """The runs with layer records."""
+    return frames.runs[frames.runs.index.isin(frames.layers_with()["run_id"].unique())]
+
+
 def medians(
     rows: pd.DataFrame, by: Sequence[str], value: str, geometric: bool = False
 ) -> pd.DataFrame:
@@ -223,17 +247,8 @@ def unfinished(frames: Frames) -> str:
     return f"Did not finish: {'; '.join(parts)}."
 
 
-def of_runs(frames: Frames, rows: pd.DataFrame | None = None) -> str:
-    """Sentences on what sets runs of one figure apart: those that warmed up or did not finish.
-
-    Args:
-        frames: the records.
-        rows: what is drawn, where that is not of every network.
-    """
-    if rows is not None:
-        shown = pd.MultiIndex.from_frame(rows[["family", "depth"]])
-        own = pd.MultiIndex.from_frame(frames.runs[["family", "depth"]])
-        frames = frames._replace(runs=frames.runs[own.isin(shown)])
+def of_runs(frames: Frames) -> str:
+    """Sentences on what sets runs of one figure apart: those that warmed up or did not finish."""
     warmed = warm_up(frames.runs)
     told = f"Warmed up: {networks(frames.runs[warmed])}." if warmed.nunique() > 1 else ""
     return " ".join(filter(None, (told, unfinished(frames))))

@@ -41,6 +41,10 @@ _UNDATED: dict[str, dict[str, Any]] = {
 }
 
 
+def _all(frames: Frames) -> Frames:
+    return frames
+
+
 @dataclass(frozen=True)
 class FigureDefinition:
     """A figure that can be drawn from frames.
@@ -54,6 +58,7 @@ class FigureDefinition:
         across: whether it takes all runs at once, whatever they differ in, and tells them apart
             itself.
         moving: the pictures of its film in order, if it has one; pure likewise.
+        shown: the records that it shows, of those that it is given; by default all.
     """
 
     name: str
@@ -63,6 +68,7 @@ class FigureDefinition:
     across: bool = False
     moving: Callable[[Frames], Iterable[Figure]] | None = None
     beside: str = ""
+    shown: Callable[[Frames], Frames] = _all
 
     def __call__(
         self, frames: Frames, *, figure: Place | None = None, ax: Axes | None = None
@@ -107,20 +113,27 @@ def figure(
     across: bool = False,
     moving: Callable[[Frames], Iterable[Figure]] | None = None,
     beside: str = "",
+    shown: Callable[[Frames], Frames] = _all,
 ) -> Callable[[Callable[[Frames], Figure]], FigureDefinition]:
     """Make a figure of a function that draws it under the common style; its name is the key.
 
     Args:
-        title, caption, across, moving, beside: as in `FigureDefinition`.
+        title, caption, across, moving, beside, shown: as in `FigureDefinition`.
     """
 
     def define(draw: Callable[[Frames], Figure]) -> FigureDefinition:
         @functools.wraps(draw)
         def wrapper(frames: Frames) -> Figure:
             with drawing():
-                return titled(draw(frames), title)
+                return titled(draw(shown(frames)), title)
 
-        return FigureDefinition(draw.__name__, title, caption, wrapper, across, moving, beside)
+        def film(frames: Frames) -> Iterable[Figure]:
+            assert moving is not None
+            return moving(shown(frames))
+
+        name = draw.__name__
+        filmed = film if moving else None
+        return FigureDefinition(name, title, caption, wrapper, across, filmed, beside, shown)
 
     return define
 
@@ -229,7 +242,7 @@ def _render(
         return RenderedFigure(name, title, definition.caption, {}, problem)
     files = save_all(figure, folder, name, formats, definition.moving and definition.moving(group))
     beside = definition.beside if panels.beside_the_paper(group) else ""
-    caption = (definition.caption, beside, panels.describe(group))
+    caption = (definition.caption, beside, panels.describe(definition.shown(group)))
     return RenderedFigure(name, title, " ".join(filter(None, caption)), files)
 
 

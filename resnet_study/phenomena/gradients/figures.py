@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,12 @@ _THEORY = (
     "Norm of the loss gradient with respect to the output z of every convolution before "
     "normalisation, relative to that of the last convolution, at initialisation and after the "
     "given numbers of iterations. A line that rises toward the left is a gradient that grows "
-    f"toward the input; each family has a scale of its own. {panels.MEDIANS} {_THEORY}",
+    "toward the input; each panel has a scale of its own. At most three depths. "
+    f"{panels.MEDIANS} {_THEORY}",
+    shown=panels.at_shown_depths,
 )
 def gradient_profile(frames: Frames) -> Figure:
-    """A panel per family and depth, one scale per family; theory in those of plain networks."""
+    """A panel per family and depth, each with its own scale; theory in those of plain networks."""
     rows = panels.layer_rows(frames, "activation_gradient_norm")
     steps = sorted({*_nearest_steps(rows, PROFILE_STEPS), int(rows["step"].max())})
     rows = rows[rows["step"].isin(steps)]
@@ -91,10 +94,9 @@ def gradient_profile(frames: Frames) -> Figure:
     predicted = "plain" in families and growth is not None
     titles = [f"{family}-{depth}" for family in families for depth in depths]
     size = (len(families), len(depths), 1.75 * len(families))
-    drawn, axes = style.new_figure(*size, titles, sharey="row", sharex="col")
-    for row in axes:
-        row[0].set_yscale("log")
+    drawn, axes = style.new_figure(*size, titles, sharex="col")
     for panel, own, (family, depth) in plots.cells(axes, rows, family=families, depth=depths):
+        panel.set_yscale("log")
         panel.axhline(1, color=style.FAINT, linewidth=0.8, zorder=0)
         plots.vertical(panel, plots.stage_ends(rows[rows["depth"] == depth]))
         gid = f"{family}-{depth}-step{{hue}}"
@@ -112,7 +114,7 @@ def gradient_profile(frames: Frames) -> Figure:
         "Vertical lines: stages.",
         "Dotted: theory at initialisation, anchored at the last layer." if predicted else "",
         left_out,
-        panels.of_runs(frames, rows[rows["depth"].isin(depths)]),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, handles, sentences, columns=3)
 
@@ -127,15 +129,16 @@ def gradient_profile(frames: Frames) -> Figure:
     "of weights, normalisation or pixels changes: whether the gradient reaches a layer. (c) Turn: "
     "the angle by which one iteration turns the weights: whether a normalised layer learns. A raw "
     "gradient that is small need not have vanished: the signal says whether it has, and the turn "
-    f"whether the layer moves. At most three depths. {panels.MEDIANS}",
+    f"whether the layer moves. At most three depths; the axis is that of those up to {DEEP} "
+    f"layers. {panels.MEDIANS}",
+    shown=panels.at_shown_depths,
 )
 def gradient_ratio(frames: Frames) -> Figure:
     """Raw gradient, signal and turn of layer 2 over those of the last convolution, by iteration."""
-    rows = panels.layer_rows(frames, GRADIENTS["raw"])
-    depths = panels.shown_depths(rows)
+    panels.layer_rows(frames, GRADIENTS["raw"])
     parts = [over_last(frames, GRADIENTS[name]).assign(quantity=name) for name in THREE]
     ratios = pd.concat(parts, ignore_index=True)
-    ratios, left_out = panels.drawable_rows(ratios[ratios["depth"].isin(depths)], "ratio")
+    ratios, left_out = panels.drawable_rows(ratios, "ratio")
     families, colours = panels.families_in(ratios), style.sequential(ratios["depth"])
     looks = {f: {**style.FAMILIES[f].look, "markevery": 0.15, "ms": 4} for f in families}
     for look in looks.values():
@@ -151,12 +154,16 @@ def gradient_ratio(frames: Frames) -> Figure:
             plots.say(panel, "not recorded")
         panel.set_xlabel("iteration k")
     axes[0, 0].set_ylabel("layer 2 / last convolution")
+    low, high = _limits(ratios["ratio"][_of_the_axis(ratios)])
+    axes[0, 0].set_ylim(low, high)
+    beyond = ratios[~ratios["ratio"].between(low, high)]
     handles = style.keys(colours) + style.family_keys(families, color=style.INK, ms=4)
     sentences = [
         panels.over_seeds(ratios, ["family", "depth", "quantity", "step"]),
         "Iterations at log(1 + k). Above 1 layer 2 has more than the last convolution.",
+        f"Partly beyond the axis: {panels.networks(beyond)}." if len(beyond) else "",
         left_out,
-        panels.of_runs(frames, ratios),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, handles, sentences, columns=5)
 
@@ -182,6 +189,7 @@ def signal_and_turn_film(frames: Frames) -> Iterator[Figure]:
     "relative to the last convolution, of the network of "
     f"{DEEP} layers, or else the deepest that all families have. {panels.MEDIANS}",
     moving=signal_and_turn_film,
+    shown=partial(panels.at_depth, depth=DEEP),
 )
 def signal_and_turn(frames: Frames) -> Figure:
     """A row of panels each for signal and turn, a panel per iteration, with both families in it."""
@@ -195,8 +203,8 @@ def _signal_and_turn(
 ) -> tuple[pd.DataFrame, dict[str, int], str]:
     """Rows with ``quantity`` and ``relative``, the depth of each family, and what is left out."""
     rows = panels.layer_rows(frames, "weight_norm", "weight_gradient_norm", "angular_step")
-    depths = _heatmap_depths(rows)
-    rows = rows[(rows["depth"] == rows["family"].map(depths)) & (rows["layer"] >= FIRST)]
+    depths = _depths(rows)
+    rows = rows[rows["layer"] >= FIRST]
     steps = _nearest_steps(rows, wanted) or [int(rows["step"].max())]
     rows = rows[rows["step"].isin(steps)].reset_index(drop=True)
     parts = []
@@ -241,7 +249,7 @@ def _draw_signal_and_turn(
         panels.over_seeds(rows, ["family", "quantity", "step", "layer"]),
         "Vertical lines: stages.",
         left_out,
-        panels.of_runs(frames, rows),
+        panels.of_runs(frames),
     ]
     handles = [style.key(f"{f}-{depths[f]}", color=colours[f]) for f in families]
     return style.finish(drawn, handles, sentences)
@@ -268,6 +276,7 @@ def _finding(rows: pd.DataFrame, depths: dict[str, int], step: int) -> str:
     "the deepest that all families have. Medians over seeds. The iteration axis is "
     "logarithmic and holds iteration 0; the colour scale is the same for all panels. Norms "
     "with respect to z also fall as 1/‖w‖ when weights grow (see the three gradients).",
+    shown=partial(panels.at_depth, depth=DEEP),
 )
 def gradient_heatmap(frames: Frames) -> Figure:
     """Activation-gradient norm of every layer and recorded iteration, at one depth."""
@@ -285,6 +294,7 @@ def gradient_heatmap(frames: Frames) -> Figure:
     "update ‖Δw‖/‖w‖ is drawn instead, and the figure says so; that does not measure learning, for "
     "weight decay alone shrinks the weights and turns nothing. Medians over seeds. The iteration "
     "axis is logarithmic and holds iteration 0; the colour scale is the same for all panels.",
+    shown=partial(panels.at_depth, depth=DEEP),
 )
 def update_heatmap(frames: Frames) -> Figure:
     """Angular step of every layer and recorded iteration, at one depth."""
@@ -311,8 +321,7 @@ def _heatmaps(
     frames: Frames, rows: pd.DataFrame, unit: str, palette: str, note: str = ""
 ) -> Figure:
     """Layer × iteration of the column ``value``, a panel per family, one colour scale."""
-    depths = _heatmap_depths(rows)
-    rows = rows[rows["depth"] == rows["family"].map(depths)]
+    depths = _depths(rows)
     kept, left_out = panels.drawable_rows(rows, "value")
     middle = panels.medians(kept, ["family", "step", "layer"], "value", geometric=True)
     # The first iterations of a deep plain network are so far out that they would take the
@@ -334,7 +343,7 @@ def _heatmaps(
         f"Colours end at percentiles {low} and {high}. Horizontal lines: stages.",
         note,
         left_out,
-        panels.of_runs(frames, kept),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, [], sentences)
 
@@ -346,15 +355,18 @@ def _nearest_steps(rows: pd.DataFrame, wanted: Sequence[int]) -> list[int]:
     return sorted(step for step in nearest if step is not None)
 
 
-def _heatmap_depths(rows: pd.DataFrame) -> dict[str, int]:
-    """`DEEP` or else the deepest depth that all families have; failing that, each its deepest."""
-    own = {
-        str(family): set(part["depth"]) for family, part in rows.groupby("family", observed=True)
-    }
-    common = set.intersection(*own.values())
-    if DEEP in common:
-        return dict.fromkeys(own, DEEP)
-    return {family: int(max(common or depths)) for family, depths in own.items()}
+def _of_the_axis(ratios: pd.DataFrame) -> pd.Series:
+    """Which rows the axis is made for: of depths up to `DEEP`, or all where there is none.
+
+    A plain network of 110 layers falls so far that no other could be told apart beside it.
+    """
+    shallow = ratios["depth"] <= DEEP
+    return shallow if shallow.any() else ~shallow
+
+
+def _depths(rows: pd.DataFrame) -> dict[str, int]:
+    """The depth of each family, where each has one."""
+    return {str(f): int(d) for f, d in rows.groupby("family", observed=True)["depth"].max().items()}
 
 
 FIGURES = (signal_and_turn, gradient_profile, gradient_ratio, gradient_heatmap, update_heatmap)

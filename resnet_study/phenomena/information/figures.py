@@ -32,6 +32,7 @@ QUANTITIES = {
     "one class minus that of two classes: at 0 nothing is left of the class. (Bottom) Cosine of "
     "the weight gradients of two halves of the mini-batch: at 0 they share no information. Each "
     f"pass is normalised by itself. At most three depths. {panels.MEDIANS}",
+    shown=panels.at_shown_depths,
 )
 def information(frames: Frames) -> Figure:
     """A row of panels per probe, a panel per iteration, all networks in it."""
@@ -74,7 +75,7 @@ def information(frames: Frames) -> Figure:
     sentences = [
         panels.over_seeds(shown, ["family", "depth", "quantity", "step", "layer"]),
         left_out,
-        panels.of_runs(frames, shown),
+        panels.of_runs(frames),
     ]
     return style.finish(drawn, handles, sentences)
 
