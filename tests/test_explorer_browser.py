@@ -54,6 +54,9 @@ def page(file: Path, tmp_path: Path) -> Iterator[Page]:
         opened.open(file)
         opened.wait("document.body.dataset.drawn >= 1")
         drawn(opened, "document.getElementById('numbers').open = true")
+        choose(opened, "quantity", "activation_gradient_norm")
+        choose(opened, "scaling", "raw")
+        to_iteration(opened, 0)
         yield opened
         assert opened.complaints() == []
         assert opened.requests() == []
@@ -83,10 +86,11 @@ def to_iteration(page: Page, step: int) -> None:
     """Move the slider by its keys, which needs no mouse."""
     page.run("document.getElementById('iteration').focus()")
     for _ in range(60):
-        if page.run("document.getElementById('now').textContent") == f"{step:,}":
+        now = int(page.run("document.getElementById('now').textContent").replace(",", ""))
+        if now == step:
             return
         before = page.run("document.body.dataset.drawn")
-        page.press("ArrowRight", 39)
+        page.press(*(("ArrowRight", 39) if now < step else ("ArrowLeft", 37)))
         page.wait(f"document.body.dataset.drawn > {before}")
     raise AssertionError(f"the slider never came to {step}")
 
@@ -119,7 +123,31 @@ def recorded(frames: Frames, network: str, step: int, seed: int | None = None) -
     return rows if seed is None else rows[rows.seed == seed]
 
 
-def test_it_opens_with_the_medians_of_the_records_and_the_theory(
+def test_it_opens_where_the_networks_differ_and_plays_from_the_start(
+    file: Path, tmp_path: Path, frames: Frames
+) -> None:
+    """The signal, which no scale changes, after 100 iterations; an address that says otherwise is
+    followed."""
+    with browser(tmp_path) as page:
+        page.open(file)
+        page.wait("document.body.dataset.drawn >= 1")
+        ratios = over_last(frames, "signal").query("step == 100 and depth == 56")["ratio"]
+        assert len(ratios) == 14
+        seen = page.run("document.getElementById('seen').textContent")
+        assert seen.startswith("At iteration 100, the signal")
+        assert page.run("document.getElementById('scaling').value") == "relative"
+        drawn(page, "document.getElementById('play').click()")
+        assert int(page.run("document.getElementById('now').textContent")) < 10
+        assert page.complaints() == []
+    with browser(tmp_path) as page:
+        page.open(file, "#quantity=angular_step&axis=raw&iteration=400")
+        page.wait("document.body.dataset.drawn >= 1")
+        seen = page.run("document.getElementById('seen').textContent")
+        assert seen.startswith("At iteration 400, the turn")
+        assert page.complaints() == []
+
+
+def test_before_training_it_shows_the_medians_of_the_records_and_the_theory(
     page: Page, frames: Frames
 ) -> None:
     table = shown(page)
@@ -194,7 +222,7 @@ def test_every_quantity_and_depth_can_be_chosen(page: Page, frames: Frames) -> N
 
 
 def test_playing_goes_to_the_end_and_stops(page: Page) -> None:
-    page.run("document.getElementById('iteration').value = 24; 0")
+    to_iteration(page, 100)
     drawn(page, "document.getElementById('play').click()")
     assert page.run("document.getElementById('play').getAttribute('aria-pressed')") == "true"
     page.wait("document.getElementById('play').getAttribute('aria-pressed') === 'false'")
@@ -230,7 +258,7 @@ def test_in_a_report_it_is_drawn_in_its_frame(tmp_path: Path) -> None:
             before = lines(page)
             page.run("document.getElementById('iteration').focus()")
             drawn(page, "document.getElementById('play').click()")
-            page.wait("document.getElementById('now').textContent !== '0'")
+            page.wait("Number(document.getElementById('now').textContent) > 0")
             assert lines(page) != before
         assert page.run("document.scripts.length") == 0
         assert page.complaints() == []
@@ -261,7 +289,7 @@ def test_zeros_and_what_is_not_finite_are_left_out_and_counted(
         explorer_page("x", frames._replace(runs=runs, layers=layers)), encoding="utf-8"
     )
     with browser(tmp_path) as page:
-        page.open(tmp_path / "x.html")
+        page.open(tmp_path / "x.html", "#quantity=activation_gradient_norm&axis=raw&iteration=0")
         page.wait("document.body.dataset.drawn >= 1")
         notes = page.run("document.getElementById('notes').textContent")
         assert "3 values are zero or not finite and not drawn." in notes

@@ -6,6 +6,7 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const views = { layers: null, error: null, kind: "" };
 let timer = null;
 let looked = 0; // the iteration that is shown
+let moved = false; // whether somebody chose it
 
 // ---- drawing
 
@@ -196,7 +197,8 @@ function remember(chosen, step) {
 }
 
 function start() {
-  const said = new URLSearchParams(location.hash.slice(1));
+  const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const said = new URLSearchParams({ ...JSON.parse(source.dataset.opening), ...asked });
   options(byId("group"), records.groups.map((group, i) => [String(i), group.label]), said.get("group") ?? "0");
   byId("group-field").hidden = records.groups.length < 2;
   for (const [id, name] of [["scaling", "axis"], ["split", "error"]]) {
@@ -224,11 +226,12 @@ function listen() {
   for (const id of ["quantity", "scaling", "split", "fixed"]) byId(id).addEventListener("change", redraw);
   // Other runs have other steps: the iteration stays, its place on the slider need not.
   for (const id of ["depths", "seed"]) byId(id).addEventListener("change", () => { slide(looked); redraw(); });
-  byId("iteration").addEventListener("input", () => { play(false); redraw(); });
+  byId("iteration").addEventListener("input", () => { moved = true; play(false); redraw(); });
   byId("play").addEventListener("click", () => {
     const slider = byId("iteration");
     const on = byId("play").getAttribute("aria-pressed") !== "true";
-    if (on && slider.value === slider.max) slider.value = "0";
+    if (on && (!moved || slider.value === slider.max)) slider.value = "0";
+    moved = true;
     play(on);
     redraw();
   });

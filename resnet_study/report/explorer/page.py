@@ -89,6 +89,7 @@ def _shell(title: str, embedded: bool) -> str:
         colours=colours,
         splits=records.SPLITS,
         theory=records.THEORY,
+        opening=json.dumps(records.OPENING),
         records=RECORDS,
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup("\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)),

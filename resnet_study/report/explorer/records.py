@@ -32,6 +32,10 @@ SPLITS: Mapping[str, str] = {
 THEORY = "activation_gradient_norm"
 """The only quantity of which theory speaks (`theory.theory_line`)."""
 
+OPENING: Mapping[str, str] = {"quantity": "signal", "axis": "relative", "iteration": "100"}
+"""What is looked at first, where it is recorded: whether the gradient reaches a layer, when that
+has come to differ; playing begins at iteration 0. Named as in the page's address."""
+
 
 @dataclass(frozen=True)
 class Quantity:
