@@ -14,6 +14,7 @@ from markdown_it.token import Token
 
 from resnet_study import phenomena
 from resnet_study.drawing.render import RenderedFigure, render
+from resnet_study.judging.claim import in_series
 from resnet_study.judging.judge import Finding, judge
 from resnet_study.records import Frames
 from resnet_study.report import content, words, write_report
@@ -126,10 +127,14 @@ def test_every_finding_and_figure_of_a_whole_study_is_there(tmp_path: Path) -> N
     )
     markdown, html = report(tmp_path, frames, findings, figures)
     page = Page(html)
+    for block in in_series(findings):
+        said = words.common_text(block) if len(block) > 1 else words.question_text(block[0])
+        assert page.text.count(said) == 1
     for finding in findings:
         assert f"claim-{finding.claim}" in page.ids
-        for text in (finding.statement, finding.detail, finding.n, finding.unit):
+        for text in (finding.detail, finding.n, finding.unit):
             assert text in page.text
+        for text in (finding.common or finding.statement, finding.detail, finding.n, finding.unit):
             assert content_of(markdown, text)
         assert not finding.quote or finding.quote in page.text
     for figure in figures:
@@ -138,6 +143,32 @@ def test_every_finding_and_figure_of_a_whole_study_is_there(tmp_path: Path) -> N
         assert (tmp_path / "figures" / f"{figure.name}.png").exists()
     assert len(page.alts) == page.tags.count("img") == len(figures)
     assert all(len(alt) > 20 for alt in page.alts)
+
+
+def test_a_series_is_one_table_with_the_primary_claim_in_its_place(tmp_path: Path) -> None:
+    """Its statement stands once; each claim has its verdict, and none is told twice."""
+    series = {"series": "signal_healthy", "common": "The signal of 56 layers is healthy."}
+    times = ("after_1_step", "after_10_steps", "at_end")
+    members = [
+        replace(FINDING, claim=f"signal_healthy_{time}", verdict=f"exploratory: {word}", **series)
+        for time, word in zip(times, ("supported", "undecided", "contradicted"), strict=True)
+    ]
+    members[1] = replace(members[1], verdict="indicated")
+    other = replace(FINDING, claim="other", verdict="exploratory: undecided")
+    _, html = report(tmp_path, findings=[other, *members])
+    page = Page(html)
+    assert sorted(i for i in page.ids if i.startswith("claim-")) == sorted(
+        f"claim-{finding.claim}" for finding in [other, *members]
+    )
+    assert page.text.count(series["common"]) == 1
+    table = html[html.index('<table class="series">') :].partition("</table>")[0]
+    assert re.findall(r'<th scope="col">([^<]*)', table) == [
+        "after 1 step",
+        "after 10 steps",
+        "at end",
+    ]
+    assert re.findall(r"</svg>([^<]*)", table) == ["supported", "indicated", "contradicted"]
+    assert re.findall(r'href="#([^"]*)', table) == ["claim-signal_healthy_after_10_steps"]
 
 
 def test_the_committed_finding_stands_beside_and_not_beside_itself(

@@ -166,23 +166,25 @@ def test_without_any_record_there_is_nothing_to_report(tmp_path: Path) -> None:
         reproduce.write_study(STUDY, tmp_path / "tiny", [tmp_path / "tiny" / "runs" / "x"])
 
 
+FINDING = Finding(
+    claim="a",
+    statement="Says [bold] and [/nothing].",
+    source="",
+    quote="",
+    verdict="indicated",
+    effect=-1.2345,
+    unit="points",
+    interval=(-2.0, 0.5),
+    confidence=0.95,
+    n="1 seed",
+    detail="",
+    needed="",
+)
+
+
 def test_findings_are_printed_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
-    finding = Finding(
-        claim="a",
-        statement="Says [bold] and [/nothing].",
-        source="",
-        quote="",
-        verdict="indicated",
-        effect=-1.2345,
-        unit="points",
-        interval=(-2.0, 0.5),
-        confidence=0.95,
-        n="1 seed",
-        detail="",
-        needed="",
-    )
-    undecided = replace(finding, verdict="undecided", effect=None, interval=None)
-    reproduce.print_findings([finding, undecided])
+    undecided = replace(FINDING, verdict="undecided", effect=None, interval=None)
+    reproduce.print_findings([FINDING, undecided])
     text = capsys.readouterr().out
     assert text.count("Says [bold] and [/nothing].") == 2
     for word in ("~ indicated", "? undecided", "-1.23 points", "-2 to 0.5 (95.0 %)", "1 seed"):
@@ -200,6 +202,34 @@ def test_findings_are_as_wide_as_columns_says(
     assert max(len(line.rstrip()) for line in lines) <= width
     assert "exploratory" in "\n".join(lines)
     assert width == 60 or "turn_vanished_after_100_steps" in "\n".join(lines)
+    series = [line for line in lines if line.startswith("Exploratory: turn_vanished_…, median in")]
+    assert len(series) == 1
+
+
+def test_claims_of_which_nothing_is_known_are_named_as_undecided(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Alone, beside others and in a series: no claim is left out in silence."""
+    unknown = replace(FINDING, claim="nothing_known", effect=None, interval=None, unit="")
+    unknown = replace(unknown, verdict="exploratory: undecided", n="none")
+    second = replace(unknown, claim="nor_of_this")
+    series = [
+        replace(unknown, claim=f"signal_healthy_{when}", series="signal_healthy", common="Healthy.")
+        for when in ("after_1_step", "at_end")
+    ]
+    known = replace(series[0], effect=1.25, n="1 of 1 seed", verdict="exploratory: indicated")
+    for shown, words in (
+        ([unknown, second], "2 claims stay undecided"),
+        ([FINDING, unknown, second], "2 other claims stay undecided"),
+        ([unknown, *series], "3 claims stay undecided"),
+        ([unknown, known, series[1]], "1 other claim stays undecided"),
+    ):
+        reproduce.print_findings(shown)
+        text = " ".join(capsys.readouterr().out.split())
+        assert words in text
+        assert "nothing_known" in text
+    assert "~ indicated" in text
+    assert "? undecided" in text
 
 
 @pytest.mark.parametrize("name", find.studies())

@@ -8,6 +8,7 @@ with most seeds in its smaller arm, then with most runs, and says so.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -55,6 +56,7 @@ class Finding:
         needed: what would decide; empty if decided.
         answer: what was found, in plain words; empty where there is no estimate.
         runs: the runs that the claim takes.
+        series, common: as in `Claim`.
     """
 
     claim: str
@@ -72,6 +74,19 @@ class Finding:
     runs: str = ""
     numbers: Mapping[str, Any] = field(default_factory=dict)
     answer: str = ""
+    series: str = ""
+    common: str = ""
+
+    @property
+    def member(self) -> str:
+        """What tells it apart in its series: ``after 1 step``."""
+        return self.claim.removeprefix(f"{self.series}_").replace("_", " ")
+
+
+def in_series(findings: Sequence[Finding]) -> list[tuple[Finding, ...]]:
+    """The findings in their order, those of one series that follow one another together."""
+    groups = itertools.groupby(findings, lambda finding: finding.series or finding.claim)
+    return [tuple(members) for _, members in groups]
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,9 @@ class Claim:
         words: template of the sentences in which the numbers are told (`words.in_words`).
         answer: template of the answer in plain words, of the same numbers and the median `effect`.
         fact: common to claims that are one by algebra; they count once among several.
+        series: what the names of claims begin with that differ in one thing, such as the iteration:
+            ``signal_healthy`` of ``signal_healthy_after_1_step``; they are shown side by side.
+        common: the statement without that thing.
     """
 
     name: str
@@ -104,6 +122,8 @@ class Claim:
     words: str = ""
     answer: str = ""
     fact: str = ""
+    series: str = ""
+    common: str = ""
 
     def evaluate(self, frames: Frames, confidence: float = 0.95) -> Finding:
         """Judge the claim by itself, as the only primary one.
@@ -159,7 +179,15 @@ class Claim:
             p_values: adjusted for several claims, by default those of these seeds.
             family: primary claims that share the level.
         """
-        finding = partial(Finding, self.name, self.statement, self.source, self.quote)
+        finding = partial(
+            Finding,
+            self.name,
+            self.statement,
+            self.source,
+            self.quote,
+            series=self.series,
+            common=self.common,
+        )
         alpha = 1 - confidence
         detail = in_words(self.words, m.numbers) if m.numbers else ""
         if isinstance(m, Missing):

@@ -14,6 +14,7 @@ import pandas as pd
 from resnet_study.drawing import panels
 from resnet_study.drawing.render import RenderedFigure
 from resnet_study.errors import UserError
+from resnet_study.judging.claim import in_series
 from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.judging.selections import (
     final_error,
@@ -87,7 +88,8 @@ class Content:
     """Everything that the templates print.
 
     ``reference`` are the committed findings by claim, ``primary`` those of the study that are
-    judged as such, ``explorer`` a page of its own, and ``unexplored`` why there is none.
+    judged as such, ``everything`` all in series and ``blocks`` those of them that are not primary
+    alone, ``explorer`` a page of its own, and ``unexplored`` why there is none.
     """
 
     study: Study
@@ -95,6 +97,8 @@ class Content:
     reference: Mapping[str, Finding]
     counts: tuple[tuple[str, int], ...]
     primary: tuple[Finding, ...]
+    everything: tuple[tuple[Finding, ...], ...]
+    blocks: tuple[tuple[Finding, ...], ...]
     open_findings: tuple[Finding, ...]
     error_tables: tuple[ErrorTable, ...]
     drawn: tuple[RenderedFigure, ...]
@@ -119,6 +123,8 @@ def collect(
     frames = panels.with_status(select(frames, frames.runs.index))
     runs = run_table(frames)
     explorer, unexplored = _explorer(study.name, frames)
+    primary = tuple(f for f in findings if f.verdict in VERDICTS)
+    everything = tuple(in_series(findings))
     environments = [_environment(Path(folder)) for folder in frames.runs["folder"]]
     if len(frames.initialization):
         # ``signals`` in records of earlier versions.
@@ -129,7 +135,9 @@ def collect(
         findings=findings,
         reference=reference_findings(study, folder),
         counts=verdict_counts(findings),
-        primary=tuple(f for f in findings if f.verdict in VERDICTS),
+        primary=primary,
+        everything=everything,
+        blocks=tuple(block for block in everything if any(f not in primary for f in block)),
         open_findings=tuple(f for f in findings if f.verdict in ("not reproduced", "undecided")),
         error_tables=tuple(
             error_table(label, group)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import re
+from collections.abc import Sequence
 
 from resnet_study.drawing.render import RenderedFigure
 from resnet_study.judging.judge import Finding
@@ -11,12 +12,22 @@ from resnet_study.judging.judge import Finding
 
 def question_text(finding: Finding) -> str:
     """The statement, without the networks that would have stood in for one that is there."""
+    return _without_stand_ins(finding, finding.statement)
+
+
+def common_text(block: Sequence[Finding]) -> str:
+    """The same of a series."""
+    judged = next((finding for finding in block if finding.effect is not None), block[0])
+    return _without_stand_ins(judged, judged.common)
+
+
+def _without_stand_ins(finding: Finding, statement: str) -> str:
     judged = {int(v) for v in finding.numbers.values() if isinstance(v, numbers.Integral)}
 
     def shorter(match: re.Match[str]) -> str:
         return match[1] if int(match[2]) in judged else match[0]
 
-    return re.sub(r"((\d+)(?: layers)?) \(without it: [^)]*\)", shorter, finding.statement)
+    return re.sub(r"((\d+)(?: layers)?) \(without it: [^)]*\)", shorter, statement)
 
 
 def answer_text(finding: Finding) -> str:
@@ -47,6 +58,21 @@ def estimate_text(finding: Finding) -> str:
     return f"{_signed(finding.effect)} {finding.unit}".strip()
 
 
+def cell_text(finding: Finding) -> tuple[str, str]:
+    """Estimate and interval for the cell of a table, the unit being said elsewhere."""
+    if finding.effect is None:
+        return "–", ""
+    if finding.interval is None:
+        return _signed(finding.effect, 3), ""
+    low, high = (_signed(limit, 3) for limit in finding.interval)
+    return _signed(finding.effect, 3), f"{low} to {high} ({100 * finding.confidence:.1f} %)"
+
+
+def unit_text(block: Sequence[Finding]) -> str:
+    """The unit of a series of findings; empty where there is no estimate."""
+    return " and ".join(sorted({finding.unit for finding in block if finding.unit}))
+
+
 def interval_text(finding: Finding) -> str:
     """``95 % interval 3.9 to 4.72``; empty where there is no estimate."""
     if finding.effect is None:
@@ -72,6 +98,6 @@ def alt_text(figure: RenderedFigure) -> str:
     return f"The figure “{figure.title}” shows {first}."
 
 
-def _signed(value: float) -> str:
-    """Four digits, with the sign that a minus should have."""
-    return f"{value:.4g}".replace("-", "−")
+def _signed(value: float, digits: int = 4) -> str:
+    """So many digits, with the sign that a minus should have."""
+    return f"{value:.{digits}g}".replace("-", "−")

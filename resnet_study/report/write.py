@@ -68,6 +68,9 @@ def render_html(collected: content.Content) -> str:
         "data_uri": content.data_uri,
         "alt": words.alt_text,
         "level": words.level_text,
+        "cell": words.cell_text,
+        "common": words.common_text,
+        "unit": words.unit_text,
         "attribute": attribute,
     }
     return _render("page.html.j2", collected, filters, escaped=True, css=Markup(css))

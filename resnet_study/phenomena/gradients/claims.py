@@ -66,11 +66,14 @@ def _in_training(
         f"{depth} layers" if depth else f"56 layers (without it: the deepest from {MINIMUM_DEEP})"
     )
     deep = f"plain runs of depth {depth} with layer records" if depth else _DEEP_PLAIN
-    return Claim(
-        f"{quantity}_{state}_{f'plain_{depth}_' if depth else ''}{name}",
+    series = f"{quantity}_{state}{f'_plain_{depth}' if depth else ''}"
+    common = (
         f"In a plain network of {network} with batch normalisation the {_MEANING[quantity]} at "
-        f"layer 2 {relation.format(measures.BORDERS[quantity])} that at the last convolution "
-        f"{when}.",
+        f"layer 2 {relation.format(measures.BORDERS[quantity])} that at the last convolution"
+    )
+    return Claim(
+        f"{series}_{name}",
+        f"{common} {when}.",
         f"{_HE}, section 4.1, of plain-34 on ImageNet; quantity and factor are this project's",
         "We also verify that the backward propagated gradients exhibit healthy norms with BN.",
         partial(
@@ -83,6 +86,8 @@ def _in_training(
         f"{deep} {records}, 5 seeds or more",
         words=_IN_TRAINING,
         answer=_LAYER_2,
+        series=series,
+        common=f"{common}.",
     )
 
 
