@@ -22,7 +22,7 @@ STUDIES = sorted(folder.name for folder in REFERENCE.iterdir())
 @pytest.mark.parametrize("name", STUDIES)
 def test_committed_findings_are_those_of_the_committed_records(name: str) -> None:
     text = (REFERENCE / name / "findings.md").read_text()
-    written = dict(re.findall(r"^### (\S+)\n\n\*\*([\w: ]+)\.\*\*", text, re.MULTILINE))
+    written = dict(re.findall(r"^###+ (\S+)\n\n\*\*([\w: ]+)\.\*\*", text, re.MULTILINE))
     study = load_study(name)
     findings = study.judge(read_frames([REFERENCE / name]))
     judged = {finding.claim: finding.verdict.capitalize() for finding in findings}
