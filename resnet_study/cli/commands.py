@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Positional = tyro.conf.Positional
 StudyName = Annotated[str, Positional, tyro.conf.arg(metavar="STUDY")]
+Runs = Annotated[list[Path], Positional, tyro.conf.arg(help_behavior_hint="(one or more)")]
 Flat = tyro.conf.arg(name="")
 Shared = Annotated[Options, Flat, tyro.conf.OmitArgPrefixes]
 """The flags of every command that trains."""
@@ -148,7 +149,7 @@ def reproduce(
 
 
 def figures(
-    runs: Annotated[list[Path], Positional],
+    runs: Runs,
     only: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME ...")] = None,
     output: Path | None = None,
     *,
@@ -183,7 +184,7 @@ def figures(
 
 
 def claims(
-    runs: Annotated[list[Path], Positional],
+    runs: Runs,
     only: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME ...")] = None,
     study: Annotated[str | None, tyro.conf.arg(metavar="STUDY")] = None,
     confidence: float = 0.95,
@@ -319,9 +320,14 @@ def frames_in(runs: list[Path]) -> Frames:
     """The records in study or run folders, of which at least one is named."""
     from resnet_study.records import read_frames
 
+    refuse_nothing(runs)
+    return read_frames(runs)
+
+
+def refuse_nothing(runs: list[Path]) -> None:
+    """Where no folder is named."""
     if not runs:
         raise UserError("name at least one study folder (results/quick) or run folder")
-    return read_frames(runs)
 
 
 def refuse_no_study(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from resnet_study.cli.commands import Positional, console_for_tables, frames_in
+from resnet_study.cli.commands import Positional, Runs, console_for_tables, frames_in
 from resnet_study.errors import UserError
 from resnet_study.files import strict, write_atomically
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def compare(
     quantity: Annotated[str, Positional, tyro.conf.arg(metavar="QUANTITY")],
-    runs: Annotated[list[Path], Positional],
+    runs: Runs,
     against: Annotated[str, tyro.conf.arg(metavar="FIELD")] = "depth",
     where: Annotated[list[str] | None, tyro.conf.arg(metavar="FIELD=VALUE ...")] = None,
     by: Annotated[str, tyro.conf.arg(metavar="FIELD,...")] = "run",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
+from resnet_study.cli.commands import Runs, refuse_nothing
 from resnet_study.errors import UserError
 from resnet_study.tracking.tracker import ALL_RECORDS, Tracking, WandbTracker
 
 
 def mirror(
-    runs: Annotated[list[Path], tyro.conf.Positional],
+    runs: Runs,
     wandb: Literal["online", "offline"] = "online",
     wandb_artifact: bool = False,
     wandb_seconds: float = 600.0,
@@ -31,8 +30,7 @@ def mirror(
     """
     from resnet_study import lease, records
 
-    if not runs:
-        raise UserError("name at least one study folder (results/quick) or run folder")
+    refuse_nothing(runs)
     sent = "sent" if wandb == "online" else "written"
     tracking = Tracking(wandb, wandb_artifact, wandb_seconds)
     folders = records.find_runs(runs)

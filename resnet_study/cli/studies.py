@@ -8,12 +8,13 @@ from typing import Annotated
 from resnet_study.cli.commands import (
     Flat,
     Positional,
+    Runs,
     Shared,
     StudyName,
     command_line,
     refuse_no_study,
+    refuse_nothing,
 )
-from resnet_study.errors import UserError
 from resnet_study.launch.options import Pool
 
 NINE_MINUTES = Pool(minutes=9.0)
@@ -98,7 +99,7 @@ def report(
 
 
 def explore(
-    runs: Annotated[list[Path], Positional],
+    runs: Runs,
     output: Path | None = None,
 ) -> int:
     """Write one page on which every recorded layer can be looked at, at every iteration.
@@ -116,8 +117,7 @@ def explore(
     """
     from resnet_study.report.explorer import write_explorer
 
-    if not runs:
-        raise UserError("name at least one study folder (results/quick) or run folder")
+    refuse_nothing(runs)
     page = output or runs[0] / "explorer.html"
     shown = write_explorer(runs, page)
     for sentence in shown.left_out:

@@ -117,7 +117,8 @@ def _panel(panel: Axes, label: str, rows: pd.DataFrame, against: str) -> dict[st
         else:
             bars = {"color": look["color"], "linewidth": 1.0}
             panel.vlines(x, *ends, **bars)
-        panel.plot(x, line["median"], gid=name or label, **look)
+        # The first and the last marker lie on the ends of an axis of iterations.
+        panel.plot(x, line["median"], gid=name or label, clip_on=False, **look)
         handles[name or label] = key(name or label, **look)
     told = list(rows["difference"].unique()) if "difference" in rows else []
     panel.set_ylabel(f"{label}, {told[0]}" if len(told) == 1 else label)
