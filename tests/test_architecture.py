@@ -65,6 +65,7 @@ def test_what_no_reading_of_the_paper_allows_is_not_its_network(fields: dict) ->
     assert not is_the_papers(ModelSpec(depth=110, **fields))
 
 
+@pytest.mark.slow
 def test_every_other_combination_is_a_network() -> None:
     """All combinations of the named choices: built, or refused in one line."""
     hints = typing.get_type_hints(ModelSpec)

@@ -104,6 +104,7 @@ def assert_close(one: dict[str, Any], other: dict[str, Any], rel: float = 1e-4) 
         assert yours == pytest.approx(mine, rel=10 * rel, abs=2e-5)
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one() -> None:
     """Batch normalisation over the global batch, augmentation and dropout included; and the work is
     divided: no device holds a map of the whole batch."""

@@ -8,7 +8,6 @@ from PIL import Image
 from resnet_study import phenomena
 from resnet_study.drawing.render import render
 from resnet_study.judging.selections import layer_quantity
-from resnet_study.phenomena.gradients.figures import signal_and_turn_film
 from tests.planted import planted_frames
 
 FRAMES = planted_frames((8, 20), 2, 6)
@@ -16,7 +15,9 @@ FIGURES = phenomena.figures()
 
 
 def test_a_film_shows_the_records_on_axes_that_stand_still() -> None:
-    pictures = list(signal_and_turn_film(FRAMES))
+    moving = FIGURES["signal_and_turn"].moving
+    assert moving is not None
+    pictures = list(moving(FRAMES))
     steps = sorted({int(step) for step in FRAMES.layers["step"]})
     assert [int(p.axes[0].get_title(loc="left").split("= ")[1]) for p in pictures] == steps
     for panel in (0, 1):

@@ -188,6 +188,7 @@ def test_both_precisions_start_from_one_point_and_draw_the_same(initialization: 
     assert [leaf.dtype.name for leaf in found[1]] == ["float64", "bool", "int32", "int32"]
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_bit_and_changes_no_other_run(tmp_path: Path) -> None:
     """Whole, and stopped after its first iteration; runs in float32 before and after."""
 

@@ -161,6 +161,7 @@ def test_the_last_thaw_is_marked_where_all_runs_saw_it() -> None:
     assert len(marked) == 1
 
 
+@pytest.mark.slow
 def test_figures_across_arms_are_drawn_once_and_others_by_group(tmp_path: Path) -> None:
     done = render(
         [phenomena.figures()[n] for n in ("thaw_times", "thaw_curves", "weight_growth")],

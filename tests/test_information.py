@@ -53,6 +53,7 @@ def passes(images: jax.Array, labels: jax.Array = LABELS) -> Passes:
     return passes_of(graph, state, images, labels, jax.random.key(1), "xla")
 
 
+@pytest.mark.slow
 def test_gradients_of_equal_halves_agree_and_of_opposite_labels_less() -> None:
     half, labels = normal(0, (4, 8, 8, 1)), jnp.array([0, 1, 2, 3])
     twice = passes(jnp.concatenate([half, half]), jnp.concatenate([labels, labels]))

@@ -90,12 +90,21 @@ def test_which_networks_are_positively_homogeneous(normalization: str, activatio
     "switches",
     [
         {"subsampling": "max"},
-        {"pooling": "max"},
-        {"shortcut_scaling": "constant"},
-        {"shortcut_scaling": "exclusive-gating", "gate_bias": 0.0},
-        {"shortcut_scaling": "shortcut-only-gating", "normalization": "none", "gate_bias": 0.0},
-        {"shortcut_scaling": "dropout"},
         {"block": "bottleneck", "depth": 11},
+        *(
+            pytest.param(switches, marks=pytest.mark.slow)
+            for switches in (
+                {"pooling": "max"},
+                {"shortcut_scaling": "constant"},
+                {"shortcut_scaling": "exclusive-gating", "gate_bias": 0.0},
+                {
+                    "shortcut_scaling": "shortcut-only-gating",
+                    "normalization": "none",
+                    "gate_bias": 0.0,
+                },
+                {"shortcut_scaling": "dropout"},
+            )
+        ),
     ],
     ids=str,
 )

@@ -132,10 +132,8 @@ def test_verdict_and_interval_are_those_of_scipys_binomial_test(
     assert (finding.interval is None) == (0.5**seeds > 1 - confidence)
 
 
-SHARED = pytest.param(True, id="same runs", marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("shared", [pytest.param(False, id="independent"), SHARED])
+@pytest.mark.parametrize("shared", [False, True], ids=["independent", "same runs"])
+@pytest.mark.slow
 def test_any_wrong_verdict_of_a_family_is_as_rare_as_promised(shared: bool) -> None:
     """Three primary claims, of seeds that fail now and then, each exactly on its border."""
     rng, studies, wrong, alone = np.random.default_rng(4), 500, [0, 0], 0

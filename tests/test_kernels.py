@@ -356,7 +356,7 @@ print(hashlib.sha256(leaves).hexdigest())
 
 
 @native
-@pytest.mark.parametrize("data", ["digits", "cifar10"])
+@pytest.mark.parametrize("data", ["digits", pytest.param("cifar10", marks=pytest.mark.slow)])
 def test_training_gives_the_same_bits_with_one_thread_and_with_several(data: str) -> None:
     tests = str(Path(__file__).parent)
     digests = {

@@ -79,6 +79,7 @@ def test_every_block_draws_for_itself_and_the_same_key_draws_the_same(
     assert keys[12:] == [None] * 6
 
 
+@pytest.mark.slow
 def test_a_step_draws_from_the_runs_key_and_its_own_number() -> None:
     """Another step, another seed: other masks."""
     values = {"model.shortcut_scaling": "dropout", "model.depth": 8, "model.width": 4}

@@ -118,6 +118,7 @@ def test_opposite_effects_are_not_reproduced() -> None:
     assert found == expected
 
 
+@pytest.mark.slow
 def test_absent_effect_is_called_at_most_at_the_nominal_rate() -> None:
     frames = grid(5)
     findings = [degradation(frames, draw, 0.0) for draw in range(200)]

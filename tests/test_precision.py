@@ -121,7 +121,11 @@ def test_a_bfloat16_convolution_rounds_its_ends_and_not_its_sum(side: int, strid
 
 
 @pytest.mark.parametrize(
-    ("activation", "tolerance"), [("tanh", 8 * EPSILON), ("relu", (8 * EPSILON) ** 0.5)]
+    ("activation", "tolerance"),
+    [
+        ("tanh", 8 * EPSILON),
+        pytest.param("relu", (8 * EPSILON) ** 0.5, marks=pytest.mark.slow),
+    ],
 )
 def test_bfloat16_gradients_are_near_those_of_float32(activation: str, tolerance: float) -> None:
     """In direction and length; probes stay float32.
@@ -157,6 +161,7 @@ def test_bfloat16_gradients_are_near_those_of_float32(activation: str, tolerance
         )
 
 
+@pytest.mark.slow
 def test_bfloat16_trains(tmp_path: Path) -> None:
     values = {"schedule.iterations": 40, "data.batch_size": 64, "model.precision": "bfloat16"}
     spec = spec_of(**values)
