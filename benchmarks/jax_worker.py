@@ -1,6 +1,6 @@
 """This project's training step as a worker process: what `training/` runs, timed.
 
-With JAX_ENABLE_X64=1 it computes in float64, for the comparison alone.
+With precision float64 all of it is computed so, for the comparison alone.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ from resnet_study.training.step import (  # noqa: E402
     initial_state,
     make_train_step,
 )
-
-FLOAT = jnp.float64 if jax.config.read("jax_enable_x64") else jnp.float32
 
 Advance = Callable[[TrainState, Batch, int], tuple[TrainState, StepMetrics]]
 
@@ -101,7 +99,7 @@ class Training:
         batch: file with images (uint8, NHWC), labels and pixel mean.
         kernels: auto, xla or native.
         probes: whether all statistics are computed.
-        precision: of convolutions, float32 or tf32.
+        precision: of convolutions, float32 or tf32; or float64, of all.
         waits: whether a step ends before the next is dispatched; None: as training decides.
 
     Attributes:
@@ -119,6 +117,8 @@ class Training:
         precision: str,
         waits: bool | None,
     ) -> None:
+        # As `arithmetic` does for a run; a worker has one network after the other.
+        jax.config.update("jax_enable_x64", precision == "float64")
         content = np.load(batch)
         self.spec, self.shape = spec_of(network, len(content["labels"]), precision)
         save_memory(self.spec)
@@ -128,8 +128,8 @@ class Training:
         self.batch = Batch(
             images=jnp.asarray(content["images"]),
             labels=jnp.asarray(content["labels"], jnp.int32),
-            pixel_mean=jnp.asarray(content["mean"], FLOAT),
-            learning_rate=jnp.asarray(self.spec.optimizer.learning_rate, FLOAT),
+            pixel_mean=jnp.asarray(content["mean"], float),
+            learning_rate=jnp.asarray(self.spec.optimizer.learning_rate, float),
             augmentation_key=self.keys.augmentation,
             dropout_key=self.keys.dropout,
         )
@@ -137,11 +137,7 @@ class Training:
         self.state = self.initial()
 
     def initial(self) -> TrainState:
-        state = initial_state(self.spec, self.shape, self.keys.initialization)
-        floating = jnp.inexact
-        return jax.tree.map(
-            lambda x: x.astype(FLOAT) if jnp.issubdtype(x.dtype, floating) else x, state
-        )
+        return initial_state(self.spec, self.shape, self.keys.initialization)
 
     def load(self, weights: str) -> None:
         """Take these parameters, zero velocity, running mean 0 and variance 1."""
@@ -149,7 +145,7 @@ class Training:
         state = self.initial()
         assert set(content) == set(named(state.parameters))
         parameters = jax.tree_util.tree_map_with_path(
-            lambda path, _: jnp.asarray(content[dotted(path)], FLOAT), state.parameters
+            lambda path, _: jnp.asarray(content[dotted(path)], float), state.parameters
         )
         self.state = state._replace(parameters=parameters)
 
@@ -164,7 +160,7 @@ class Training:
     def check(self, output: str) -> None:
         """Take two steps, the first at rate 0, and write what they computed; see `equality`."""
         found = {f"before.{name}": value for name, value in named(self.state.parameters).items()}
-        rates = jnp.zeros((), FLOAT), self.batch.learning_rate
+        rates = jnp.zeros((), float), self.batch.learning_rate
         for number, rate in enumerate(rates, 1):
             batch = self.batch._replace(learning_rate=rate)
             self.state, self.metrics = self.advance(self.state, batch, 1)

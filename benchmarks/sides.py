@@ -51,7 +51,7 @@ def torch_worker(
     return Worker("PyTorch", command, {"TORCHINDUCTOR_COMPILE_THREADS": "1", **(environment or {})})
 
 
-def jax_worker(name: str, options: argparse.Namespace, double: bool = False) -> Worker:
+def jax_worker(name: str, options: argparse.Namespace) -> Worker:
     """A process with this project."""
     # Several processes share the GPU; by itself jax takes most of its memory at once.
     environment: dict[str, str | None] = (
@@ -59,8 +59,6 @@ def jax_worker(name: str, options: argparse.Namespace, double: bool = False) -> 
         if options.device == "cpu"
         else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     )
-    if double:
-        environment |= {"JAX_ENABLE_X64": "1"}
     return Worker(name, [sys.executable, str(HERE / "jax_worker.py")], environment)
 
 

@@ -111,9 +111,14 @@ class Case:
         Raises:
             Unequal: if this project and PyTorch do not train the same network.
         """
-        with jax_worker("ours in float64", self.options, double=True) as ours:
+        with jax_worker("ours in float64", self.options) as ours:
             ours.call(
-                "build", network=self.network, batch=self.small_batch, kernels="xla", probes=True
+                "build",
+                network=self.network,
+                batch=self.small_batch,
+                kernels="xla",
+                probes=True,
+                precision="float64",
             )
             ours.call("initial", output=self.path("initial"))
             save(self.path("conditioned"), conditioned(np.load(self.path("initial"))))
