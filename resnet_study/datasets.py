@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from resnet_study.errors import UserError
 from resnet_study.files import expanded
 
 
@@ -41,3 +43,9 @@ class DataSource:
     def __post_init__(self) -> None:
         if self.cifar10 is not None:
             object.__setattr__(self, "cifar10", expanded(self.cifar10))
+
+    def refuse_unused(self, names: Collection[str]) -> None:
+        """Refuse a place that none of these data sets is read from."""
+        if self.cifar10 is not None and not set(names) & {"cifar10", "cifar100"}:
+            told = ", ".join(sorted(set(names))) or "what is measured here"
+            raise UserError(f"--cifar10={self.cifar10}: {told} needs no files; leave it out")

@@ -30,6 +30,7 @@ def to_iterations(duration: Duration, epoch: float | None, total: int | None, wh
     near = duration if isinstance(duration, str) else max(-1, min(duration, 2 * LONGEST))
     text = near.strip() if isinstance(near, str) else f"{near:d}"
     percent = " or percent of the run (50%)" if total is not None else ""
+    epochs = "epochs (30ep)" if percent else "or epochs (30ep)"
     require(
         epoch is not None or not text.endswith("ep"),
         where,
@@ -50,7 +51,7 @@ def to_iterations(duration: Duration, epoch: float | None, total: int | None, wh
         math.isfinite(value * scale) and value >= 0 and (not whole or value.is_integer()),
         where,
         duration,
-        "a duration is a whole number of iterations (400), epochs (30ep)" + percent,
+        f"a duration is a whole number of iterations (400), {epochs}{percent}",
     )
     require(value * scale <= LONGEST, where, duration, f"at most {LONGEST:,} iterations")
     # A share of a short run is at least one iteration; only a plain 0 is 0.

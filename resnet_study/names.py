@@ -1,4 +1,4 @@
-"""Names that users type: the nearest known one to a wrong one."""
+"""Names that users type, the nearest known one to a wrong one, and words for numbers of things."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ FEW = 8
 """Names that are all told, even where one is near."""
 
 
+MOST = 20
+"""Names that are told where none is near."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like this one; None if none is like it."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)), None)
@@ -20,10 +24,20 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """End of a message about an unknown name: the nearest known one, or all of them."""
     known = list(known)
-    near, listed = nearest(name, known), ", ".join(known)
-    if near is None:
-        return f"known are {listed}"
-    return f"did you mean {near}?" + (f" Known are {listed}" if len(known) <= FEW else "")
+    begun = [one for one in known if name and one.startswith(name)]
+    near = begun or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if len(known) <= FEW:
+        return (f"did you mean {near[0]}? Known" if near else "known") + f" are {', '.join(known)}"
+    if near:
+        more = f" or one of {len(near) - FEW} others" if len(near) > FEW else ""
+        return f"did you mean {', '.join(near[:FEW])}{more}?"
+    rest = f" and {len(known) - MOST} others" if len(known) > MOST else ""
+    return f"known are {', '.join(known[:MOST])}{rest}"
+
+
+def counted(count: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def integers(flag: str, text: str) -> list[int]:

@@ -76,7 +76,7 @@ class ScheduleSpec:
     """Length of the run, the two drops of the learning rate, and a warm-up.
 
     The paper warms up at depth 110: a rate of 0.01 until the training error is below 80 %
-    (``warmup_error=80``). A warm-up ends after a fixed time or at an error, never both.
+    (warmup_error=80). A warm-up ends after a fixed time or at an error, never both.
     """
 
     iterations: Duration = 64_000

@@ -243,12 +243,12 @@ BAD = [
     (["claims", "{study}", "--study="], "an empty name: no such study"),
     (["claims", "{study}", "--only", ""], "an empty name is no claim"),
     (["figures", "{study}", "--only", "training_curves,"], "an empty name is no figure"),
-    (["figures", "{study}", "--format=bmp"], "did you mean webp? Known are png, svg"),
+    (["figures", "{study}", "--format=bmp"], "--format=bmp: known are png, svg"),
     (["figures", "{study}", "--only=training_curves", "--output={file}"], "a folder is needed"),
     *(([*words, "{file}"], "is a file, no folder; give a study") for words in ALL_TAKE_PATHS[:-1]),
     (["data", "imagenet"], "data: imagenet: valid are 'cifar10'"),
     (["compare", "error", "{study}", "--against=stp"], "unknown field stp; did you mean step?"),
-    (["compare", "error", "{study}", "--by=family,"], "--by family,: names with commas between"),
+    (["compare", "error", "{study}", "--by=family,"], "--by=family,: names with commas between"),
     (["compare", "error", "{study}", "--difference=famly"], "did you mean family?"),
     (["compare", "error", "{study}", "--where"], "--where: its value is missing"),
     (["compare", "error", "{study}", "--by"], "--by: its value is missing"),
@@ -265,6 +265,30 @@ BAD = [
     (["data", "mnist"], "'cifar10', 'digits', 'synthetic'"),
     (["data", "--cifar10={tmp}/none"], "{tmp}/none"),
     (["doctor", "now"], "now"),
+    (["data", "digits", "--cifar10={file}"], "--cifar10={file}: digits needs no files; leave it"),
+    (["data", "digits", "--subset"], "--subset: digits needs no files"),
+    (["train", "--cifar10={file}"], "--cifar10={file}: digits needs no files; leave it"),
+    (["sweep", "{sweep}", "--dry_run", "--cifar10={file}"], "needs no files; leave it out"),
+    (["reproduce", "smoke", "--cifar10={file}"], "needs no files; leave it out"),
+    (["slice", "smoke", "--cifar10={file}", "--minutes=1"], "needs no files; leave it out"),
+    (["evaluate", "{run}", "--step=0", "--cifar10={file}"], "needs no files; leave it out"),
+    (["status", "{study}", "--runs=2"], "--runs is of --sweep; name the file"),
+    (["status", "{study}", "--seed=2"], "--seed is of --sweep; name the file"),
+    (["evaluate", "{study}"], "not a run folder (no spec.json); it is a study, of which a run is"),
+    (["sweep", "{tmp}/sweeep.yaml"], "no such sweep file; did you mean {sweep}?"),
+    (["reproduce", "zzzz"], "zzzz: no such study; known are "),
+    (["reproduce", "{tmp}"], "{tmp}: is a folder; give a name such as quick, or a file"),
+    (["reproduce", "{file}"], "{file}: is no module; give a name such as quick, or a file"),
+    (["reproduce", "{tmp}/none"], "{tmp}/none: no file; give a name such as quick, or a file"),
+    (["report", "quick", "{tmp}/none"], "{tmp}/none: no such folder"),
+    (["claims", "{study}", "--only=zzzz"], "unknown claim zzzz; known are "),
+    (
+        ["claims", "{study}", "--only=signal_healthy"],
+        "did you mean signal_healthy_after_1_step, signal_healthy_after_10_steps, ",
+    ),
+    (["compare", "error", "{study}", "--csv={tmp}"], "--csv={tmp}: is a folder; name a file in it"),
+    (["measure", "{run}", "--lesion_images=-1"], "--lesion_images=-1: at least 0"),
+    (["train", "--schedule.iterations=3x"], "(400), or epochs (30ep)"),
 ]
 
 
@@ -296,6 +320,7 @@ def test_bad_input_ends_in_one_line(
         "file": str(tmp_path / "file"),
         "sweep": str(tmp_path / "sweep.yaml"),
         "study": str(study),
+        "run": str(next((study / "runs").iterdir())),
     }
     before = set(tmp_path.rglob("*"))
 
@@ -670,7 +695,11 @@ def test_what_a_sweep_s_command_says_is_done_here_and_by_slurm(
     monkeypatch.setenv("HOME", str(tmp_path))
     flags = ["--results", "~/a folder", "--kernels=xla", "--devices=2", "--cifar10=~/data"]
     words = ["python", "-m", "resnet_study", "train", *flags, "--seed=3", "${args}"]
-    content = {"command": words, "method": "grid", "parameters": {"model.depth": {"value": 8}}}
+    content = {
+        "command": words,
+        "method": "grid",
+        "parameters": {"data.name": {"value": "cifar10"}},
+    }
     file = tmp_path / "sweep.yaml"
     file.write_text(json.dumps(content))
     asked: list[Any] = []

@@ -111,7 +111,7 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
         (("features", run, "--images=one"), "--images=one: write whole numbers, such as 0,7,12"),
         (("features", run, "--channels=0"), "--channels=0: at least 1 is needed"),
         (("measure", run, "--samples=0"), "--samples=0: at least 1 is needed"),
-        (("measure", run, "--lesion-images=-1"), "--lesion-images=-1: at least 0"),
+        (("measure", run, "--lesion-images=-1"), "--lesion_images=-1: at least 0"),
     ):
         assert call(*words) == 2
         captured = capsys.readouterr()

@@ -234,9 +234,9 @@ def test_an_answer_is_told_in_plain_words_of_the_network_that_was_judged() -> No
     assert words.question_text(finding) == "In a plain network of 56 layers it is so."
     assert words.question_text(replace(finding, numbers={"depth": 44})) == statement
     told = replace(finding, answer="Plain-56 ends 74 points above plain-20.", n="4 of 5 seeds")
-    assert words.answer_text(told) == (f"{told.answer} Median; holds in 4 of 5 seeds.")
+    assert words.answer_text(told) == (f"{told.answer} (Medians; the claim holds in 4 of 5 seeds.)")
     one = replace(told, n="1 of 1 seed")
-    assert words.answer_text(one) == f"{told.answer} Holds in 1 of 1 seed."
+    assert words.answer_text(one) == f"{told.answer} (the claim holds in 1 of 1 seed.)"
     assert words.answer_text(replace(told, effect=None)) == "There is no estimate."
 
 
@@ -265,7 +265,7 @@ def test_the_answer_comes_first_then_a_picture_and_the_rest_is_folded(tmp_path: 
     order = [
         html.index(text)
         for text in (
-            "The median effect is −4.312 percentage points. Holds in ",
+            "The median effect is −4.312 percentage points; the claim holds in ",
             f'id="figure-{figures[0].name}"',
             "<iframe",
             f'id="figure-{figures[1].name}"',

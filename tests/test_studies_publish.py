@@ -79,6 +79,10 @@ def test_without_need_nothing_but_checkpoints_is_left_out(study: Path, tmp_path:
     text = publish(study, copy)
     assert (copy / "README.md").read_text() == text
     assert "every recorded step" in text
+    assert "resnet-study report cifar10 FOLDER" in text
+    study.rename(study.with_name("of_my_own"))
+    study = study.with_name("of_my_own")
+    assert "resnet-study report STUDY FOLDER" in publish(study, tmp_path / "other")
     for folder in find_runs([study]):
         before, after = read_run(folder), read_run(copy / "runs" / folder.name)
         pd.testing.assert_frame_equal(before.layers, after.layers, check_exact=True)
@@ -151,7 +155,7 @@ def test_networks_measured_at_initialisation_are_copied_and_read_alike(tmp_path:
     write_json(measured / "environment.json", {"command": "measure /home/someone/images"})
     (copy / "initialization").mkdir(parents=True)
     (copy / "initialization" / "of_before.parquet").touch()
-    assert "1 networks measured at initialisation" in publish(measured.parent, copy)
+    assert "1 network measured at initialisation" in publish(measured.parent, copy)
     one, other = (read_frames([folder]).initialization for folder in (copy, measured.parent))
     pd.testing.assert_frame_equal(one, other)
     assert "someone" not in (copy / "initialization" / "environment.json").read_text()

@@ -87,6 +87,7 @@ def train(
 
     if distributed:
         devices.join_processes()
+    options.source.refuse_unused([spec.data.name])
     folder = results / "runs" / spec.run_id
     dataset = _load(spec, options.source)
     if distributed and not devices.is_main():
@@ -193,7 +194,8 @@ def claims(
 ) -> int:
     """Judge the claims on recorded runs: effect, interval, seeds that agree and verdict.
 
-    As in the report of their study: on its own runs, with its primary claims and seeds.
+    As in the report of their study: on its own runs, with its primary claims and seeds. All other
+    claims that the project knows are judged too, as exploratory ones.
 
     Args:
         runs: Study folders (results/quick) or run folders.
@@ -252,6 +254,9 @@ def data(
     from resnet_study.runtime import cache_folder
     from resnet_study.spec import DataSpec
 
+    source.refuse_unused([name])
+    if subset and name not in ("cifar10", "cifar100"):
+        raise UserError(f"--subset: {name} needs no files; leave it out")
     if name == "cifar10" and source.cifar10 is None and not is_available():
         with count_progress("downloading", "B") as progress:
             source = DataSource(download_cifar10(cache_folder(), progress=progress))

@@ -75,6 +75,9 @@ def compare(
 
     if plot is not None and plot.suffix[1:] not in ("png", "svg", "pdf"):
         raise UserError(f"--plot={plot}: the file ends in .png, .svg or .pdf")
+    for flag, file in (("--plot", plot), ("--csv", csv)):
+        if file is not None and file.is_dir():  # before anything is computed
+            raise UserError(f"{flag}={file}: is a folder; name a file in it")
     told = _words("--by", by)
     fields = [name for name in told if name not in ("run", "folder")]
     if "run" in told and len(told) > 1:
@@ -120,7 +123,7 @@ def compare(
 def _words(flag: str, text: str) -> list[str]:
     words = [word.strip() for word in text.split(",")]
     if not all(words):
-        raise UserError(f"{flag} {text}: names with commas between are needed")
+        raise UserError(f"{flag}={text}: names with commas between are needed")
     return list(dict.fromkeys(words))
 
 

@@ -171,7 +171,7 @@ def measure(
     look, formats = drawing.checked()
     check_count("--samples", samples)
     if lesion_images < 0:
-        raise UserError(f"--lesion-images={lesion_images}: at least 0 is needed (0: no lesions)")
+        raise UserError(f"--lesion_images={lesion_images}: at least 0 is needed (0: no lesions)")
     network, dataset, where, note = _opened(run, weights, step, "test", source, execution)
     from resnet_study.drawing.look import looking
     from resnet_study.drawing.render import render
@@ -239,6 +239,7 @@ def _opened(
     if split not in networks.SPLITS:
         raise UserError(f"--split={split}: valid are {', '.join(networks.SPLITS)}")
     network, where, note = networks.on_devices(networks.load(run, weights, step), execution)
+    source.refuse_unused([network.spec.data.name])
     with count_progress("decoding", "images") as progress:
         dataset = load_dataset(network.spec.data, network.spec.seed, source, progress)
     return network, dataset, where, note

@@ -118,6 +118,7 @@ def explore(
     from resnet_study.report.explorer import write_explorer
 
     refuse_nothing(runs)
+    runs = list({folder.resolve(): folder for folder in reversed(runs)}.values())[::-1]
     page = output or runs[0] / "explorer.html"
     shown = write_explorer(runs, page)
     for sentence in shown.left_out:

@@ -22,6 +22,7 @@ from resnet_study.cli.commands import (
 from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
 from resnet_study.launch.options import Pool, SlurmOptions
+from resnet_study.names import counted
 
 if TYPE_CHECKING:
     from resnet_study.probes import Probe
@@ -93,6 +94,7 @@ def sweep(
             )
         if definition.early_terminate:
             print("early_terminate is left to wandb's server: every run goes to its end here.")
+    options.source.refuse_unused([spec.data.name for spec in specs])
     if dry_run:
         workers = None if on == "slurm" else pool.workers
         _print_runs(specs, results, workers, options.execution.devices or 1)
@@ -193,6 +195,8 @@ def status(
     from resnet_study.launch.status import STATES, run_states
 
     if sweep is None:
+        if runs is not None or seed:
+            raise UserError(f"--{'seed' if runs is None else 'runs'} is of --sweep; name the file")
         refuse_no_study(results)
         studies = sorted(str(runs.parent) for runs in results.glob("*/runs"))
         if studies and not (results / "runs").exists():
@@ -229,7 +233,10 @@ def status(
     counts = [(state, sum(run.state == state for run in states)) for state in STATES]
     queued = sum(bool(task.state) for task in tasks.values())
     told = ", ".join(f"{n} {state}" for state, n in counts if n)
-    print(f"{len(states)} runs: {told}" + (f"; {queued} in SLURM's queue" if queued else ""))
+    print(
+        f"{counted(len(states), 'run')}: {told}"
+        + (f"; {queued} in SLURM's queue" if queued else "")
+    )
     if unknown:
         print(f"{unknown[:1].upper()}{unknown[1:]}")
     return 0

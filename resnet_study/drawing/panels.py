@@ -18,7 +18,7 @@ from resnet_study.judging.selections import (
     varying_fields,
     warm_up,
 )
-from resnet_study.records import Frames
+from resnet_study.records import PROBES, Frames
 
 PAIR = (20, 56)
 """Depths of the paper's Figure 1, shown where not all depths can be."""
@@ -197,9 +197,10 @@ def layer_rows(frames: Frames, *probes: str) -> pd.DataFrame:
     layers = frames.layers_with(*probes)
     missing = [p for p in probes if p not in layers or not layers[p].notna().any()]
     if layers.empty or missing:
-        raise UserError(
-            f"no run recorded {', '.join(missing or probes)}; run with probes.layers_every above 0"
-        )
+        built_in = set(missing or probes) <= set(PROBES)
+        mend = "probes.layers_every above 0"
+        mend += "" if built_in else ", in a study that defines these probes"
+        raise UserError(f"no run recorded {', '.join(missing or probes)}; run with {mend}")
     rows = conv_layers(layers).copy()
     for probe in probes:
         rows[probe] = pd.to_numeric(rows[probe], errors="coerce").astype(float)

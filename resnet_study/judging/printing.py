@@ -80,7 +80,7 @@ def _table(title: str, findings: Sequence[Finding], width: int) -> Table:
     # A name is typed again: it is not broken where there is room, and its verdict stands below it.
     longest = max(len(finding.claim) for finding in findings)
     table.add_column("claim", overflow="fold", min_width=min(longest, max(12, width - MEDIAN - 7)))
-    table.add_column("median over seeds", max_width=MEDIAN)
+    table.add_column("median, its interval, seeds", max_width=MEDIAN)
     for finding in findings:
         claim = f"{finding.claim}\n{_verdict(finding)}\n{finding.statement}"
         table.add_row(claim, _effect(finding))

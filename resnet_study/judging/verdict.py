@@ -136,7 +136,8 @@ def needed(found: Tally, alpha: float) -> str:
     """What would decide, at the level that the claim has by itself or as the first of several."""
     there, agree = len(found.effects), max(found.holds, found.fails)
     if agree == there:
-        return f"{seeds_needed(1.0, alpha)} seeds, if all of them fall as these do"
+        side = "for" if found.holds == there else "against"
+        return f"{seeds_needed(1.0, alpha)} seeds, if all of them fall {side} it as these do"
     seeds = seeds_needed(agree / there, alpha)
     if seeds is None:
         return "more than 1000 seeds, if they fall as evenly on both sides as these do"

@@ -9,6 +9,7 @@ import yaml
 
 from resnet_study.errors import UserError, shown
 from resnet_study.files import read_text
+from resnet_study.names import nearest
 
 DEEPEST = 50
 """Most collections within each other; the parser of more could leave its stack."""
@@ -29,7 +30,9 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         UserError: naming the file, if it is missing, no YAML, repeats a key or is no mapping.
     """
     if not path.exists():
-        raise UserError(f"{path}: no such {what}")
+        near = nearest(path.stem, sorted(p.stem for p in path.parent.glob(f"*{path.suffix}")))
+        hint = f"; did you mean {path.with_stem(near)}?" if near else ""
+        raise UserError(f"{path}: no such {what}{hint}")
     text = read_text(path)
     try:
         _check_size(path, text)

@@ -119,7 +119,9 @@ def read_run(folder: Path) -> Run:
     """
     spec_file = folder / "spec.json"
     if not spec_file.is_file():
-        raise UserError(f"{folder}: not a run folder (no spec.json)")
+        runs = sorted(path.parent for path in folder.glob("runs/*/spec.json"))
+        hint = f"; it is a study, of which a run is {runs[0]}" if runs else ""
+        raise UserError(f"{folder}: not a run folder (no spec.json){hint}")
     return Run(
         folder=folder,
         spec=read_spec(spec_file),

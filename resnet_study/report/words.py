@@ -35,9 +35,9 @@ def answer_text(finding: Finding) -> str:
     if finding.effect is None:
         return "There is no estimate."
     if not finding.answer:
-        return f"The median effect is {estimate_text(finding)}. Holds in {finding.n}."
-    median = "Holds" if " 1 seed" in finding.n else "Median; holds"
-    return f"{finding.answer} {median} in {finding.n}."
+        return f"The median effect is {estimate_text(finding)}; the claim holds in {finding.n}."
+    medians = "" if " 1 seed" in finding.n else "Medians; "
+    return f"{finding.answer} ({medians}the claim holds in {finding.n}.)"
 
 
 def level_text(finding: Finding) -> str:

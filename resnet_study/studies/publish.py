@@ -13,7 +13,9 @@ import pandas as pd
 
 from resnet_study import files, lease, records
 from resnet_study.errors import UserError
+from resnet_study.names import counted
 from resnet_study.records import Run, copies_of
+from resnet_study.studies.find import studies
 
 _ABSOLUTE = re.compile(r"(?<![\w./-])(?:~|[A-Za-z]:)?[/\\][^\s'\",;]*")
 
@@ -50,6 +52,8 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
     files.refuse_missing(source)
     files.restore_folders(target)
     networks = sorted((source / INITIALIZATION).glob("*"))
+    if not networks and not (source / "runs").is_dir():
+        raise UserError(f"{source}: holds no records; give a study folder, such as results/quick")
     found = (
         records.find_runs([source / "runs"]) if not networks or (source / "runs").is_dir() else []
     )
@@ -183,21 +187,23 @@ def _readme(name: str, runs: list[Run], networks: int, every: int, size: int) ->
     unfinished = [run for run in runs if run.summary.get("status") not in records.DONE]
     held = [f"{size / 1e6:.1f} MB."]
     if runs:
-        held.append(f"{len(runs)} runs, without checkpoints. `layers.parquet` has {kept}.")
+        held.append(
+            f"{counted(len(runs), 'run')}, without checkpoints. `layers.parquet` has {kept}."
+        )
     if networks:
-        held.append(f"{networks} networks measured at initialisation.")
+        held.append(f"{counted(networks, 'network')} measured at initialisation.")
     lines = [
         f"# Records of {name}",
         "",
         " ".join(held)
         + " No number was rounded. Figures, verdicts and the report regenerate from these files:",
         "",
-        f"    resnet-study report {name} FOLDER",
+        f"    resnet-study report {name if name in studies() else 'STUDY'} FOLDER",
         "",
     ]
     if unfinished:
         lines += [
-            f"**{len(unfinished)} runs are not finished.** Only what they had recorded at the "
+            f"**Not finished: {counted(len(unfinished), 'run')}.** Only what was recorded at the "
             "iteration in question is used, and nothing about the end of training:",
             "",
             *(

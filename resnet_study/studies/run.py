@@ -39,6 +39,8 @@ def run_study(
     Returns:
         Exit code: 0, 1 if a run failed, 130 if interrupted (nothing is drawn then).
     """
+    specs = specs_of(study)
+    (options or Options()).source.refuse_unused([spec.data.name for spec in specs])
     print(f"{study.title}\n{study.question}")
     if study.cost:
         print(f"Cost: {study.cost}")
@@ -48,7 +50,6 @@ def run_study(
         except KeyboardInterrupt:
             print("Interrupted: the same command continues.", file=sys.stderr)
             return 130
-    specs = specs_of(study)
     outcome = train_runs(study, folder, command, options, pool)
     if outcome.interrupted:
         done = f"{len(outcome.summaries)} of {len(specs)} runs are done"

@@ -51,6 +51,7 @@ def run_slice(
         Exit code: 0, 1 if a run failed, 130 if interrupted; the archive is written in each case.
     """
     specs = specs_of(study)
+    options.source.refuse_unused([spec.data.name for spec in specs])
     names = [spec.run_id for spec in specs]
     runs = folder / "runs"
     if archive.exists():
