@@ -277,9 +277,9 @@ BAD = [
     (["evaluate", "{study}"], "not a run folder (no spec.json); it is a study, of which a run is"),
     (["sweep", "{tmp}/sweeep.yaml"], "no such sweep file; did you mean {sweep}?"),
     (["reproduce", "zzzz"], "zzzz: no such study; known are "),
-    (["reproduce", "{tmp}"], "{tmp}: is a folder; give a name such as quick, or a file"),
-    (["reproduce", "{file}"], "{file}: is no module; give a name such as quick, or a file"),
-    (["reproduce", "{tmp}/none"], "{tmp}/none: no file; give a name such as quick, or a file"),
+    (["reproduce", "{tmp}"], "{tmp}: no such study; it is a folder: give a name such as quick"),
+    (["reproduce", "{file}"], "{file}: no such study; it is no module: give a name"),
+    (["reproduce", "{tmp}/none"], "{tmp}/none: no such study; it is no file: give a name"),
     (["report", "quick", "{tmp}/none"], "{tmp}/none: no such folder"),
     (["claims", "{study}", "--only=zzzz"], "unknown claim zzzz; known are "),
     (

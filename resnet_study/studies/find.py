@@ -55,11 +55,10 @@ def load_study(name: str) -> Study:
     file = expanded(Path(name))
     if file.suffix != ".py":
         if name not in studies() and len(file.parts) > 1:
-            what = (
-                "is a folder" if file.is_dir() else "is no module" if file.exists() else "no file"
-            )
+            what = "a folder" if file.is_dir() else "no module" if file.exists() else "no file"
             raise UserError(
-                f"{name}: {what}; give a name such as quick, or a file such as ./mine.py"
+                f"{name}: no such study; it is {what}: give a name such as quick, or a file such as "
+                "./mine.py"
             )
         if name not in studies():
             raise UserError(
