@@ -57,8 +57,8 @@ def load_study(name: str) -> Study:
         if name not in studies() and len(file.parts) > 1:
             what = "a folder" if file.is_dir() else "no module" if file.exists() else "no file"
             raise UserError(
-                f"{name}: no such study; it is {what}: give a name such as quick, or a file such as "
-                "./mine.py"
+                f"{name}: no such study; it is {what}: give a name such as quick, or a file such "
+                "as ./mine.py"
             )
         if name not in studies():
             raise UserError(
