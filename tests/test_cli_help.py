@@ -1,5 +1,6 @@
 """Help: placeholders that one types, examples one per line, lines that fit."""
 
+import itertools
 import re
 
 import pytest
@@ -53,6 +54,19 @@ def test_what_explains_a_flag_is_one_paragraph(
     assert (
         "error, loss; a per-layer probe such as activation_gradient_norm or response_std" in output
     )
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_lines_are_as_long_as_they_can_be(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They break where the terminal ends, not where the source does."""
+    monkeypatch.setenv("COLUMNS", "80")
+    boxed = [line[2:-2].rstrip() for line in shown(capsys, name).splitlines() if line[:1] == "│"]
+    for line, following in itertools.pairwise(boxed):
+        indent = len(line) - len(line.lstrip())
+        if indent and indent == len(following) - len(following.lstrip()):
+            assert len(line) + 1 + len(following.split()[0]) > 76, (line, following)
 
 
 def test_none_is_still_a_value(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import itertools
 import os
 import shutil
 import sys
+import typing
 from collections.abc import Sequence
 from typing import Any
 
@@ -173,6 +174,8 @@ def _deferred(function: Any) -> Any:
 
     # Where tyro looks for what explains the flags.
     function.__doc__ = help.one_paragraph_each(function.__doc__)
+    for annotation in typing.get_type_hints(function).values():
+        help.fold_fields(annotation)
     return later
 
 

@@ -14,12 +14,13 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import Any, TextIO
 
+import docstring_parser
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
@@ -42,6 +43,27 @@ _FOLDED = re.compile(r"\n {8,}")
 def one_paragraph_each(docstring: str | None) -> str:
     """The docstring with what explains an argument on one line, which tyro folds anew."""
     return _FOLDED.sub(" ", inspect.cleandoc(docstring or ""))
+
+
+def fold_fields(annotation: Any) -> None:
+    """Let what explains the fields of dataclasses in an annotation be one line each, likewise.
+
+    tyro and docstring_parser take what a class says of its ``Attributes:`` before the docstrings
+    below its fields, whose lines they would break where the source does.
+    """
+    for inner in typing.get_args(annotation):
+        fold_fields(inner)
+    if not (isinstance(annotation, type) and is_dataclass(annotation)):
+        return
+    said = docstring_parser.parse_from_object(annotation)
+    if said.params:
+        about = "\n\n".join(filter(None, (said.short_description, said.long_description)))
+        lines = [
+            f"    {p.arg_name}: {' '.join((p.description or '').split())}" for p in said.params
+        ]
+        annotation.__doc__ = "\n".join((about, "", "Attributes:", *lines))
+    for hint in typing.get_type_hints(annotation).values():
+        fold_fields(hint)
 
 
 class Wrapped(io.TextIOBase):
