@@ -288,7 +288,7 @@ def test_a_lost_node_requeues_a_task_and_status_names_a_killed_one(
     os.kill(json.loads((folder / "lease.json").read_text())["process"][0], signal.SIGKILL)
     wait_until(lambda: not call(tmp_path, cluster, "squeue", "-h"), logs)
     told = call(tmp_path, cluster, "resnet-study", "status", "results/mine")
-    assert "1 runs: 1 to do\n" in told
+    assert "1 run: 1 to do\n" in told
     assert re.search(r"its worker was killed; SLURM's task \d+ has ended without finish", told)
     assert "1 of 1 runs" in call(tmp_path, cluster, *words)
     wait_until(lambda: run_states(runs)[0].state == "finished", logs)
@@ -308,7 +308,7 @@ def test_a_lost_node_requeues_a_task_and_status_names_a_killed_one(
             "--sbatch acount: sbatch has no such option; did you mean account?",
         ),
         # sbatch would take it for array.
-        (["arr=0-3"], "", "--sbatch arr: sbatch has no such option; did you mean array?"),
+        (["arr=0-3"], "", "--sbatch arr: sbatch has no such option; did you mean array"),
         (["gres=gpu:9"], "", "Invalid generic resource"),
         ([], "SBATCH_WAIT", "SBATCH_WAIT is set, and this command returns at once"),
     ],
