@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from itertools import accumulate
 
 from resnet_study.errors import UserError
 
 FEW = 8
 """Names that are all told, even where one is near."""
 
-
-MOST = 20
-"""Names that are told where none is near."""
+MOST = 160
+"""Letters of names that are told where none is near, so that a message stays one that is read."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -31,8 +31,10 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     if near:
         more = f" or one of {len(near) - FEW} others" if len(near) > FEW else ""
         return f"did you mean {', '.join(near[:FEW])}{more}?"
-    rest = f" and {len(known) - MOST} others" if len(known) > MOST else ""
-    return f"known are {', '.join(known[:MOST])}{rest}"
+    ends = accumulate(len(name) + 2 for name in known)
+    told = max(FEW, sum(end <= MOST for end in ends))
+    rest = f" and {len(known) - told} others" if len(known) > told else ""
+    return f"known are {', '.join(known[:told])}{rest}"
 
 
 def counted(count: int, what: str) -> str:
