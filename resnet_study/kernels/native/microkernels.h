@@ -21,8 +21,8 @@ constexpr int LANES = 4, WIDEST = 4, LONGEST = 6, SUMS = 16;
 constexpr int LANES = 4, WIDEST = 2, LONGEST = 6, SUMS = 8;
 #endif
 // LANES floats are one vector; a panel is up to WIDEST vectors of output channels; a strip is
-// up to LONGEST positions. WIDEST * LONGEST sums and WIDEST weights fit the registers. Products of
-// matrices keep SUMS sums, so that a block has 4, 8 or 16 rows.
+// up to LONGEST positions. WIDEST * LONGEST sums and WIDEST weights fit the registers. Winograd's
+// products keep SUMS sums.
 
 // body(0), ..., body(n - 1), each with its index as a constant. Sums in an array that a loop
 // indexes are copied through the stack by GCC; with constants each is a register.
@@ -104,52 +104,6 @@ void accumulate_block(const float* x, const float* d, const Segment* segments, i
   });
 }
 
-// A matrix by its distances: entry (r, s) is at[r * row_step + s * column_step].
-struct Matrix {
-  const float* at;
-  int64_t row_step, column_step;
-};
-
-// out[r][panel] (+)= sum over s < depth of left(r, s) * right[s * right_step][panel], for so many
-// blocks of `rows` rows. In one call, since a block of few products hardly outweighs a call.
-template <int rows, int vectors>
-void multiply_blocks(Matrix left, const float* right, int64_t right_step, int64_t depth,
-                     float* out, int64_t out_step, int64_t blocks, bool accumulate) {
-  for (; blocks > 0; --blocks) {
-    Floats<LANES> sum[rows * vectors];
-    with_constants<rows * vectors>([&](auto i) INLINED {
-      const float* from = out + i / vectors * out_step + i % vectors * LANES;
-      sum[i] = accumulate ? load<LANES>(from) : Floats<LANES>{};
-    });
-    const float* l = left.at;
-    const float* r = right;
-#pragma GCC unroll 2
-    for (int64_t s = 0; s < depth; ++s, l += left.column_step, r += right_step) {
-      Floats<LANES> panel[vectors];
-      with_constants<vectors>([&](auto v) INLINED { panel[v] = load<LANES>(r + v * LANES); });
-      with_constants<rows * vectors>(
-          [&](auto i) INLINED { sum[i] += panel[i % vectors] * l[i / vectors * left.row_step]; });
-    }
-    with_constants<rows * vectors>([&](auto i) INLINED {
-      store<LANES>(out + i / vectors * out_step + i % vectors * LANES, sum[i]);
-    });
-    left.at += rows * left.row_step;
-    out += rows * out_step;
-  }
-}
-
-template <int vectors>
-void multiply_panel(Matrix left, const float* right, int64_t right_step, int64_t depth, float* out,
-                    int64_t out_step, int64_t rows, bool accumulate) {
-  constexpr int tall = SUMS / vectors;
-  const int64_t blocks = rows / tall, done = blocks * tall;
-  multiply_blocks<tall, vectors>(left, right, right_step, depth, out, out_step, blocks,
-                                 accumulate);
-  left.at += done * left.row_step;
-  multiply_blocks<1, vectors>(left, right, right_step, depth, out + done * out_step, out_step,
-                              rows - done, accumulate);
-}
-
 using Convolve = decltype(&convolve_strip<1, 1>);
 using Accumulate = decltype(&accumulate_block<1, 1>);
 
@@ -168,10 +122,6 @@ inline Convolve convolve_kernel(int64_t positions, int64_t vectors) {
   static constexpr auto one = convolve_table<1>(sizes);
   static constexpr auto all = convolve_table<WIDEST>(sizes);
   return (vectors == 1 ? one : all)[positions - 1];
-}
-
-inline auto multiply_kernel(int64_t vectors) {
-  return vectors == 1 ? multiply_panel<1> : multiply_panel<WIDEST>;
 }
 
 inline Accumulate accumulate_kernel(int64_t channels, int64_t vectors) {

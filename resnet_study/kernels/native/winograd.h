@@ -17,10 +17,10 @@
 //   of g:  G' [ sum over tiles of (A d A') * (B' x B) ] G,   d the gradient of the 2x2 outputs;
 //   of x:  a convolution of d with g turned by 180 degrees, its channels exchanged.
 //
-// The products go through the inner loops of the direct kernels (microkernels.h), a block of
-// tiles at a time, so that what lies between the transforms stays in the cache. Each entry's sum
-// runs over channels (or tiles) in their order: it depends neither on the vector width nor on
-// where blocks begin.
+// Both work a block of tiles at a time, so that what the transforms make stays in the cache, and
+// keep their sums in registers. Each entry's sum runs over channels (or tiles) in their order, and
+// entries are added up in their order: results depend neither on the vector width nor on where
+// blocks begin.
 
 #pragma once
 
@@ -38,8 +38,17 @@ namespace resnet_study {
 namespace INSTRUCTIONS {
 
 constexpr int64_t ENTRIES = 16;
-constexpr int64_t BLOCK = 16;          // tiles whose transforms are in the cache together
-constexpr int64_t CHANNEL_GROUP = 16;  // the widest vector of any instruction set
+constexpr int64_t BLOCK = 32;          // tiles whose transforms are in the cache together
+constexpr int64_t CHANNEL_GROUP = 16;  // the widest panel of any instruction set
+
+// Products are summed in SUMS registers: of TILES tiles, PANEL_VECTORS vectors of outputs and
+// TOGETHER entries where tiles become outputs, of so many inputs and outputs of one entry where
+// they become the gradient of the kernel.
+constexpr int TILES = 4;
+constexpr int PANEL_VECTORS = LANES < CHANNEL_GROUP ? WIDEST : 1;
+constexpr int TOGETHER = SUMS / (TILES * PANEL_VECTORS);
+constexpr int64_t PANEL = PANEL_VECTORS * LANES;
+static_assert(ENTRIES % TOGETHER == 0 && CHANNEL_GROUP % PANEL == 0);
 
 // The one place that decides which layers are computed this way; all others are computed
 // directly. It goes by the shape alone, and so is the same for every instruction set.
@@ -51,13 +60,18 @@ inline bool takes_winograd(const Geometry& g) {
 
 using Lane = Floats<LANES>;
 
-// B', A, A', G and G' times a vector.
+// B', A, G and G' times a vector.
 inline std::array<Lane, 4> input_transform(Lane a, Lane b, Lane c, Lane d) {
   return {a - c, b + c, c - b, b - d};
 }
 inline std::array<Lane, 4> gradient_transform(Lane a, Lane b) { return {a, a + b, a - b, -b}; }
-inline std::array<Lane, 2> output_transform(Lane a, Lane b, Lane c, Lane d) {
-  return {a + (b + c), (b - c) - d};
+// A' times a vector, one after the other of its four entries.
+template <int i>
+inline INLINED void add_output(Lane entry, Lane& even, Lane& odd) {
+  if constexpr (i == 0) even = entry;
+  if constexpr (i == 1) even += entry, odd = entry;
+  if constexpr (i == 2) even += entry, odd -= entry;
+  if constexpr (i == 3) odd -= entry;
 }
 inline std::array<Lane, 4> kernel_transform(Lane a, Lane b, Lane c) {
   const Lane outer = a + c;
@@ -68,18 +82,18 @@ inline std::array<Lane, 3> kernel_gradient_transform(Lane a, Lane b, Lane c, Lan
   return {a + half, (b - c) * 0.5f, half + d};
 }
 
-// G g G' of every pair of channels as panels: [entry][panel][channel][panel's outputs]; transposed
-// for the gradient of the input. Turning g by 180 degrees exchanges the entries 0 and 3 of an axis.
+// G g G' of every pair of channels, transposed for the gradient of the input, in the order in which
+// `convolve_tiles` reads it: [panel][entries / TOGETHER][channel][TOGETHER][panel's outputs].
+// Turning g by 180 degrees exchanges the entries 0 and 3 of an axis.
 inline std::vector<float> winograd_kernel(const float* kernel, const Geometry& g,
                                           bool transposed) {
   const int64_t pairs = g.inputs * g.outputs;
-  const int64_t outputs = transposed ? g.inputs : g.outputs;
   const int64_t channels = transposed ? g.outputs : g.inputs;
-  const int64_t width = panel_vectors(outputs) * LANES;
   std::vector<float> transformed(ENTRIES * pairs);
-  auto place = [&](int64_t channel, int64_t output) {
-    return transformed.data() + output / width * width * channels + channel * width +
-           output % width;
+  auto place = [&](int64_t entry, int64_t channel, int64_t output) {
+    const int64_t group = output / PANEL * (ENTRIES / TOGETHER) + entry / TOGETHER;
+    return transformed.data() +
+           ((group * channels + channel) * TOGETHER + entry % TOGETHER) * PANEL + output % PANEL;
   };
   auto turned = [](int64_t i) { return i % 3 ? i : 3 - i; };
   for (int64_t input = 0; input < g.inputs; ++input)
@@ -95,9 +109,9 @@ inline std::vector<float> winograd_kernel(const float* kernel, const Geometry& g
         for (int64_t c = 0; c < 4; ++c)
           if (transposed)
             for (int64_t j = 0; j < LANES; ++j)
-              place(output + j, input)[(turned(r) * 4 + turned(c)) * pairs] = row[c][j];
+              *place(turned(r) * 4 + turned(c), output + j, input) = row[c][j];
           else
-            store<LANES>(place(input, output) + (r * 4 + c) * pairs, row[c]);
+            store<LANES>(place(r * 4 + c, input, output), row[c]);
       }
     }
   return transformed;
@@ -122,6 +136,75 @@ inline void winograd_kernel_gradient(const float* s, const Geometry& g, float* g
   }
 }
 
+// A panel of the outputs of neighbouring tiles, from the transforms of their inputs. x: [entry]
+// [tile][channel], entries `step` apart; out: the first tile's upper left pixel.
+template <int tiles>
+void convolve_tiles(const float* x, int64_t step, int64_t channels, const float* kernel, float* out,
+                    int64_t outputs, int64_t out_row, Prefetch& ahead) {
+  constexpr int places = tiles * PANEL_VECTORS;
+  Lane line[2 * places], top[2 * places], bottom[2 * places];  // of columns; of columns and rows
+  with_constants<ENTRIES / TOGETHER>([&](auto group) INLINED {
+    Lane sum[TOGETHER * places];
+    with_constants<TOGETHER * places>([&](auto i) INLINED { sum[i] = Lane{}; });
+    ahead.step();
+    const float* from = x + group * TOGETHER * step;
+#pragma GCC unroll 2
+    for (int64_t channel = 0; channel < channels; ++channel, kernel += TOGETHER * PANEL) {
+      Lane weight[TOGETHER * PANEL_VECTORS];
+      with_constants<TOGETHER * PANEL_VECTORS>(
+          [&](auto i) INLINED { weight[i] = load<LANES>(kernel + i * LANES); });
+      with_constants<TOGETHER * places>([&](auto i) INLINED {
+        constexpr int v = i % PANEL_VECTORS, entry = i / PANEL_VECTORS % TOGETHER;
+        constexpr int tile = i / PANEL_VECTORS / TOGETHER;
+        sum[i] += weight[entry * PANEL_VECTORS + v] * from[entry * step + tile * channels + channel];
+      });
+    }
+    with_constants<TOGETHER * places>([&](auto i) INLINED {
+      constexpr int v = i % PANEL_VECTORS, entry = i / PANEL_VECTORS % TOGETHER;
+      constexpr int tile = i / PANEL_VECTORS / TOGETHER, at = 2 * (tile * PANEL_VECTORS + v);
+      constexpr int row = (group * TOGETHER + entry) / 4, column = (group * TOGETHER + entry) % 4;
+      add_output<column>(sum[i], line[at], line[at + 1]);
+      if constexpr (column == 3) {
+        add_output<row>(line[at], top[at], bottom[at]);
+        add_output<row>(line[at + 1], top[at + 1], bottom[at + 1]);
+      }
+    });
+  });
+  with_constants<2 * places>([&](auto i) INLINED {
+    constexpr int column = i % 2, v = i / 2 % PANEL_VECTORS, tile = i / 2 / PANEL_VECTORS;
+    float* to = out + (2 * tile + column) * outputs + v * LANES;
+    store<LANES>(to, top[i]);
+    store<LANES>(to + out_row, bottom[i]);
+  });
+}
+
+// sums[input][output] += the products of x and d, both [tile][channel], over so many tiles.
+inline void accumulate_tiles(const float* x, const float* d, int64_t tiles, int64_t inputs,
+                             int64_t outputs, float* sums) {
+  constexpr int rows = SUMS / PANEL_VECTORS;
+  for (int64_t panel = 0; panel < outputs; panel += PANEL)
+    for (int64_t input = 0; input < inputs; input += rows) {
+      float* to = sums + input * outputs + panel;
+      const auto place = [&](int i) INLINED {
+        return to + i / PANEL_VECTORS * outputs + i % PANEL_VECTORS * LANES;
+      };
+      Lane sum[SUMS];
+      with_constants<SUMS>([&](auto i) INLINED { sum[i] = load<LANES>(place(i)); });
+      const float* left = x + input;
+      const float* right = d + panel;
+#pragma GCC unroll 2
+      for (int64_t tile = 0; tile < tiles; ++tile, left += inputs, right += outputs) {
+        Lane vector[PANEL_VECTORS];
+        with_constants<PANEL_VECTORS>(
+            [&](auto v) INLINED { vector[v] = load<LANES>(right + v * LANES); });
+        with_constants<SUMS>([&](auto i) INLINED {
+          sum[i] += vector[i % PANEL_VECTORS] * left[i / PANEL_VECTORS];
+        });
+      }
+      with_constants<SUMS>([&](auto i) INLINED { store<LANES>(place(i), sum[i]); });
+    }
+}
+
 // The tiles of one image, in blocks of whole rows of tiles, and where their transforms lie.
 class Winograd {
  public:
@@ -139,42 +222,42 @@ class Winograd {
   // map are read from the margin of `from`.
   void convolve(const Layout& from, const Layout& to, const float* x, const float* kernel,
                 float* out, float* scratch, Prefetch ahead) const {
-    ahead.begin(steps());
+    const int64_t channels = from.channels, outputs = to.channels, step = spaced(channels);
+    ahead.begin(rows_ * ((across_ + TILES - 1) / TILES) * (outputs / PANEL) * (ENTRIES / TOGETHER));
     const Buffers buffers = divide(scratch);
-    const int64_t channels = from.channels, outputs = to.channels;
-    const int64_t vectors = panel_vectors(outputs), width = vectors * LANES;
-    const auto multiply = multiply_kernel(vectors);
-    const int64_t x_step = spaced(channels), out_step = spaced(outputs);
     for (int64_t first = 0; first < rows_; first += block_) {
       const int64_t rows = std::min(block_, rows_ - first);
       transform_input(from, x, first, rows, buffers.zeros, buffers.x);
-      for (int64_t entry = 0; entry < ENTRIES; ++entry, ahead.step())
-        for (int64_t panel = 0; panel < outputs; panel += width)
-          multiply({buffers.x + entry * x_step, channels, 1},
-                   kernel + (entry * outputs + panel) * channels, width, channels,
-                   buffers.other + entry * out_step + panel, outputs, rows * across_, false);
-      transform_output(to, buffers.other, first, rows, out);
+      for (int64_t panel = 0; panel < outputs; panel += PANEL)
+        for (int64_t row = 0; row < rows; ++row) {
+          const float* tiles = buffers.x + row * across_ * channels;
+          float* pixels = out + to.at(2 * (first + row), 0) + panel;
+          auto some = [&](auto count, int64_t t) INLINED {
+            convolve_tiles<count>(tiles + t * channels, step, channels,
+                                  kernel + panel * ENTRIES * channels, pixels + 2 * t * outputs,
+                                  outputs, to.row(), ahead);
+          };
+          int64_t t = 0;
+          for (; t + TILES <= across_; t += TILES) some(std::integral_constant<int, TILES>{}, t);
+          for (; t < across_; ++t) some(std::integral_constant<int, 1>{}, t);
+        }
     }
   }
 
   // sums[entry][input][output] += (A d A') * (B' x B), summed over the tiles of one image.
   void accumulate(const Layout& x_layout, const Layout& d_layout, const float* x, const float* d,
                   float* sums, float* scratch, Prefetch ahead) const {
-    ahead.begin(steps());
-    const Buffers buffers = divide(scratch);
     const int64_t inputs = x_layout.channels, outputs = d_layout.channels;
-    const int64_t vectors = panel_vectors(outputs), width = vectors * LANES;
-    const auto multiply = multiply_kernel(vectors);
-    const int64_t x_step = spaced(inputs), d_step = spaced(outputs);
+    ahead.begin((rows_ + block_ - 1) / block_ * ENTRIES);
+    const Buffers buffers = divide(scratch);
     for (int64_t first = 0; first < rows_; first += block_) {
       const int64_t rows = std::min(block_, rows_ - first);
       transform_input(x_layout, x, first, rows, buffers.zeros, buffers.x);
-      transform_gradient(d_layout, d, first, rows, buffers.other);
+      transform_gradient(d_layout, d, first, rows, buffers.gradient);
       for (int64_t entry = 0; entry < ENTRIES; ++entry, ahead.step())
-        for (int64_t panel = 0; panel < outputs; panel += width)
-          multiply({buffers.x + entry * x_step, 1, inputs},
-                   buffers.other + entry * d_step + panel, outputs, rows * across_,
-                   sums + entry * inputs * outputs + panel, outputs, inputs, true);
+        accumulate_tiles(buffers.x + entry * spaced(inputs),
+                         buffers.gradient + entry * spaced(outputs), rows * across_, inputs,
+                         outputs, sums + entry * inputs * outputs);
     }
   }
 
@@ -182,10 +265,8 @@ class Winograd {
   struct Buffers {
     const float* zeros;  // a row of the map
     float* x;            // [entry][tile][channel], entries `spaced` apart
-    float* other;        // the same of products, or of gradients
+    float* gradient;     // the same of gradients
   };
-
-  int64_t steps() const { return (rows_ + block_ - 1) / block_ * ENTRIES; }
 
   Buffers divide(float* scratch) const {
     std::fill_n(scratch, zeros_, 0.0f);
@@ -227,47 +308,23 @@ class Winograd {
     }
   }
 
-  void transform_output(const Layout& layout, const float* products, int64_t first, int64_t rows,
-                        float* out) const {
-    const int64_t channels = layout.channels, step = spaced(channels);
-    for (int64_t tile = 0; tile < rows * across_; ++tile) {
-      float* to = out + layout.at(2 * (first + tile / across_), 2 * (tile % across_));
-      for (int64_t c = 0; c < channels; c += LANES) {
-        const float* from = products + tile * channels + c;
-        std::array<Lane, 2> columns[4];
-        with_constants<4>([&](auto i) INLINED {
-          columns[i] = output_transform(load<LANES>(from + i * step),
-                                        load<LANES>(from + (4 + i) * step),
-                                        load<LANES>(from + (8 + i) * step),
-                                        load<LANES>(from + (12 + i) * step));
-        });
-        with_constants<2>([&](auto r) INLINED {
-          const auto pair =
-              output_transform(columns[0][r], columns[1][r], columns[2][r], columns[3][r]);
-          store<LANES>(to + r * layout.row() + c, pair[0]);
-          store<LANES>(to + r * layout.row() + channels + c, pair[1]);
-        });
-      }
-    }
-  }
-
   void transform_gradient(const Layout& layout, const float* d, int64_t first, int64_t rows,
                           float* to) const {
     const int64_t channels = layout.channels, step = spaced(channels);
-    for (int64_t tile = 0; tile < rows * across_; ++tile) {
-      const float* from = d + layout.at(2 * (first + tile / across_), 2 * (tile % across_));
-      for (int64_t c = 0; c < channels; c += LANES) {
-        auto column = [&](const float* at) INLINED {
-          return gradient_transform(load<LANES>(at), load<LANES>(at + layout.row()));
-        };
-        const auto left = column(from + c), right = column(from + channels + c);
-        with_constants<4>([&](auto r) INLINED {
-          const auto entries = gradient_transform(left[r], right[r]);
-          with_constants<4>([&](auto i) INLINED {
-            store<LANES>(to + (r * 4 + i) * step + tile * channels + c, entries[i]);
+    for (int64_t row = first; row < first + rows; ++row) {
+      const float* from = d + layout.at(2 * row, 0);
+      for (int64_t t = 0; t < across_; ++t, from += 2 * channels, to += channels)
+        for (int64_t c = 0; c < channels; c += LANES) {
+          auto column = [&](const float* at) INLINED {
+            return gradient_transform(load<LANES>(at), load<LANES>(at + layout.row()));
+          };
+          const auto left = column(from + c), right = column(from + channels + c);
+          with_constants<4>([&](auto r) INLINED {
+            const auto entries = gradient_transform(left[r], right[r]);
+            with_constants<4>(
+                [&](auto i) INLINED { store<LANES>(to + (r * 4 + i) * step + c, entries[i]); });
           });
-        });
-      }
+        }
     }
   }
 
