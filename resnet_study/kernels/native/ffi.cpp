@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <cstring>
@@ -68,11 +69,22 @@ const Implementation& implementation() {
 
 std::atomic<bool> direct{false};  // no layer by Winograd's algorithm
 
+constexpr std::chrono::microseconds AWAKE{50};  // how long a loop is waited for before sleep
+
+// Tells the processor that a loop only waits.
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 // One parallel loop: whoever is free takes the next index. The caller works too and waits only
 // for indices that somebody has begun, so a busy pool delays nothing.
 struct Loop {
-  std::atomic<int64_t> next{0};
-  int64_t count, finished = 0;
+  std::atomic<int64_t> next{0}, finished{0};
+  int64_t count;
   const std::function<void(int64_t)>* body;
   std::mutex mutex;
   std::condition_variable done;
@@ -80,10 +92,20 @@ struct Loop {
   void work() {
     int64_t mine = 0;
     for (int64_t i; (i = next.fetch_add(1)) < count; ++mine) (*body)(i);
-    if (!mine) return;
+    if (!mine || finished.fetch_add(mine) + mine < count) return;
     std::lock_guard<std::mutex> lock(mutex);
-    finished += mine;
-    if (finished == count) done.notify_all();
+    done.notify_all();
+  }
+
+  // To sleep and be woken takes longer than most indices of a small layer.
+  void wait() {
+    const auto over = [&] { return finished.load() == count; };
+    const auto end = std::chrono::steady_clock::now() + AWAKE;
+    while (!over() && std::chrono::steady_clock::now() < end)
+      for (int i = 0; i < 16 && !over(); ++i) pause();
+    if (over()) return;
+    std::unique_lock<std::mutex> lock(mutex);
+    done.wait(lock, over);
   }
 };
 
@@ -99,8 +121,7 @@ Parallel on(ffi::ThreadPool& pool) {
     loop->body = &body;
     for (int64_t i = 0; i < helpers; ++i) pool.Schedule([loop] { loop->work(); });
     loop->work();
-    std::unique_lock<std::mutex> lock(loop->mutex);
-    loop->done.wait(lock, [&] { return loop->finished == count; });
+    loop->wait();
   };
 }
 
