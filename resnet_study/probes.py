@@ -58,8 +58,16 @@ class Observed(NamedTuple):
     response_means: Array
     response_stds: Array
     inactive: Array
+    weight_gradient_norms: Array
+    """‖∂L/∂w_l‖, (depth,)."""
+    weight_norms: Array
+    update_norms: Array
+    angular_steps: Array
+    """`resnet_study.tensors.angular_step` of the update, in radians."""
+    velocity_cosines: Array
+    """`resnet_study.tensors.tangent_cosine` of gradient and velocity."""
     norms: Callable[[Sequence[Array]], Array]
-    """Euclidean norm of each tensor, by the kernels that compute the step."""
+    """Euclidean norm of each tensor."""
     by_layer: Callable[..., Any]
     """`resnet_study.tensors.by_layer`: a function of one layer's tensors for all layers."""
 
@@ -126,18 +134,6 @@ class Probe:
             )
 
 
-def _angular_step(o: Observed) -> Array:
-    from resnet_study.tensors import angular_step
-
-    return o.by_layer(angular_step, o.weights, o.updates)
-
-
-def _gradient_velocity_cosine(o: Observed) -> Array:
-    from resnet_study.tensors import tangent_cosine
-
-    return o.by_layer(tangent_cosine, o.gradients, o.velocity, o.weights)
-
-
 def _rms(tensors: Sequence[Array | None]) -> Array:
     from resnet_study.tensors import rms
 
@@ -160,33 +156,33 @@ BUILT_IN: tuple[Probe, ...] = (
     Probe(
         "weight_gradient_norm",
         "‖∂L/∂w_l‖ of the loss alone, weight decay not mixed in",
-        function=lambda o: o.norms(o.gradients),
+        function=lambda o: o.weight_gradient_norms,
         label="gradient of the weights ‖∂L/∂w‖",
     ),
     Probe(
         "weight_norm",
         "‖w_l‖ before the update",
-        function=lambda o: o.norms(o.weights),
+        function=lambda o: o.weight_norms,
         label="weights ‖w‖",
     ),
     Probe(
         "update_norm",
         "‖Δw_l‖ of this step, learning rate included",
-        function=lambda o: o.norms(o.updates),
+        function=lambda o: o.update_norms,
         label="update ‖Δw‖",
     ),
     Probe(
         "angular_step",
         "angle between w_l before and after this step",
         "rad",
-        function=_angular_step,
+        function=lambda o: o.angular_steps,
         label="turn of the weights",
     ),
     Probe(
         "gradient_velocity_cosine",
         "cosine of the angle between ∂L/∂w_l and the velocity before this step, both projected "
         "orthogonally to w_l, which leaves weight decay out; undefined at step 0",
-        function=_gradient_velocity_cosine,
+        function=lambda o: o.velocity_cosines,
         label="cosine of gradient and velocity",
         linear=True,
     ),

@@ -109,7 +109,7 @@ def _load() -> ctypes.CDLL | str:
         return "they were built from other sources; run python -m resnet_study.kernels"
     import jax
 
-    for name in ("forward", "backward", "pool", "pool_backward", "norms"):
+    for name in ("forward", "backward", "pool", "pool_backward", "descend"):
         handler = jax.ffi.pycapsule(getattr(library, f"resnet_study_{name}"))
         jax.ffi.register_ffi_target(f"resnet_study_{name}", handler, platform="cpu")
     return library

@@ -205,7 +205,58 @@ def convolve(x: Array, kernel: Array, stride: int) -> Array:
     return layer(options, LayerInput(x), kernel, (jnp.zeros(()), jnp.zeros(()))).z
 
 
-def norms(tensors: Sequence[Array]) -> Array:
-    """Euclidean norm of each float32 tensor, shape (len(tensors),); summed in float64."""
-    call = jax.ffi.ffi_call("resnet_study_norms", jax.ShapeDtypeStruct((len(tensors),), _F32))
-    return call(*tensors)
+class Descent(NamedTuple):
+    """What a step of gradient descent leaves."""
+
+    velocity: list[Array]
+    weights: list[Array]
+    measured: Array
+    """(layers, 5): the norms of gradient, weights and update, the angle between the weights before
+    and after, and the cosine of gradient and old velocity, both orthogonal to the weights."""
+
+
+def descend(
+    rate: Array,
+    gradients: Sequence[Array],
+    velocity: Sequence[Array],
+    weights: Sequence[Array],
+    *,
+    momentum: float,
+    nesterov: bool,
+    decay: Sequence[float],
+    scale: Sequence[float],
+    measured: Sequence[int],
+) -> Descent:
+    """v ← μ v + (g + λ w) and w ← w − η s v for many tensors; with Nesterov's momentum
+    w ← w − η s (μ v + (g + λ w)). What is measured is summed in float64.
+
+    Args:
+        rate: η, float32 scalar.
+        gradients, velocity, weights: float32, one tensor of each shape in each; velocity and
+            weights are overwritten where nothing else needs them.
+        momentum: μ.
+        nesterov: Nesterov's momentum.
+        decay: λ of each tensor.
+        scale: s of each tensor.
+        measured: which tensors to measure, in the order of the rows.
+    """
+    count, rows = len(weights), np.full(len(weights), -1, np.int64)
+    rows[list(measured)] = np.arange(len(measured))
+    shapes = [jax.ShapeDtypeStruct(w.shape, _F32) for w in weights]
+    call = jax.ffi.ffi_call(
+        "resnet_study_descend",
+        (jax.ShapeDtypeStruct((len(measured), 5), _F32), *shapes, *shapes),
+        input_output_aliases={1 + count + i: 1 + i for i in range(2 * count)},
+    )
+    numbers, *changed = call(
+        rate,
+        *gradients,
+        *velocity,
+        *weights,
+        momentum=np.float32(momentum),
+        nesterov=bool(nesterov),
+        decay=np.array(decay, np.float32),
+        scale=np.array(scale, np.float32),
+        measured=rows,
+    )
+    return Descent(changed[:count], changed[count:], numbers)

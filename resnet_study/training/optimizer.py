@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from resnet_study.kernels import Kernels, operations
+from resnet_study.models import weights_of
 from resnet_study.spec import OptimizerSpec, RunSpec, ScheduleSpec
+from resnet_study.tensors import angular_step, by_layer, norms, tangent_cosine
 
 WARMUP_BATCHES = 50
 """Mini-batches whose mean error decides on the end of a warm-up."""
@@ -38,6 +41,97 @@ def sgd(spec: OptimizerSpec, *, fixup: bool = False) -> optax.GradientTransforma
         optax.add_decayed_weights(spec.weight_decay, mask),
         optax.trace(decay=spec.momentum, nesterov=spec.nesterov),
         *slower,
+    )
+
+
+class Descent(NamedTuple):
+    """A step of `sgd`."""
+
+    parameters: dict[str, Any]
+    optimizer: Any
+    """Its state."""
+    updates: dict[str, Any] | None
+    """Δw; None where native kernels take the step, which keep none."""
+    measured: dict[str, Array]
+    """What `resnet_study.probes.Observed` has of weights, gradients and updates, by its names."""
+
+
+_MEASURED = (
+    "weight_gradient_norms",
+    "weight_norms",
+    "update_norms",
+    "angular_steps",
+    "velocity_cosines",
+)
+
+
+def descend(
+    spec: OptimizerSpec,
+    rate: Array,
+    gradients: dict[str, Any],
+    optimizer: Any,
+    parameters: dict[str, Any],
+    *,
+    fixup: bool = False,
+    measure: bool = False,
+    kernels: Kernels = "xla",
+) -> Descent:
+    """Take a step of `sgd` at this rate.
+
+    Args:
+        spec: momentum and weight decay.
+        rate: η, scalar.
+        gradients: of the loss.
+        optimizer: state of `sgd`.
+        parameters: of a network.
+        fixup: `FIXUP_RATE` applies.
+        measure: what the step does to the weights of every layer.
+        kernels: what computes it.
+    """
+    if kernels == "native":
+        return _descend_natively(spec, rate, gradients, optimizer, parameters, fixup, measure)
+    direction, following = sgd(spec, fixup=fixup).update(gradients, optimizer, parameters)
+    updates = jax.tree.map(lambda v: -rate * v, direction)
+    measured: dict[str, Array] = {}
+    if measure:
+        velocity = optax.tree_utils.tree_get(optimizer, "trace")
+        w, g, v, u = map(weights_of, (parameters, gradients, velocity, updates))
+        turns = by_layer(angular_step, w, u), by_layer(tangent_cosine, g, v, w)
+        values = (norms(g), norms(w), norms(u), *turns)
+        measured = dict(zip(_MEASURED, values, strict=True))
+    return Descent(optax.apply_updates(parameters, updates), following, updates, measured)
+
+
+def _descend_natively(
+    spec: OptimizerSpec,
+    rate: Array,
+    gradients: dict[str, Any],
+    optimizer: Any,
+    parameters: dict[str, Any],
+    fixup: bool,
+    measure: bool,
+) -> Descent:
+    """All tensors in one call: XLA makes a program of three for each of them."""
+    velocity = optax.tree_utils.tree_get(optimizer, "trace")
+    leaves, structure = jax.tree.flatten(parameters)
+    weights = jax.tree.leaves(_weights(parameters))
+    everything = spec.weight_decay_on == "all"
+    done = operations.descend(
+        rate,
+        jax.tree.leaves(gradients),
+        jax.tree.leaves(velocity),
+        leaves,
+        momentum=spec.momentum,
+        nesterov=spec.nesterov,
+        decay=[spec.weight_decay if everything or weight else 0.0 for weight in weights],
+        scale=[FIXUP_RATE if fixup and not weight else 1.0 for weight in weights],
+        measured=weights_of(jax.tree.unflatten(structure, range(len(leaves)))) if measure else (),
+    )
+    return Descent(
+        jax.tree.unflatten(structure, done.weights),
+        optax.tree_utils.tree_set(optimizer, trace=jax.tree.unflatten(structure, done.velocity)),
+        None,
+        dict(zip(_MEASURED, done.measured.T, strict=True)) if measure else {},
     )
 
 

@@ -13,16 +13,22 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Sharding
 
+from resnet_study import tensors
 from resnet_study.architecture import ModelSpec
 from resnet_study.data.augment import augmenter, normalize
 from resnet_study.datasets import DatasetShape
-from resnet_study.kernels import Kernels, operations
+from resnet_study.kernels import Kernels
 from resnet_study.models import Network, normalizations_of, weights_of
 from resnet_study.probes import Observed, Passes, check_shapes, chosen
 from resnet_study.spec import RunSpec
-from resnet_study.tensors import by_layer
-from resnet_study.tensors import norms as xla_norms
-from resnet_study.training.optimizer import Warmup, continue_warmup, sgd, start_warmup, warmed_rate
+from resnet_study.training.optimizer import (
+    Warmup,
+    continue_warmup,
+    descend,
+    sgd,
+    start_warmup,
+    warmed_rate,
+)
 
 
 class TrainState(NamedTuple):
@@ -86,7 +92,11 @@ EvaluationStep = Callable[
 
 def optimizer_of(spec: RunSpec) -> optax.GradientTransformation:
     """That of the spec and its network."""
-    return sgd(spec.optimizer, fixup=spec.model.branch_scaling == "fixup")
+    return sgd(spec.optimizer, fixup=_fixup(spec))
+
+
+def _fixup(spec: RunSpec) -> bool:
+    return spec.model.branch_scaling == "fixup"
 
 
 def initial_state(spec: RunSpec, shape: DatasetShape, key: Array) -> TrainState:
@@ -130,18 +140,15 @@ def make_train_step(
         kernels: what computes the network.
         sharding: how a batch of images lies on several devices; XLA divides the network with it.
     """
-    graph, optimizer, augment = (
-        graph_of(spec.model, shape),
-        optimizer_of(spec),
-        augmenter(spec.data),
-    )
+    graph, augment = graph_of(spec.model, shape), augmenter(spec.data)
     taps = jnp.zeros((spec.model.depth, 2)) if probes else None
     recorded = chosen(spec.probes.extra) if probes else ()
     of_response = {p.name: p.of_response for p in recorded if p.of_response is not None}
     of_passes = {p.name: p.of_passes for p in recorded if p.of_passes is not None}
     if of_response:
         kernels = "xla"  # the native ones never write a response
-    norms = operations.norms if kernels == "native" else xla_norms
+    # What a probe of one's own may look into is not kept by the native kernels.
+    descending: Kernels = "xla" if probes and spec.probes.extra else kernels
     drops = spec.model.shortcut_scaling == "dropout"
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
@@ -166,16 +173,24 @@ def make_train_step(
         (loss, (logits, responses, statistics)), (gradients, tapped) = jax.value_and_grad(
             loss_of, argnums=(0, 1), has_aux=True
         )(state.parameters, taps)
-        direction, velocity = optimizer.update(gradients, state.optimizer, state.parameters)
         rate = warmed_rate(state.warmup, spec.schedule, batch.learning_rate)
-        updates = jax.tree.map(lambda v: -rate * v, direction)
+        descent = descend(
+            spec.optimizer,
+            rate,
+            gradients,
+            state.optimizer,
+            state.parameters,
+            fixup=_fixup(spec),
+            measure=probes,
+            kernels=descending,
+        )
         layers = {}
         if responses is not None:
             observed = Observed(
                 weights=weights_of(state.parameters),
                 gradients=weights_of(gradients),
                 velocity=weights_of(optax.tree_utils.tree_get(state.optimizer, "trace")),
-                updates=weights_of(updates),
+                updates=[] if descent.updates is None else weights_of(descent.updates),
                 scales=normalizations_of(state.parameters, "scale"),
                 shifts=normalizations_of(state.parameters, "bias"),
                 output_gradient_norms=tapped[:, 0],
@@ -183,8 +198,9 @@ def make_train_step(
                 response_means=responses.mean,
                 response_stds=responses.std,
                 inactive=responses.inactive,
-                norms=norms,
-                by_layer=by_layer,
+                **descent.measured,
+                norms=tensors.norms,
+                by_layer=tensors.by_layer,
             )
             layers = {p.name: p.function(observed) for p in recorded if p.function is not None}
             layers |= responses.extra
@@ -195,9 +211,9 @@ def make_train_step(
         error = 100 * jnp.mean(jnp.argmax(logits, axis=-1) != batch.labels, dtype=float)
         following = TrainState(
             step=state.step + 1,
-            parameters=optax.apply_updates(state.parameters, updates),
+            parameters=descent.parameters,
             statistics=statistics,
-            optimizer=velocity,
+            optimizer=descent.optimizer,
             warmup=continue_warmup(state.warmup, spec.schedule, state.step, error),
         )
         return following, StepMetrics(loss, error, rate, layers)
@@ -232,7 +248,7 @@ def passes_of(
         _, found = model(images, taps, train=True, of_response={"statistic": statistic})
         return found.extra["statistic"]
 
-    return Passes(images, labels, key, gradients, responses, by_layer)
+    return Passes(images, labels, key, gradients, responses, tensors.by_layer)
 
 
 def _mean_loss(logits: Array, labels: Array) -> Array:

@@ -1,6 +1,7 @@
 // XLA's side: handlers for jax.ffi, XLA's own thread pool, and the choice of vector code.
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -30,6 +31,7 @@ extern const Implementation implementation;
 
 using Array = ffi::Buffer<ffi::F32>;
 using Result = ffi::ResultBuffer<ffi::F32>;
+using Scalar = ffi::Buffer<ffi::F32, 0>;
 
 namespace {
 
@@ -224,21 +226,44 @@ ffi::Error pool_backward(ffi::ThreadPool threads, Array z, Array mean, Array fac
   return ffi::Error::Success();
 }
 
-// Euclidean norm of every argument.
-ffi::Error norms(ffi::ThreadPool pool, ffi::RemainingArgs arrays, Result result) {
-  if (result->element_count() != arrays.size())
-    return ffi::Error::InvalidArgument("one norm per array");
-  float* to = result->typed_data();
-  std::atomic<bool> typed{true};
-  on(pool)(static_cast<int64_t>(arrays.size()), [&](int64_t i) {
-    const auto array = arrays.get<Array>(i);
-    if (array.has_error())
-      typed = false;
-    else
-      to[i] = static_cast<float>(
-          std::sqrt(implementation().squares(array->typed_data(), array->element_count())));
+// Arguments: n gradients, n velocities, n weights; results: n velocities, n weights, in place.
+// measured: for each tensor its row of `numbers`, five in each, or -1.
+ffi::Error descend(ffi::ThreadPool pool, float momentum, bool nesterov, ffi::Span<const float> decay,
+                   ffi::Span<const float> scale, ffi::Span<const int64_t> measured,
+                   Scalar rate, ffi::RemainingArgs from, Result numbers,
+                   ffi::RemainingRets to) {
+  const size_t n = decay.size();
+  if (scale.size() != n || measured.size() != n || from.size() != 3 * n || to.size() != 2 * n)
+    return ffi::Error::InvalidArgument("as many tensors of each kind");
+  const Descent shared{*rate.typed_data(), momentum, nesterov};
+  std::atomic<bool> good{true};
+  on(pool)(static_cast<int64_t>(n), [&](int64_t i) {
+    static thread_local std::vector<float> scratch;
+    const auto gradient = from.get<Array>(i), velocity = from.get<Array>(n + i);
+    const auto weights = from.get<Array>(2 * n + i);
+    auto new_velocity = to.get<Array>(i), new_weights = to.get<Array>(n + i);
+    if (gradient.has_error() || velocity.has_error() || weights.has_error() ||
+        new_velocity.has_error() || new_weights.has_error()) {
+      good = false;
+      return;
+    }
+    const size_t count = gradient->element_count();
+    if (velocity->element_count() != count || weights->element_count() != count ||
+        (*new_velocity)->element_count() != count || (*new_weights)->element_count() != count ||
+        5 * (measured[i] + 1) > static_cast<int64_t>(numbers->element_count())) {
+      good = false;
+      return;
+    }
+    implementation().descend(
+        shared,
+        {static_cast<int64_t>(count), decay[i], scale[i], gradient->typed_data(),
+         velocity->typed_data(), weights->typed_data(), (*new_velocity)->typed_data(),
+         (*new_weights)->typed_data(),
+         measured[i] < 0 ? nullptr : numbers->typed_data() + 5 * measured[i]},
+        scratch);
   });
-  return typed ? ffi::Error::Success() : ffi::Error::InvalidArgument("not float32");
+  return good ? ffi::Error::Success()
+              : ffi::Error::InvalidArgument("not float32, or of different sizes");
 }
 
 }  // namespace
@@ -247,6 +272,7 @@ ffi::Error norms(ffi::ThreadPool pool, ffi::RemainingArgs arrays, Result result)
 #pragma GCC visibility push(default)
 
 using resnet_study::Array;
+using resnet_study::Scalar;
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(resnet_study_forward, resnet_study::forward,
                               ffi::Ffi::Bind()
@@ -314,11 +340,18 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(resnet_study_pool_backward, resnet_study::pool_bac
                                   .Ret<Array>()
                                   .Ret<Array>());
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(resnet_study_norms, resnet_study::norms,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(resnet_study_descend, resnet_study::descend,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
+                                  .Attr<float>("momentum")
+                                  .Attr<bool>("nesterov")
+                                  .Attr<ffi::Span<const float>>("decay")
+                                  .Attr<ffi::Span<const float>>("scale")
+                                  .Attr<ffi::Span<const int64_t>>("measured")
+                                  .Arg<Scalar>()
                                   .RemainingArgs()
-                                  .Ret<Array>());
+                                  .Ret<Array>()
+                                  .RemainingRets());
 
 // Vector code in use; with a name, the one of that name from now on. NULL if this processor
 // cannot run it or there is none of that name.

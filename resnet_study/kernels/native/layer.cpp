@@ -15,6 +15,7 @@
 
 #include "microkernels.h"
 #include "plan.h"
+#include "tensors.h"
 #include "winograd.h"
 
 namespace resnet_study {
@@ -62,14 +63,6 @@ struct Shards {
   }
 };
 
-// body<lanes>(channel) over all channels, whole vectors first.
-template <class Body>
-inline void for_channels(int64_t channels, Body body) {
-  int64_t c = 0;
-  for (; c + LANES <= channels; c += LANES) body(std::integral_constant<int, LANES>{}, c);
-  for (; c < channels; ++c) body(std::integral_constant<int, 1>{}, c);
-}
-
 template <int lanes>
 struct Sum {
   Floats<lanes> chain[CHAINS] = {};
@@ -107,7 +100,7 @@ int64_t activate(const Input& input, const Geometry& g, const Layout& layout, in
       const int64_t start = (image + i) * g.in_size() + r * g.width * channels;
       const float* z = input.z + start;
       float* x = buffer + layout.at(r, 0);
-      for_channels(channels, [&](auto lanes, int64_t c) {
+      for_lanes(channels, [&](auto lanes, int64_t c) {
         constexpr int L = decltype(lanes)::value;
         if (!input.activated()) {
           for (int64_t p = 0; p < g.width; ++p)
@@ -152,7 +145,7 @@ struct Moments {
 void add_moments(const Geometry& g, const float* out, int64_t images, Moments& moments) {
   const int64_t channels = g.outputs, width = g.out_width(), rows = images * g.out_height();
   const int64_t count = rows * width;
-  for_channels(channels, [&](auto lanes, int64_t c) {
+  for_lanes(channels, [&](auto lanes, int64_t c) {
     constexpr int L = decltype(lanes)::value;
     double total[L] = {}, squares[L] = {}, mean[L];
     for (int64_t r = 0; r < rows; ++r) {
@@ -273,7 +266,7 @@ void gather(const Backward& call, const Layout& layout, const float* constant, c
     for (int64_t r = 0; r < g.out_height(); ++r) {
       const int64_t start = (image + i) * g.out_size() + r * width * channels;
       float* d = buffer + layout.at(r, 0);
-      for_channels(channels, [&](auto lanes, int64_t c) {
+      for_lanes(channels, [&](auto lanes, int64_t c) {
         constexpr int L = decltype(lanes)::value;
         Floats<L> a = {}, b = {}, mean = {};
         if (call.mean)
@@ -301,7 +294,7 @@ void scatter(const Backward& call, const Layout& from, const Layout& layout, con
       const int64_t start = (image + i) * g.in_size() + r * g.width * channels;
       const float* x_row = x + from.at(r, 0);
       float* g_row = gradient + i * layout.image() + layout.at(r, 0);
-      for_channels(channels, [&](auto lanes, int64_t c) {
+      for_lanes(channels, [&](auto lanes, int64_t c) {
         constexpr int L = decltype(lanes)::value;
         float* z_gradient = call.z_gradient + start + c;
         if (!call.input.activated()) {
@@ -475,21 +468,12 @@ void pool_backward(const PoolBackward& call, const Parallel& parallel) {
   add_up(partials, same);
 }
 
-double squares(const float* from, int64_t count) {
-  Squares<LANES> whole;
-  Squares<1> rest;
-  int64_t i = 0;
-  for (; i + LANES <= count; i += LANES) whole.add(from + i);
-  for (; i < count; ++i) rest.add(from + i);
-  return whole.total() + rest.total();
-}
-
 }  // namespace
 
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
 extern const Implementation implementation;
-const Implementation implementation{TEXT(INSTRUCTIONS), squares, forward, backward, pool,
+const Implementation implementation{TEXT(INSTRUCTIONS), descend, forward, backward, pool,
                                     pool_backward};
 
 }  // namespace INSTRUCTIONS

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 namespace resnet_study {
 
@@ -87,12 +88,29 @@ struct PoolBackward {
   float* response_norm;
 };
 
+// One tensor's part of a step of gradient descent, and what all of them share.
+struct Step {
+  int64_t count;
+  float decay, scale;  // of its weights; of its rate
+  const float* gradient;
+  const float* velocity;
+  const float* weights;
+  float* new_velocity;
+  float* new_weights;
+  float* measured;  // norms of gradient, weights and update, turn, cosine; or nullptr
+};
+
+struct Descent {
+  float rate, momentum;
+  bool nesterov;
+};
+
 // Calls body(0), ..., body(count - 1), in any order and on any threads, and waits for all.
 using Parallel = std::function<void(int64_t count, const std::function<void(int64_t)>& body)>;
 
 struct Implementation {
   const char* name;
-  double (*squares)(const float* from, int64_t count);  // their sum
+  void (*descend)(const Descent&, const Step&, std::vector<float>& scratch);
   void (*forward)(const Forward&, const Parallel&);
   void (*backward)(const Backward&, const Parallel&);
   void (*pool)(const Pool&, const Parallel&);
