@@ -205,14 +205,20 @@ def convolve(x: Array, kernel: Array, stride: int) -> Array:
     return layer(options, LayerInput(x), kernel, (jnp.zeros(()), jnp.zeros(()))).z
 
 
+TOGETHER = 64
+"""Tensors in a call of `descend`: for all 3,610 of depth 1202 at once XLA takes hours, since it
+looks for every pair of arguments and results whether one may lie in the other's memory."""
+
+
 class Descent(NamedTuple):
     """What a step of gradient descent leaves."""
 
     velocity: list[Array]
     weights: list[Array]
     measured: Array
-    """(layers, 5): the norms of gradient, weights and update, the angle between the weights before
-    and after, and the cosine of gradient and old velocity, both orthogonal to the weights."""
+    """Of each tensor, (tensors, 5), the norms of gradient, weights and update, the angle between
+    the weights before and after, and the cosine of gradient and old velocity, both orthogonal to
+    the weights; (0, 5) if not asked for."""
 
 
 def descend(
@@ -225,7 +231,7 @@ def descend(
     nesterov: bool,
     decay: Sequence[float],
     scale: Sequence[float],
-    measured: Sequence[int],
+    measure: bool,
 ) -> Descent:
     """v ← μ v + (g + λ w) and w ← w − η s v for many tensors; with Nesterov's momentum
     w ← w − η s (μ v + (g + λ w)). What is measured is summed in float64.
@@ -238,25 +244,28 @@ def descend(
         nesterov: Nesterov's momentum.
         decay: λ of each tensor.
         scale: s of each tensor.
-        measured: which tensors to measure, in the order of the rows.
+        measure: whether to measure.
     """
-    count, rows = len(weights), np.full(len(weights), -1, np.int64)
-    rows[list(measured)] = np.arange(len(measured))
-    shapes = [jax.ShapeDtypeStruct(w.shape, _F32) for w in weights]
-    call = jax.ffi.ffi_call(
-        "resnet_study_descend",
-        (jax.ShapeDtypeStruct((len(measured), 5), _F32), *shapes, *shapes),
-        input_output_aliases={1 + count + i: 1 + i for i in range(2 * count)},
-    )
-    numbers, *changed = call(
-        rate,
-        *gradients,
-        *velocity,
-        *weights,
-        momentum=np.float32(momentum),
-        nesterov=bool(nesterov),
-        decay=np.array(decay, np.float32),
-        scale=np.array(scale, np.float32),
-        measured=rows,
-    )
-    return Descent(changed[:count], changed[count:], numbers)
+    done: list[list[Array]] = [[], [], []]
+    for begin in range(0, len(weights), TOGETHER):
+        some = slice(begin, begin + TOGETHER)
+        count = len(weights[some])
+        shapes = [jax.ShapeDtypeStruct(w.shape, _F32) for w in weights[some]]
+        call = jax.ffi.ffi_call(
+            "resnet_study_descend",
+            (jax.ShapeDtypeStruct((count if measure else 0, 5), _F32), *shapes, *shapes),
+            input_output_aliases={1 + count + i: 1 + i for i in range(2 * count)},
+        )
+        numbers, *changed = call(
+            rate,
+            *gradients[some],
+            *velocity[some],
+            *weights[some],
+            momentum=np.float32(momentum),
+            nesterov=nesterov,
+            decay=np.array(decay[some], np.float32),
+            scale=np.array(scale[some], np.float32),
+        )
+        for part, found in zip(done, (changed[:count], changed[count:], [numbers]), strict=True):
+            part += found
+    return Descent(done[0], done[1], jnp.concatenate(done[2]))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -125,13 +126,14 @@ def _descend_natively(
         nesterov=spec.nesterov,
         decay=[spec.weight_decay if everything or weight else 0.0 for weight in weights],
         scale=[FIXUP_RATE if fixup and not weight else 1.0 for weight in weights],
-        measured=weights_of(jax.tree.unflatten(structure, range(len(leaves)))) if measure else (),
+        measure=measure,
     )
+    rows = np.array(weights_of(jax.tree.unflatten(structure, range(len(leaves)))))
     return Descent(
         jax.tree.unflatten(structure, done.weights),
         optax.tree_utils.tree_set(optimizer, trace=jax.tree.unflatten(structure, done.velocity)),
         None,
-        dict(zip(_MEASURED, done.measured.T, strict=True)) if measure else {},
+        dict(zip(_MEASURED, done.measured[rows].T, strict=True)) if measure else {},
     )
 
 

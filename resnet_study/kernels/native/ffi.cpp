@@ -227,13 +227,14 @@ ffi::Error pool_backward(ffi::ThreadPool threads, Array z, Array mean, Array fac
 }
 
 // Arguments: n gradients, n velocities, n weights; results: n velocities, n weights, in place.
-// measured: for each tensor its row of `numbers`, five in each, or -1.
+// numbers: five of each tensor, or empty.
 ffi::Error descend(ffi::ThreadPool pool, float momentum, bool nesterov, ffi::Span<const float> decay,
-                   ffi::Span<const float> scale, ffi::Span<const int64_t> measured,
-                   Scalar rate, ffi::RemainingArgs from, Result numbers,
-                   ffi::RemainingRets to) {
+                   ffi::Span<const float> scale, Scalar rate, ffi::RemainingArgs from,
+                   Result numbers, ffi::RemainingRets to) {
   const size_t n = decay.size();
-  if (scale.size() != n || measured.size() != n || from.size() != 3 * n || to.size() != 2 * n)
+  float* const measured = maybe(numbers);
+  if (scale.size() != n || from.size() != 3 * n || to.size() != 2 * n ||
+      !matches(numbers->element_count(), 5 * n))
     return ffi::Error::InvalidArgument("as many tensors of each kind");
   const Descent shared{*rate.typed_data(), momentum, nesterov};
   std::atomic<bool> good{true};
@@ -249,8 +250,7 @@ ffi::Error descend(ffi::ThreadPool pool, float momentum, bool nesterov, ffi::Spa
     }
     const size_t count = gradient->element_count();
     if (velocity->element_count() != count || weights->element_count() != count ||
-        (*new_velocity)->element_count() != count || (*new_weights)->element_count() != count ||
-        5 * (measured[i] + 1) > static_cast<int64_t>(numbers->element_count())) {
+        (*new_velocity)->element_count() != count || (*new_weights)->element_count() != count) {
       good = false;
       return;
     }
@@ -258,8 +258,7 @@ ffi::Error descend(ffi::ThreadPool pool, float momentum, bool nesterov, ffi::Spa
         shared,
         {static_cast<int64_t>(count), decay[i], scale[i], gradient->typed_data(),
          velocity->typed_data(), weights->typed_data(), (*new_velocity)->typed_data(),
-         (*new_weights)->typed_data(),
-         measured[i] < 0 ? nullptr : numbers->typed_data() + 5 * measured[i]},
+         (*new_weights)->typed_data(), measured ? measured + 5 * i : nullptr},
         scratch);
   });
   return good ? ffi::Error::Success()
@@ -347,7 +346,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(resnet_study_descend, resnet_study::descend,
                                   .Attr<bool>("nesterov")
                                   .Attr<ffi::Span<const float>>("decay")
                                   .Attr<ffi::Span<const float>>("scale")
-                                  .Attr<ffi::Span<const int64_t>>("measured")
                                   .Arg<Scalar>()
                                   .RemainingArgs()
                                   .Ret<Array>()
