@@ -133,8 +133,8 @@ class Training:
             augmentation_key=self.keys.augmentation,
             dropout_key=self.keys.dropout,
         )
-        self.advance = stepper(train_step_of(self.spec, self.shape, kernels, probes))
         self.state = self.initial()
+        self.advance = stepper(train_step_of(self.spec, self.shape, kernels, probes))
 
     def initial(self) -> TrainState:
         return initial_state(self.spec, self.shape, self.keys.initialization)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from resnet_study.training.programs import keys_of
 from resnet_study.training.step import (
     Batch,
     TrainState,
+    graph_of,
     initial_state,
     make_evaluation_step,
     make_train_step,
@@ -171,3 +173,17 @@ def test_evaluation_ignores_what_is_masked() -> None:
 def test_keys_of_one_seed_differ_from_each_other_and_from_another_seed() -> None:
     keys = [jax.random.key_data(key).tobytes() for s in (0, 1) for key in keys_of(s)]
     assert len(set(keys)) == 8
+
+
+@pytest.mark.parametrize(
+    "arm", [{}, {"model.residual": False}, {"model.shortcut_scaling": "dropout"}], ids=str
+)
+def test_a_network_that_was_drawn_has_the_structure_of_one_that_was_not(
+    arm: dict[str, Any],
+) -> None:
+    spec, shape, other = from_flat(arm), DATASETS["digits"], from_flat({"model.depth": 8})
+    initial_state(other, shape, jax.random.key(0))
+    undrawn = graph_of(spec.model, shape)
+    initial_state(spec, shape, jax.random.key(0))
+    assert graph_of(spec.model, shape) == undrawn
+    assert graph_of(other.model, shape) != undrawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -101,8 +100,9 @@ def _fixup(spec: RunSpec) -> bool:
 
 def initial_state(spec: RunSpec, shape: DatasetShape, key: Array) -> TrainState:
     """Parameters drawn with `key`, zero velocity, statistics of mean 0 and variance 1."""
-    model = Network(spec.model, shape, key)
-    _, parameters, statistics = _split(model)
+    graph, parameters, statistics = _split(Network(spec.model, shape, key))
+    _graphs.clear()
+    _graphs[spec.model, shape] = graph
     velocity = optimizer_of(spec).init(parameters)
     warmup = start_warmup(spec.schedule)
     return TrainState(jnp.zeros((), jnp.int32), parameters, statistics, velocity, warmup)
@@ -113,11 +113,17 @@ def _split(model: Network) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return graph, nnx.to_pure_dict(parameters), nnx.to_pure_dict(statistics)
 
 
-@functools.lru_cache(maxsize=4)
+_graphs: dict[tuple[ModelSpec, DatasetShape], Any] = {}
+"""Of networks that this process has built, which takes long for a deep one: the last that it drew
+weights for, and those that were asked for since."""
+
+
 def graph_of(spec: ModelSpec, shape: DatasetShape) -> Any:
     """The structure of a network, which `nnx.merge` fills with parameters and statistics."""
-    model = nnx.eval_shape(lambda: Network(spec, shape, jax.random.key(0)))
-    return nnx.split(model, nnx.Param, nnx.BatchStat)[0]
+    if (spec, shape) not in _graphs:
+        model = nnx.eval_shape(lambda: Network(spec, shape, jax.random.key(0)))
+        _graphs[spec, shape] = _split(model)[0]
+    return _graphs[spec, shape]
 
 
 def make_train_step(
