@@ -368,7 +368,7 @@ void backward(const Backward& call, const Parallel& parallel) {
     float* transforms = sums + entries;
     std::fill_n(sums, entries, 0.0f);
     float* kernel_part = kernel_parts.get() + shard * kernel_size;
-    std::fill_n(kernel_part, kernel_size, 0.0f);
+    if (!winograd) std::fill_n(kernel_part, kernel_size, 0.0f);
     shards.for_tiles(shard, [&](int64_t image, int64_t images) {
       gather(call, d_layout, constant.data(), slope.data(), image, images, d, partials[shard]);
       activate(input, g, from, image, images, x, nullptr);
