@@ -70,7 +70,8 @@ std::vector<Floats> results(const Implementation& code, const Geometry& g, bool 
 }
 
 int main() {
-  const Geometry geometries[] = {{3, 8, 8, 64, 64, 3, 1, false},   {5, 16, 16, 32, 32, 3, 1, false},
+  const Geometry geometries[] = {{37, 4, 4, 32, 32, 3, 1, false},  {5, 2, 6, 16, 48, 3, 1, false},
+                                 {3, 8, 8, 64, 64, 3, 1, false},   {5, 16, 16, 32, 32, 3, 1, false},
                                  {2, 32, 32, 16, 16, 3, 1, false}, {2, 10, 14, 16, 48, 3, 1, false},
                                  {2, 2, 8, 48, 16, 3, 1, false},   {1, 6, 40, 16, 16, 3, 1, false},
                                  {3, 8, 8, 64, 64, 3, 1, true},    {3, 9, 12, 16, 16, 3, 1, false},

@@ -228,9 +228,9 @@ ffi::Error pool_backward(ffi::ThreadPool threads, Array z, Array mean, Array fac
 
 // Arguments: n gradients, n velocities, n weights; results: n velocities, n weights, in place.
 // numbers: five of each tensor, or empty.
-ffi::Error descend(ffi::ThreadPool pool, float momentum, bool nesterov, ffi::Span<const float> decay,
-                   ffi::Span<const float> scale, Scalar rate, ffi::RemainingArgs from,
-                   Result numbers, ffi::RemainingRets to) {
+ffi::Error descend(ffi::ThreadPool pool, float momentum, bool nesterov,
+                   ffi::Span<const float> decay, ffi::Span<const float> scale, Scalar rate,
+                   ffi::RemainingArgs from, Result numbers, ffi::RemainingRets to) {
   const size_t n = decay.size();
   float* const measured = maybe(numbers);
   if (scale.size() != n || from.size() != 3 * n || to.size() != 2 * n ||

@@ -49,7 +49,11 @@ class Scratch {
 struct Shards {
   int64_t count, images, tile;
 
-  explicit Shards(const Geometry& g) : images(g.images), tile(is_narrow(g) ? TILE : 1) {
+  explicit Shards(const Geometry& g)
+      : images(g.images),
+        tile(takes_winograd(g) ? std::max<int64_t>(1, BLOCK / (g.height / 2 * (g.width / 2)))
+             : is_narrow(g)    ? TILE
+                               : 1) {
     const int64_t pixels = g.images * g.out_height() * g.out_width();
     const int64_t most = std::min(MOST_SHARDS, g.images);
     count = std::clamp<int64_t>(pixels / PIXELS_PER_SHARD, 1, most);
@@ -179,11 +183,11 @@ void forward(const Forward& call, const Parallel& parallel) {
   const Geometry& g = call.geometry;
   const Layout from = input_layout(g), to = output_layout(g, 0);
   const Convolution plan = plan_convolution(g, from, to, false);
-  const std::optional<Winograd> winograd = winograd_of(g);
+  const Shards shards(g);
+  const std::optional<Winograd> winograd = winograd_of(g, shards.tile);
   const std::vector<float> packed =
       winograd ? winograd_kernel(call.kernel, g, false) : pack(call.kernel, g, false);
   const bool direct = to.channels == g.outputs;  // no channels to leave out
-  const Shards shards(g);
   std::vector<Moments> moments(shards.count, Moments(call.mean ? g.outputs : 0));
   std::vector<int64_t> zeros(shards.count);
   parallel(shards.count, [&](int64_t shard) {
@@ -202,7 +206,7 @@ void forward(const Forward& call, const Parallel& parallel) {
       if (call.input.skip) ahead.read(call.input.skip + at, size);
       if (call.x) ahead.written(call.x + at, size);
       if (winograd)
-        winograd->convolve(from, to, x, packed.data(), out, rest, ahead);
+        winograd->convolve(from, to, x, packed.data(), out, images, rest, ahead);
       else
         convolve(plan, g, x, g.inputs, packed.data(), direct ? out : rest, to.channels, images,
                  ahead);
@@ -335,11 +339,11 @@ void backward(const Backward& call, const Parallel& parallel) {
   const Layout gradient_layout{g.height, g.width, rounded(g.inputs), 0};
   const Convolution plan = plan_convolution(g, d_layout, gradient_layout, true);
   const WeightGradient weights = plan_weight_gradient(g, from, d_layout);
-  const std::optional<Winograd> winograd = winograd_of(g);
+  const Shards shards(g);
+  const std::optional<Winograd> winograd = winograd_of(g, shards.tile);
   std::vector<float> packed;
   if (call.z_gradient)
     packed = winograd ? winograd_kernel(call.kernel, g, true) : pack(call.kernel, g, true);
-  const Shards shards(g);
 
   std::vector<float> constant(g.outputs), slope(g.outputs);
   if (call.mean) {
@@ -388,13 +392,13 @@ void backward(const Backward& call, const Parallel& parallel) {
       later.read(input.z + next * g.in_size(), left * g.in_size());
       const Prefetch& first = call.z_gradient ? now : later;
       if (winograd)
-        winograd->accumulate(from, d_layout, x, d, sums, transforms, first);
+        winograd->accumulate(from, d_layout, x, d, sums, images, transforms, first);
       else
         accumulate(weights, g, x, d, d_layout.channels, kernel_part, images, first);
       if (!call.z_gradient) return;
       if (winograd)
-        winograd->convolve(d_layout, gradient_layout, d, packed.data(), gradient, transforms,
-                          later);
+        winograd->convolve(d_layout, gradient_layout, d, packed.data(), gradient, images,
+                           transforms, later);
       else
         convolve(plan, g, d, g.outputs, packed.data(), gradient, gradient_layout.channels,
                  images, later);

@@ -46,7 +46,8 @@ inline std::array<double, sums> sum_entries(const float* w, const float* x, cons
   int64_t i = 0;
   for (; i + LANES <= count; i += LANES)
     with_constants<2>([&](auto h) INLINED {
-      const auto terms = body(wide(w + i + h * half), wide(x + i + h * half), wide(y + i + h * half));
+      const int64_t at = i + h * half;
+      const auto terms = body(wide(w + at), wide(x + at), wide(y + at));
       with_constants<sums>([&](auto s) INLINED { chains[h][s] += terms[s]; });
     });
   std::array<double, sums> totals = {};

@@ -38,8 +38,7 @@ namespace resnet_study {
 namespace INSTRUCTIONS {
 
 constexpr int64_t ENTRIES = 16;
-constexpr int64_t BLOCK = 32;          // tiles whose transforms are in the cache together
-constexpr int64_t CHANNEL_GROUP = 16;  // the widest panel of any instruction set
+constexpr int64_t BLOCK = 32;  // tiles whose transforms are in the cache together
 
 // Products are summed in SUMS registers: of TILES tiles, PANEL_VECTORS vectors of outputs and
 // TOGETHER entries where tiles become outputs, of so many inputs and outputs of one entry where
@@ -49,14 +48,6 @@ constexpr int PANEL_VECTORS = LANES < CHANNEL_GROUP ? WIDEST : 1;
 constexpr int TOGETHER = SUMS / (TILES * PANEL_VECTORS);
 constexpr int64_t PANEL = PANEL_VECTORS * LANES;
 static_assert(ENTRIES % TOGETHER == 0 && CHANNEL_GROUP % PANEL == 0);
-
-// The one place that decides which layers are computed this way; all others are computed
-// directly. It goes by the shape alone, and so is the same for every instruction set.
-inline bool takes_winograd(const Geometry& g) {
-  return !g.direct && g.side == 3 && g.stride == 1 && !is_narrow(g) && g.height % 2 == 0 &&
-         g.width % 2 == 0 && g.inputs % CHANNEL_GROUP == 0 &&
-         g.outputs % CHANNEL_GROUP == 0;
-}
 
 using Lane = Floats<LANES>;
 
@@ -136,11 +127,12 @@ inline void winograd_kernel_gradient(const float* s, const Geometry& g, float* g
   }
 }
 
-// A panel of the outputs of neighbouring tiles, from the transforms of their inputs. x: [entry]
-// [tile][channel], entries `step` apart; out: the first tile's upper left pixel.
+// A panel of the outputs of some tiles, from the transforms of their inputs. x: [entry][tile]
+// [channel], entries `step` apart; out: each tile's upper left pixel.
 template <int tiles>
-void convolve_tiles(const float* x, int64_t step, int64_t channels, const float* kernel, float* out,
-                    int64_t outputs, int64_t out_row, Prefetch& ahead) {
+void convolve_tiles(const float* x, int64_t step, int64_t channels, const float* kernel,
+                    const std::array<float*, tiles>& out, int64_t outputs, int64_t out_row,
+                    Prefetch& ahead) {
   constexpr int places = tiles * PANEL_VECTORS;
   Lane line[2 * places], top[2 * places], bottom[2 * places];  // of columns; of columns and rows
   with_constants<ENTRIES / TOGETHER>([&](auto group) INLINED {
@@ -156,7 +148,8 @@ void convolve_tiles(const float* x, int64_t step, int64_t channels, const float*
       with_constants<TOGETHER * places>([&](auto i) INLINED {
         constexpr int v = i % PANEL_VECTORS, entry = i / PANEL_VECTORS % TOGETHER;
         constexpr int tile = i / PANEL_VECTORS / TOGETHER;
-        sum[i] += weight[entry * PANEL_VECTORS + v] * from[entry * step + tile * channels + channel];
+        sum[i] += weight[entry * PANEL_VECTORS + v] *
+                  from[entry * step + tile * channels + channel];
       });
     }
     with_constants<TOGETHER * places>([&](auto i) INLINED {
@@ -172,7 +165,7 @@ void convolve_tiles(const float* x, int64_t step, int64_t channels, const float*
   });
   with_constants<2 * places>([&](auto i) INLINED {
     constexpr int column = i % 2, v = i / 2 % PANEL_VECTORS, tile = i / 2 / PANEL_VECTORS;
-    float* to = out + (2 * tile + column) * outputs + v * LANES;
+    float* to = out[tile] + column * outputs + v * LANES;
     store<LANES>(to, top[i]);
     store<LANES>(to + out_row, bottom[i]);
   });
@@ -205,11 +198,12 @@ inline void accumulate_tiles(const float* x, const float* d, int64_t tiles, int6
     }
 }
 
-// The tiles of one image, in blocks of whole rows of tiles, and where their transforms lie.
+// The tiles of some images, which lie one below the other, in blocks of whole rows of tiles, and
+// where their transforms lie.
 class Winograd {
  public:
-  explicit Winograd(const Geometry& g)
-      : rows_(g.height / 2),
+  Winograd(const Geometry& g, int64_t images)
+      : rows_(images * g.height / 2),
         across_(g.width / 2),
         block_(std::clamp<int64_t>(BLOCK / across_, 1, rows_)),
         most_(std::max(g.inputs, g.outputs)),
@@ -218,40 +212,47 @@ class Winograd {
   // Floats that `convolve` and `accumulate` work in.
   int64_t scratch() const { return zeros_ + 2 * ENTRIES * spaced(most_); }
 
-  // out = the convolution of one image with what `winograd_kernel` returned. Columns beside the
-  // map are read from the margin of `from`.
+  // out = the convolution of so many images with what `winograd_kernel` returned. Columns beside
+  // the map are read from the margin of `from`.
   void convolve(const Layout& from, const Layout& to, const float* x, const float* kernel,
-                float* out, float* scratch, Prefetch ahead) const {
+                float* out, int64_t images, float* scratch, Prefetch ahead) const {
     const int64_t channels = from.channels, outputs = to.channels, step = spaced(channels);
-    ahead.begin(rows_ * ((across_ + TILES - 1) / TILES) * (outputs / PANEL) * (ENTRIES / TOGETHER));
+    const int64_t all = images * from.height / 2;
+    ahead.begin((all * across_ + TILES - 1) / TILES * (outputs / PANEL) * (ENTRIES / TOGETHER));
     const Buffers buffers = divide(scratch);
-    for (int64_t first = 0; first < rows_; first += block_) {
-      const int64_t rows = std::min(block_, rows_ - first);
+    for (int64_t first = 0; first < all; first += block_) {
+      const int64_t rows = std::min(block_, all - first), tiles = rows * across_;
       transform_input(from, x, first, rows, buffers.zeros, buffers.x);
-      for (int64_t panel = 0; panel < outputs; panel += PANEL)
-        for (int64_t row = 0; row < rows; ++row) {
-          const float* tiles = buffers.x + row * across_ * channels;
-          float* pixels = out + to.at(2 * (first + row), 0) + panel;
-          auto some = [&](auto count, int64_t t) INLINED {
-            convolve_tiles<count>(tiles + t * channels, step, channels,
-                                  kernel + panel * ENTRIES * channels, pixels + 2 * t * outputs,
-                                  outputs, to.row(), ahead);
-          };
-          int64_t t = 0;
-          for (; t + TILES <= across_; t += TILES) some(std::integral_constant<int, TILES>{}, t);
-          for (; t < across_; ++t) some(std::integral_constant<int, 1>{}, t);
-        }
+      for (int64_t panel = 0; panel < outputs; panel += PANEL) {
+        int64_t row = first, column = 0;
+        auto next = [&] {
+          float* const pixel = out + to.at(2 * row, 2 * column) + panel;
+          if (++column == across_) column = 0, ++row;
+          return pixel;
+        };
+        auto some = [&](auto count, int64_t t) INLINED {
+          std::array<float*, count> pixels;
+          for (float*& pixel : pixels) pixel = next();
+          convolve_tiles<count>(buffers.x + t * channels, step, channels,
+                                kernel + panel * ENTRIES * channels, pixels, outputs, to.row(),
+                                ahead);
+        };
+        int64_t t = 0;
+        for (; t + TILES <= tiles; t += TILES) some(std::integral_constant<int, TILES>{}, t);
+        for (; t < tiles; ++t) some(std::integral_constant<int, 1>{}, t);
+      }
     }
   }
 
-  // sums[entry][input][output] += (A d A') * (B' x B), summed over the tiles of one image.
+  // sums[entry][input][output] += (A d A') * (B' x B), summed over the tiles of so many images.
   void accumulate(const Layout& x_layout, const Layout& d_layout, const float* x, const float* d,
-                  float* sums, float* scratch, Prefetch ahead) const {
+                  float* sums, int64_t images, float* scratch, Prefetch ahead) const {
     const int64_t inputs = x_layout.channels, outputs = d_layout.channels;
-    ahead.begin((rows_ + block_ - 1) / block_ * ENTRIES);
+    const int64_t all = images * x_layout.height / 2;
+    ahead.begin((all + block_ - 1) / block_ * ENTRIES);
     const Buffers buffers = divide(scratch);
-    for (int64_t first = 0; first < rows_; first += block_) {
-      const int64_t rows = std::min(block_, rows_ - first);
+    for (int64_t first = 0; first < all; first += block_) {
+      const int64_t rows = std::min(block_, all - first);
       transform_input(x_layout, x, first, rows, buffers.zeros, buffers.x);
       transform_gradient(d_layout, d, first, rows, buffers.gradient);
       for (int64_t entry = 0; entry < ENTRIES; ++entry, ahead.step())
@@ -283,8 +284,9 @@ class Winograd {
     for (int64_t row = first; row < first + rows; ++row, to += across_ * channels) {
       const float* lines[4];
       for (int64_t i = 0; i < 4; ++i) {
-        const int64_t line = 2 * row - 1 + i;
-        lines[i] = line < 0 || line >= layout.height ? zeros : x + layout.at(line, -1);
+        const int64_t line = 2 * row - 1 + i;  // outside of its image: zeros
+        const bool inside = floor_div(line, layout.height) == 2 * row / layout.height;
+        lines[i] = inside ? x + layout.at(line, -1) : zeros;
       }
       for (int64_t c = 0; c < channels; c += LANES) {
         auto column = [&](int64_t at) INLINED {
@@ -332,8 +334,8 @@ class Winograd {
   const int64_t most_, zeros_;           // channels; floats in a row of zeros
 };
 
-inline std::optional<Winograd> winograd_of(const Geometry& g) {
-  return takes_winograd(g) ? std::optional<Winograd>(g) : std::nullopt;
+inline std::optional<Winograd> winograd_of(const Geometry& g, int64_t images) {
+  return takes_winograd(g) ? std::optional<Winograd>(std::in_place, g, images) : std::nullopt;
 }
 
 }  // namespace INSTRUCTIONS
