@@ -43,6 +43,7 @@ from equality import (
     worst_errors,
 )
 from machine import about, busy_seconds, heading, table_row, write_results
+from peak import peak_gflops, step_gflops
 from sides import (
     Variant,
     add_networks,
@@ -218,6 +219,8 @@ def measure(case: Case, kernels: list[str]) -> dict[str, Any]:
         "tried": notes,
         "images_per_second": rounds,
         "peak_bytes": memory,
+        "peak_gflops": peak_gflops() if options.device == "cpu" else None,
+        "image_gflops": step_gflops(case.network),
         "disturbance": disturbance,
         "ratios": {
             name: ratio(rounds, name, "torch").as_json()
@@ -268,6 +271,8 @@ def show(result: dict[str, Any], rounds: dict[str, list[float]]) -> None:
     for name, values in rounds.items():
         speed, peak = estimate(values), result["peak_bytes"][name] / 2**20
         text = f"  {name:24} {speed.median:8.0f} images/s, peak {peak:6.0f} MiB"
+        if gflops := result["peak_gflops"]:
+            text += f", {100 * speed.median * result['image_gflops'] / gflops:.0f} % of the peak"
         if name == "torch":
             text += f"   ({result['variant']})"
         elif "torch" in rounds:
@@ -276,6 +281,8 @@ def show(result: dict[str, Any], rounds: dict[str, list[float]]) -> None:
     for who, share in result["disturbance"].items():
         if share > DISTURBING:
             print(f"  {who}: {100 * share:.0f} % of the processor time; repeat it undisturbed")
+    if gflops := result["peak_gflops"]:
+        print(f"  peak: {gflops:.0f} GFLOP/s in float32; counted as if every product were taken")
     print(flush=True)
 
 

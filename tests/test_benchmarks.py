@@ -316,6 +316,8 @@ def test_train_step_end_to_end(tmp_path: Path) -> None:
     assert done.stdout.count("same as PyTorch in float64") == 4
     assert "no conclusion from 2 rounds" in done.stdout
     result = json.loads(output.read_text())["results"][0]
+    assert result["peak_gflops"] > 1
+    assert " % of the peak" in done.stdout
     assert set(result["images_per_second"]) == {"torch", "xla, with probes", "xla, without probes"}
     assert all(peak > 2**20 for peak in result["peak_bytes"].values())
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from resnet_study import records, runtime
-from resnet_study.datasets import DATASETS
+from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS, DatasetShape
 from resnet_study.errors import UserError
 from resnet_study.spec import RunSpec, split_sizes
 
@@ -29,21 +30,25 @@ class Estimate(NamedTuple):
     source: str
 
 
+def multiplications(model: ModelSpec, shape: DatasetShape) -> float:
+    """Products of all convolutions of a network for one image."""
+    pixels, width, depth = shape.height * shape.width, model.width, model.depth
+    # Half the size and twice the width: every stage has as many operations per layer. Of the three
+    # of a bottleneck one has 9 weights for a pair of its filters, and two have 4.
+    per_layer = {"basic": 9, "bottleneck": (4 + 9 + 4) / 3}[model.block]
+    return pixels * width * (9 * shape.channels + per_layer * width * (depth - 2))
+
+
 def cost(spec: RunSpec) -> float:
     """Time of a run on the machine of `GIGAFLOP_SECONDS`, in seconds."""
     shape = DATASETS[spec.data.name]
-    pixels, width, depth = shape.height * shape.width, spec.model.width, spec.model.depth
-    # Half the size and twice the width: every stage has as many operations per layer. Of the three
-    # of a bottleneck one has 9 weights for a pair of its filters, and two have 4.
-    per_layer = {"basic": 9, "bottleneck": (4 + 9 + 4) / 3}[spec.model.block]
-    multiplications = pixels * width * (9 * shape.channels + per_layer * width * (depth - 2))
     iterations = cast(int, spec.schedule.iterations)
     evaluations = iterations // cast(int, spec.probes.evaluate_every) + 1
     evaluated = sum(split_sizes(spec.data)) + shape.test_examples
     # A step goes forward once and backward twice.
     passes = 3 * iterations * spec.data.batch_size + evaluations * evaluated
-    gigaflops = 2 * multiplications * passes / 1e9
-    return gigaflops * GIGAFLOP_SECONDS + depth * COMPILE_SECONDS
+    gigaflops = 2 * multiplications(spec.model, shape) * passes / 1e9
+    return gigaflops * GIGAFLOP_SECONDS + spec.model.depth * COMPILE_SECONDS
 
 
 def estimate(specs: Sequence[RunSpec], runs: Path) -> Estimate:
