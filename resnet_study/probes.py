@@ -46,7 +46,7 @@ class Observed(NamedTuple):
     velocity: Sequence[Array]
     """Of the optimiser, before this step."""
     updates: Sequence[Array]
-    """Δw_l of this step, learning rate included."""
+    """Δw_l of this step, learning rate included; empty unless there are probes of one's own."""
     scales: Sequence[Array | None]
     """γ_l, (channels,)."""
     shifts: Sequence[Array | None]

@@ -49,7 +49,7 @@ def summary() -> str:
     missing = why_not()
     if missing is None:
         return f"native ({instructions()})"
-    cost = ", at about 0.6 of the speed (benchmarks/README.md)" if runtime.uses_cpu() else ""
+    cost = ", at about 0.4 of the speed (benchmarks/README.md)" if runtime.uses_cpu() else ""
     return f"XLA's own{cost}: the native ones {missing.removeprefix('they ')}"
 
 

@@ -51,8 +51,6 @@ class Descent(NamedTuple):
     parameters: dict[str, Any]
     optimizer: Any
     """Its state."""
-    updates: dict[str, Any] | None
-    """Δw; None where native kernels take the step, which keep none."""
     measured: dict[str, Array]
     """What `resnet_study.probes.Observed` has of weights, gradients and updates, by its names."""
 
@@ -66,75 +64,79 @@ _MEASURED = (
 )
 
 
-def descend(
-    spec: OptimizerSpec,
-    rate: Array,
-    gradients: dict[str, Any],
-    optimizer: Any,
-    parameters: dict[str, Any],
-    *,
-    fixup: bool = False,
-    measure: bool = False,
-    kernels: Kernels = "xla",
-) -> Descent:
-    """Take a step of `sgd` at this rate.
+class Descend(NamedTuple):
+    """How to take a step of `sgd`.
 
-    Args:
+    Attributes:
         spec: momentum and weight decay.
-        rate: η, scalar.
-        gradients: of the loss.
-        optimizer: state of `sgd`.
-        parameters: of a network.
         fixup: `FIXUP_RATE` applies.
         measure: what the step does to the weights of every layer.
         kernels: what computes it.
     """
-    if kernels == "native":
-        return _descend_natively(spec, rate, gradients, optimizer, parameters, fixup, measure)
-    direction, following = sgd(spec, fixup=fixup).update(gradients, optimizer, parameters)
-    updates = jax.tree.map(lambda v: -rate * v, direction)
-    measured: dict[str, Array] = {}
-    if measure:
+
+    spec: OptimizerSpec
+    fixup: bool = False
+    measure: bool = False
+    kernels: Kernels = "xla"
+
+    def __call__(
+        self, rate: Array, gradients: dict[str, Any], optimizer: Any, parameters: dict[str, Any]
+    ) -> Descent:
+        """Take one.
+
+        Args:
+            rate: η, scalar.
+            gradients: of the loss.
+            optimizer: state of `sgd`.
+            parameters: of a network.
+        """
+        if self.kernels == "native":
+            return self._natively(rate, gradients, optimizer, parameters)
+        updates, following = self.updates(rate, gradients, optimizer, parameters)
+        measured: dict[str, Array] = {}
+        if self.measure:
+            velocity = optax.tree_utils.tree_get(optimizer, "trace")
+            w, g, v, u = map(weights_of, (parameters, gradients, velocity, updates))
+            turns = by_layer(angular_step, w, u), by_layer(tangent_cosine, g, v, w)
+            values = (norms(g), norms(w), norms(u), *turns)
+            measured = dict(zip(_MEASURED, values, strict=True))
+        return Descent(optax.apply_updates(parameters, updates), following, measured)
+
+    def updates(
+        self, rate: Array, gradients: dict[str, Any], optimizer: Any, parameters: dict[str, Any]
+    ) -> tuple[dict[str, Any], Any]:
+        """Δw and the optimiser's next state, computed by XLA."""
+        transformation = sgd(self.spec, fixup=self.fixup)
+        direction, following = transformation.update(gradients, optimizer, parameters)
+        return jax.tree.map(lambda v: -rate * v, direction), following
+
+    def _natively(
+        self, rate: Array, gradients: dict[str, Any], optimizer: Any, parameters: dict[str, Any]
+    ) -> Descent:
+        """Many tensors in a call: XLA makes three programs of each."""
         velocity = optax.tree_utils.tree_get(optimizer, "trace")
-        w, g, v, u = map(weights_of, (parameters, gradients, velocity, updates))
-        turns = by_layer(angular_step, w, u), by_layer(tangent_cosine, g, v, w)
-        values = (norms(g), norms(w), norms(u), *turns)
-        measured = dict(zip(_MEASURED, values, strict=True))
-    return Descent(optax.apply_updates(parameters, updates), following, updates, measured)
-
-
-def _descend_natively(
-    spec: OptimizerSpec,
-    rate: Array,
-    gradients: dict[str, Any],
-    optimizer: Any,
-    parameters: dict[str, Any],
-    fixup: bool,
-    measure: bool,
-) -> Descent:
-    """All tensors in one call: XLA makes a program of three for each of them."""
-    velocity = optax.tree_utils.tree_get(optimizer, "trace")
-    leaves, structure = jax.tree.flatten(parameters)
-    weights = jax.tree.leaves(_weights(parameters))
-    everything = spec.weight_decay_on == "all"
-    done = operations.descend(
-        rate,
-        jax.tree.leaves(gradients),
-        jax.tree.leaves(velocity),
-        leaves,
-        momentum=spec.momentum,
-        nesterov=spec.nesterov,
-        decay=[spec.weight_decay if everything or weight else 0.0 for weight in weights],
-        scale=[FIXUP_RATE if fixup and not weight else 1.0 for weight in weights],
-        measure=measure,
-    )
-    rows = np.array(weights_of(jax.tree.unflatten(structure, range(len(leaves)))))
-    return Descent(
-        jax.tree.unflatten(structure, done.weights),
-        optax.tree_utils.tree_set(optimizer, trace=jax.tree.unflatten(structure, done.velocity)),
-        None,
-        dict(zip(_MEASURED, done.measured[rows].T, strict=True)) if measure else {},
-    )
+        leaves, structure = jax.tree.flatten(parameters)
+        weights = jax.tree.leaves(_weights(parameters))
+        everything = self.spec.weight_decay_on == "all"
+        decays = [self.spec.weight_decay if everything or weight else 0.0 for weight in weights]
+        done = operations.descend(
+            rate,
+            jax.tree.leaves(gradients),
+            jax.tree.leaves(velocity),
+            leaves,
+            momentum=self.spec.momentum,
+            nesterov=self.spec.nesterov,
+            decay=decays,
+            scale=[FIXUP_RATE if self.fixup and not weight else 1.0 for weight in weights],
+            measure=self.measure,
+        )
+        rows = np.array(weights_of(jax.tree.unflatten(structure, range(len(leaves)))))
+        trace = jax.tree.unflatten(structure, done.velocity)
+        return Descent(
+            jax.tree.unflatten(structure, done.weights),
+            optax.tree_utils.tree_set(optimizer, trace=trace),
+            dict(zip(_MEASURED, done.measured[rows].T, strict=True)) if self.measure else {},
+        )
 
 
 def _weights(parameters: Any) -> Any:

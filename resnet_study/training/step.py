@@ -21,9 +21,9 @@ from resnet_study.models import Network, normalizations_of, weights_of
 from resnet_study.probes import Observed, Passes, check_shapes, chosen
 from resnet_study.spec import RunSpec
 from resnet_study.training.optimizer import (
+    Descend,
     Warmup,
     continue_warmup,
-    descend,
     sgd,
     start_warmup,
     warmed_rate,
@@ -153,8 +153,7 @@ def make_train_step(
     of_passes = {p.name: p.of_passes for p in recorded if p.of_passes is not None}
     if of_response:
         kernels = "xla"  # the native ones never write a response
-    # What a probe of one's own may look into is not kept by the native kernels.
-    descending: Kernels = "xla" if probes and spec.probes.extra else kernels
+    descend = Descend(spec.optimizer, _fixup(spec), probes, kernels)
     drops = spec.model.shortcut_scaling == "dropout"
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
@@ -180,23 +179,18 @@ def make_train_step(
             loss_of, argnums=(0, 1), has_aux=True
         )(state.parameters, taps)
         rate = warmed_rate(state.warmup, spec.schedule, batch.learning_rate)
-        descent = descend(
-            spec.optimizer,
-            rate,
-            gradients,
-            state.optimizer,
-            state.parameters,
-            fixup=_fixup(spec),
-            measure=probes,
-            kernels=descending,
-        )
+        descent = descend(rate, gradients, state.optimizer, state.parameters)
         layers = {}
         if responses is not None:
+            updates = []  # what only probes of one's own look at; tracing it takes a while
+            if spec.probes.extra:
+                changes = descend.updates(rate, gradients, state.optimizer, state.parameters)[0]
+                updates = weights_of(changes)
             observed = Observed(
                 weights=weights_of(state.parameters),
                 gradients=weights_of(gradients),
                 velocity=weights_of(optax.tree_utils.tree_get(state.optimizer, "trace")),
-                updates=[] if descent.updates is None else weights_of(descent.updates),
+                updates=updates,
                 scales=normalizations_of(state.parameters, "scale"),
                 shifts=normalizations_of(state.parameters, "bias"),
                 output_gradient_norms=tapped[:, 0],
