@@ -12,7 +12,7 @@ from resnet_study.errors import UserError
 FEW = 8
 """Names that are all told, even where one is near."""
 
-MOST = 160
+MOST = 260
 """Letters of names that are told where none is near, so that a message stays one that is read."""
 
 
