@@ -8,7 +8,7 @@ wide nor infinitely deep? Minutes on a CPU:
 
 from resnet_study.phenomena.initialization import claims as initialization_claims
 from resnet_study.phenomena.initialization import figures as initialization_figures
-from resnet_study.phenomena.initialization.grid import SEEDS
+from resnet_study.phenomena.initialization.arms import SEEDS
 from resnet_study.studies.study import Study
 
 STUDY = Study(

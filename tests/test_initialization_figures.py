@@ -66,7 +66,7 @@ def words(figure: Figure) -> str:
 
 def values(quantity: str, network: NetworkKind, depth: int) -> pd.DataFrame:
     """Table of indices by seeds."""
-    rows = rows_of(FRAMES.initialization, quantity, network)
+    rows = rows_of(FRAMES, quantity, network)
     return rows[rows["depth"] == depth].pivot(index="index", columns="seed", values="value")
 
 

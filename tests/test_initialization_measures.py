@@ -381,7 +381,7 @@ def test_rectangle_prefers_all_depths_and_falls_back_on_most_seeds() -> None:
 def test_networks_are_told_apart_by_every_setting() -> None:
     table = FRAMES.initialization
     for network in (*PLAIN, BN_RESIDUAL, PREACTIVATED):
-        rows = fits.rows_of(table, "activation_gradient_norm", network)
+        rows = fits.rows_of(FRAMES, "activation_gradient_norm", network)
         whole = table[table["quantity"] == "activation_gradient_norm"]
         expected = whole
         for column, value in vars(network).items():

@@ -13,25 +13,22 @@ from resnet_study.architecture import ModelSpec
 from resnet_study.data import load_dataset
 from resnet_study.errors import UserError
 from resnet_study.phenomena.initialization.arms import (
+    ARMS,
     BATCH,
     DEPTHS,
     GRADIENTS,
     LAGS,
     MOMENTS,
     QUANTITIES,
+    SEEDS,
     SIZES_DEPTH,
     VARIANCES,
-)
-from resnet_study.phenomena.initialization.grid import (
-    ARMS,
-    COLUMNS,
-    SEEDS,
     InitializationArm,
     SeededArm,
-    measure_arm,
     seeded_arms,
 )
-from resnet_study.phenomena.initialization.measuring import first_batch
+from resnet_study.phenomena.initialization.measuring import first_batch, measure_arm
+from resnet_study.records import INITIALIZATION_COLUMNS
 from resnet_study.spec import DataSpec
 
 
@@ -42,7 +39,7 @@ def frame() -> pd.DataFrame:
 
 
 def test_an_arm_has_every_value_once_in_its_place(frame: pd.DataFrame) -> None:
-    assert tuple(frame.columns) == COLUMNS
+    assert tuple(frame.columns) == INITIALIZATION_COLUMNS
     assert frame["value"].dtype == np.float64
     assert np.isfinite(frame["value"]).all()
     assert frame["seed"].unique().tolist() == [4, 1]
@@ -202,7 +199,7 @@ def test_an_arm_named_twice_is_refused() -> None:
 
 def test_the_grid_can_be_read_without_jax() -> None:
     code = (
-        "import sys, resnet_study.phenomena.initialization.grid as s\n"
+        "import sys, resnet_study.phenomena.initialization.arms as s\n"
         "assert s.seeded_arms(s.ARMS, s.SEEDS)[0].name\n"
         "sys.exit('jax' in sys.modules)"
     )

@@ -15,8 +15,8 @@ from resnet_study.inspection import lesion_figure
 from resnet_study.inspection import measure as measuring
 from resnet_study.inspection.network import load
 from resnet_study.phenomena.initialization import block_measures, fits
-from resnet_study.phenomena.initialization.arms import GRADIENTS
-from resnet_study.phenomena.initialization.grid import InitializationArm, SeededArm, measure_arm
+from resnet_study.phenomena.initialization.arms import GRADIENTS, InitializationArm, SeededArm
+from resnet_study.phenomena.initialization.measuring import measure_arm
 from resnet_study.records import INITIALIZATION_COLUMNS
 from resnet_study.spec import from_flat
 from tests.inspected import CPU, data_of, network_of, run_of, spec_of

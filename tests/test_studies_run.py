@@ -13,8 +13,13 @@ from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.launch import local
 from resnet_study.launch.local import Outcome
 from resnet_study.launch.options import Pool
-from resnet_study.phenomena.initialization import grid
-from resnet_study.phenomena.initialization.grid import InitializationArm
+from resnet_study.phenomena.initialization import measuring
+from resnet_study.phenomena.initialization.arms import (
+    ARMS,
+    InitializationArm,
+    SeededArm,
+    seeded_arms,
+)
 from resnet_study.records import find_runs, read_run
 from resnet_study.spec import RunSpec, from_flat, to_json
 from resnet_study.studies import find
@@ -285,7 +290,7 @@ def test_a_file_that_holds_no_study_is_refused_in_a_line(
 @pytest.fixture(scope="module")
 def few_arms() -> list[InitializationArm]:
     """Two of the networks at initialisation that the study measures, the shallowest."""
-    arms = [arm for arm in grid.ARMS if arm.model.depth == 8]
+    arms = [arm for arm in ARMS if arm.model.depth == 8]
     chosen = [arm for arm in arms if "activation_gradient_norm" in arm.quantities][:2]
     assert len({arm.family for arm in arms}) == 2
     return chosen
@@ -297,15 +302,15 @@ def test_measuring_at_initialisation_continues_where_it_was(
 ) -> None:
     measured = []
 
-    def measure(arm: grid.SeededArm) -> pd.DataFrame:
+    def measure(arm: SeededArm) -> pd.DataFrame:
         if len(measured) == 1:
             measured.append("interrupted")
             raise KeyboardInterrupt
         measured.append(arm.name)
         return real(arm)
 
-    real = grid.measure_arm
-    monkeypatch.setattr(grid, "measure_arm", measure)
+    real = measuring.measure_arm
+    monkeypatch.setattr(measuring, "measure_arm", measure)
     folder = tmp_path / "initialization"
     folder.mkdir()
     (folder / "of_an_older_grid.parquet").write_bytes(b"")
@@ -314,7 +319,7 @@ def test_measuring_at_initialisation_continues_where_it_was(
     assert len(list(folder.glob("*.parquet"))) == 1
     reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
     reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
-    names = [arm.name for arm in grid.seeded_arms(few_arms, (0, 1))]
+    names = [arm.name for arm in seeded_arms(few_arms, (0, 1))]
     assert sorted(name for name in measured if name != "interrupted") == sorted(names)
     assert json.loads((folder / "environment.json").read_text())["command"] == "a command"
 

@@ -29,18 +29,14 @@ from resnet_study.inspection import lesions
 from resnet_study.inspection.network import Inspected, in_its_arithmetic
 from resnet_study.models import layers_of
 from resnet_study.phenomena.initialization import fits
-from resnet_study.phenomena.initialization.arms import (
-    MODEL_COLUMNS,
-    PATH_LENGTHS,
-    QUANTITIES,
-    VARIANCES,
-)
+from resnet_study.phenomena.initialization.arms import PATH_LENGTHS, QUANTITIES, VARIANCES
 from resnet_study.phenomena.initialization.chain import take_apart
 from resnet_study.phenomena.initialization.measuring import (
     Images,
     Values,
     batch_of,
     measure_network,
+    table_of,
 )
 from resnet_study.records import INITIALIZATION_COLUMNS
 from resnet_study.training.devices import Devices
@@ -81,8 +77,10 @@ def measure(
     if images:
         few = lesions.images_of(dataset.test, images)
         parts += lesions.measure(network, few, dataset.mean, where, samples)
-    size = len(batch.images)
-    return pd.concat([_frame(network, values, size) for values in parts], ignore_index=True)
+    table = table_of(parts, network.model, len(batch.images), network.spec.seed)
+    step = pd.array([network.step] * len(table), dtype="Int64")
+    spec = network.spec
+    return table.assign(data=spec.data.name, run_id=spec.run_id, step=step)[list(COLUMNS)]
 
 
 def _responses(network: Inspected, batch: Images) -> Iterator[Values]:
@@ -94,24 +92,6 @@ def _responses(network: Inspected, batch: Images) -> Iterator[Values]:
     yield "response_mean", 1, stages, np.asarray(responses.mean)
     yield "response_std", 1, stages, np.asarray(responses.std)
     yield "inactive_fraction", 1, stages[:-1], np.asarray(responses.inactive)[:-1]
-
-
-def _frame(network: Inspected, values: Values, images: int) -> pd.DataFrame:
-    quantity, first, stages, numbers = values
-    content = {
-        "data": network.spec.data.name,
-        "run_id": network.spec.run_id,
-        "step": pd.array([network.step] * len(numbers), dtype="Int64"),
-        "quantity": quantity,
-        "family": network.spec.family,
-        **{name: getattr(network.model, name) for name in MODEL_COLUMNS},
-        "images": images,
-        "seed": network.spec.seed,
-        "index": np.arange(first, first + len(numbers)),
-        "stage": stages,
-        "value": np.asarray(numbers, np.float64),
-    }
-    return pd.DataFrame(content)[list(COLUMNS)]
 
 
 class Finding(NamedTuple):
@@ -128,12 +108,9 @@ class Finding(NamedTuple):
     unit: str
 
 
-def summary(table: pd.DataFrame) -> list[Finding]:
+def summary(table: pd.DataFrame) -> Iterator[Finding]:
     """What the table says in short, of one network; what was not measured is left out."""
-    return list(_findings(table))
 
-
-def _findings(table: pd.DataFrame) -> Iterator[Finding]:
     def of(quantity: str) -> pd.DataFrame:
         rows = table[table["quantity"] == quantity]
         return rows.astype({"value": float}).sort_values("index", ignore_index=True)

@@ -14,7 +14,7 @@ Layers and iterations of one run are not independent of each other: what comes f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -24,6 +24,9 @@ import scipy
 Values = Sequence[float] | npt.NDArray[np.floating[Any]]
 
 K = TypeVar("K")
+
+LARGEST_GROWTH = 20.0
+"""ln(last / first) up to which laws of growth are searched: a factor of 5e8."""
 
 
 class Interval(NamedTuple):
@@ -153,10 +156,37 @@ def log_slope(layers: Values, norms: Values, groups: Sequence[int] | None = None
     x, y = np.asarray(layers, dtype=float), np.asarray(norms, dtype=float)
     member = np.zeros(len(x)) if groups is None else np.asarray(groups)
     usable = np.isfinite(y) & (y > 0)
-    x, y, member = x[usable], np.log(y[usable]), member[usable]
-    for group in np.unique(member):
-        inside = member == group
+    if usable.sum() < 3:
+        return math.nan
+    return slope(x[usable], np.log(y[usable]), member[usable])
+
+
+def slope(x: Values, y: Values, groups: Sequence[int] | npt.NDArray[Any]) -> float:
+    """Least-squares slope of y against x within groups, each with its own intercept.
+
+    Args:
+        x, y, groups: shape (N,).
+
+    Returns:
+        NaN if no pair within a group is left.
+    """
+    x, y = np.array(x, dtype=float), np.array(y, dtype=float)
+    for group in np.unique(groups):
+        inside = groups == group
         x[inside] -= x[inside].mean()
         y[inside] -= y[inside].mean()
     spread = float(x @ x)
-    return float(x @ y) / spread if len(x) >= 3 and spread > 0 else math.nan
+    return float(x @ y) / spread if spread > 0 else math.nan
+
+
+def least_miss(miss: Callable[[float], float]) -> tuple[float, float]:
+    """Least miss of a law, and its growth, from 0 to `LARGEST_GROWTH`.
+
+    A grid with a refinement around its best point finds the minimum even where it has several.
+    """
+    grid = np.linspace(0.0, LARGEST_GROWTH, 201)
+    misses = [miss(growth) for growth in grid]
+    best = int(np.argmin(misses))
+    around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    refined = scipy.optimize.minimize_scalar(miss, around, bounds=around, method="bounded")
+    return min((misses[best], float(grid[best])), (float(refined.fun), float(refined.x)))

@@ -15,8 +15,7 @@ from resnet_study.launch.local import Outcome, run_local
 from resnet_study.launch.options import Pool
 from resnet_study.launch.status import how_far
 from resnet_study.phenomena.degradation.table6 import paper_table, paper_table_text
-from resnet_study.phenomena.initialization import grid
-from resnet_study.phenomena.initialization.grid import InitializationArm
+from resnet_study.phenomena.initialization.arms import ARMS, SEEDS, InitializationArm, seeded_arms
 from resnet_study.progress import count_progress
 from resnet_study.records import integrity
 from resnet_study.report import write_report
@@ -97,8 +96,8 @@ def train_runs(
 def measure_initialization(
     folder: Path,
     command: str,
-    arms: Sequence[InitializationArm] = grid.ARMS,
-    seeds: Sequence[int] = grid.SEEDS,
+    arms: Sequence[InitializationArm] = ARMS,
+    seeds: Sequence[int] = SEEDS,
 ) -> None:
     """Measure networks at initialisation, arm by arm; those that are there are kept.
 
@@ -108,7 +107,7 @@ def measure_initialization(
         command: command line for ``environment.json``.
         arms, seeds: the grid.
     """
-    wanted = {f"{arm.name}.parquet": arm for arm in grid.seeded_arms(arms, seeds)}
+    wanted = {f"{arm.name}.parquet": arm for arm in seeded_arms(arms, seeds)}
     folder.mkdir(parents=True, exist_ok=True)
     present = {file.name for file in folder.glob("*.parquet")}
     for name in present - wanted.keys():
@@ -118,12 +117,13 @@ def measure_initialization(
         return
     runtime.prepare()
     from resnet_study.environment import describe
+    from resnet_study.phenomena.initialization.measuring import measure_arm
 
     files.write_json(folder / "environment.json", describe(command, "digits"))
     with count_progress("measuring at initialisation", "networks") as progress:
         for done, name in enumerate(missing):
             progress(len(present & wanted.keys()) + done, len(wanted))
-            records.write_initialization(folder / name, grid.measure_arm(wanted[name]))
+            records.write_initialization(folder / name, measure_arm(wanted[name]))
 
 
 def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Finding]:

@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy
 
 from resnet_study import reference
 from resnet_study.judging.measurement import (
@@ -48,6 +47,7 @@ from resnet_study.judging.selections import (
     final_error,
     iterations_to_error,
 )
+from resnet_study.judging.statistics import least_miss
 from resnet_study.phenomena.depths import depth_pair, families_at_one_depth
 from resnet_study.records import Frames
 
@@ -63,9 +63,6 @@ LEAST_REACHED = 3
 
 LONGER = 3
 """How many times longer the long schedule is at least."""
-
-_LARGEST_GROWTH = 20.0
-"""ln(T at the deepest / T at the shallowest) up to which laws are searched: a factor of 5e8."""
 
 
 class Law(NamedTuple):
@@ -260,24 +257,15 @@ def _unit(depths: Sequence[int]) -> np.ndarray:
 
 
 def _fit(shape: Callable[[float], np.ndarray], times: np.ndarray, horizon: np.ndarray) -> Law:
-    """Least squares of ln T to c + shape(u), over c and over u from 0 to `_LARGEST_GROWTH`.
+    """Least squares of ln T to c + shape(u), over c and over u (`least_miss`).
 
     ``shape(u)`` is 0 at the shallowest depth and u at the deepest. For every u the best c is
-    exact (`_squares`), so that a grid over u with a refinement around its best point finds the
-    minimum even where it has several.
+    exact (`_squares`).
     """
     censored = np.isnan(times)
     y = np.log(np.maximum(np.where(censored, horizon, times), 1.0))
-
-    def squares(u: float) -> float:
-        return _squares(y - shape(u), censored)
-
-    grid = np.linspace(0.0, _LARGEST_GROWTH, 201)
-    best = int(np.argmin([squares(u) for u in grid]))
-    around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    refined = scipy.optimize.minimize_scalar(squares, around, bounds=around, method="bounded")
-    least, growth = min((squares(grid[best]), grid[best]), (float(refined.fun), float(refined.x)))
-    return Law(float(np.sqrt(least / len(y))), float(growth))
+    least, growth = least_miss(lambda u: _squares(y - shape(u), censored))
+    return Law(float(np.sqrt(least / len(y))), growth)
 
 
 def _squares(z: np.ndarray, censored: np.ndarray) -> float:

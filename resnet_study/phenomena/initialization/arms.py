@@ -1,5 +1,7 @@
 """What is measured at initialisation, on which networks. Imports no jax.
 
+`seeded_arms` cuts a grid into parts that take seconds each; `measuring.measure_arm` measures one.
+
 =========================== ================================================================
 activation_gradient_norm    ‖∂L/∂z_l‖ at the output z_l of 3x3 layer l before normalisation;
                             index l = 1..depth-1 in forward order, the stem is 1
@@ -41,7 +43,6 @@ from dataclasses import dataclass
 
 from resnet_study.architecture import ModelSpec, check_model
 from resnet_study.errors import UserError, require
-from resnet_study.records import INITIALIZATION_COLUMNS
 
 BATCH = 128
 """Images of the mini-batch."""
@@ -71,9 +72,6 @@ MODEL_COLUMNS = (
     "block_order",
     "width",
 )
-COLUMNS = INITIALIZATION_COLUMNS
-"""Of the frame, one row per value. Names as in `ModelSpec`; ``family`` is plain or residual."""
-
 RECIPE = 2
 """Raised whenever a definition above changes; with the numbers above in the names of files."""
 

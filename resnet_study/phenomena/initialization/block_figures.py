@@ -89,7 +89,7 @@ def signal_propagation_plot(frames: Frames) -> Figure:
     parts = []
     for moment, norm, order in itertools.product(MOMENTS, NORMS, ORDERS):
         network = fits.NetworkKind("residual", norm, block_order=order)
-        own = fits.positive_networks(fits.rows_of(frames.initialization, moment, network))
+        own = fits.rows_of(frames, moment, network, positive=True)
         parts.append(own.assign(moment=moment, norm=norm, order=order))
     rows = required(pd.concat(parts))
     # The depth of most networks, the deepest of them.
@@ -188,8 +188,8 @@ def path_lengths(frames: Frames) -> Figure:
 )
 def norm_preservation(frames: Frames) -> Figure:
     """Ratio of gradient norms at input and output of every block, and its deviation by depth."""
-    rows = fits.rows_of(frames.initialization, "block_gradient_norm", fits.BN_RESIDUAL)
-    rows = required(fits.positive_networks(rows)).assign(family="residual")
+    rows = fits.rows_of(frames, "block_gradient_norm", fits.BN_RESIDUAL, positive=True)
+    rows = required(rows).assign(family="residual")
     colours = style.sequential(panels.shown_depths(rows))
     drawn, axes = style.new_figure(1, 2, 2.9, ["By block", "Deviation from 1"])
     blocks, deviation = axes[0]
@@ -248,9 +248,11 @@ def _block_ratios(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _power_of_depth(panel: Axes, table: pd.DataFrame) -> Any:
     """Draw the fit, and return its legend entry."""
-    logs, depths = np.log(table.to_numpy(float)), np.array(fits.depths_of(table), dtype=float)
-    slope = float(np.mean([fits.exponent(depths, own) for own in logs]))
-    level = logs.mean() - slope * np.log(depths).mean()
+    depths, slope = (
+        np.array(fits.depths_of(table), float),
+        fits.by_seed(table, fits.exponent).mean(),
+    )
+    level = np.log(table.to_numpy(float)).mean() - slope * np.log(depths).mean()
     panel.plot(depths, np.exp(level) * depths**slope, gid="fit", **style.THEORY)
     return style.key(f"fit, depth^{slope:.2f}".replace("-", "−"), **style.THEORY)
 

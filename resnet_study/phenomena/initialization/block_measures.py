@@ -1,8 +1,7 @@
 """What the claims about blocks, correlations and paths at initialisation measure.
 
 As in `gradient_measures`, one number per seed from `Frames.initialization`, and every measure picks
-its networks.
-What is judged where is fixed here, before any number is seen:
+its networks. What is judged where is fixed here, before any number is seen:
 
 - variances and paths: the deepest network; the variances in fully pre-activated blocks, which is
   what the sources analyse, with those of original blocks beside;
@@ -21,31 +20,12 @@ import pandas as pd
 
 from resnet_study.judging.measurement import Measurement, Missing, geometric_mean
 from resnet_study.judging.statistics import log_slope, median_interval
-from resnet_study.phenomena.initialization import theory
+from resnet_study.phenomena.initialization import fits, theory
 from resnet_study.phenomena.initialization.fits import (
     BN_PLAIN,
     BN_RESIDUAL,
     PREACTIVATED,
     NetworkKind,
-    block_log_ratios,
-    blocks_per_stage,
-    by_depth,
-    carrying_path_share,
-    central_interval,
-    contribution,
-    depths_of,
-    exponent,
-    first_stage_exponent,
-    mean_deviation,
-    misfit,
-    per_network,
-    positive_networks,
-    rectangle,
-    root_mean_square,
-    rows_of,
-    values_at,
-    within_stage_misfit,
-    within_stage_slope,
 )
 from resnet_study.phenomena.initialization.gradient_measures import PADDING, SIDES
 from resnet_study.records import Frames
@@ -74,20 +54,20 @@ def variance_ratio_slope(frames: Frames) -> Measurement | Missing:
         return Missing(PREACTIVATED.needed("at least 14 layers, best 110; variances by block"))
     depth = int(rows["depth"].max())
     n = (depth - 2) // 6
-    slopes = values_at(per_network(rows, within_stage_slope), depth)
-    exponents = values_at(per_network(rows, first_stage_exponent), depth)
+    slopes = fits.at_depth(rows, depth, fits.within_stage_slope)
+    exponents = fits.at_depth(rows, depth, fits.first_stage_exponent)
     carried = theory.preactivation_variance(n)[:n]
-    expected = exponent(np.arange(1, n + 1), -np.log(carried))
-    own = per_network(variance_ratios(frames, BN_RESIDUAL), within_stage_slope)
-    deepest = max(depths_of(own), default=0)
+    own = fits.per_network(variance_ratios(frames, BN_RESIDUAL), fits.within_stage_slope)
+    deepest = max(fits.depths_of(own), default=0)
+    originals = median_interval(fits.values_at(own, deepest)) if deepest else None
     numbers = {
         **PREACTIVATED.named(depth),
         "added_per_block": median_interval(slopes),
         "first_stage_exponent": median_interval(exponents),
         "blocks_per_stage": n,
-        "expected_exponent": expected,
+        "expected_exponent": fits.exponent(np.arange(1, n + 1), -np.log(carried)),
         "original_depth": deepest,
-        "original_added_per_block": median_interval(values_at(own, deepest)) if deepest else None,
+        "original_added_per_block": originals,
         "reflected_walk": 1 - 2 / math.pi,
     }
     predicted = ("1 per block, Var(branch)/Var(skip) = 1/l", 0.0)
@@ -107,61 +87,59 @@ def variance_law(
         better, worse: laws; the difference is positive if the first fits better.
     """
     for network in networks:
-        rows = positive_networks(rows_of(frames.initialization, "channel_variance", network))
-        deep = rows[(rows["depth"] - 2) // 6 >= LEAST_BLOCKS]
-        if len(deep):
+        rows = _deepest_variances(frames, network)
+        if len(rows):
             break
     else:
         return Missing(networks[0].needed(f"at least {6 * LEAST_BLOCKS + 2} layers"))
-    depth = int(deep["depth"].max())
-    rows = deep[deep["depth"] == depth]
-    misses = [
-        values_at(per_network(rows, partial(within_stage_misfit, law=law)), depth)
+    depth = int(rows["depth"].iloc[0])
+    misses = {
+        law: fits.at_depth(rows, depth, partial(fits.within_stage_misfit, law=law))
         for law in (better, worse)
-    ]
-    factors = values_at(per_network(rows[rows["index"] > 0], _factor_per_block), depth)
+    }
+    factors = fits.at_depth(rows[rows["index"] > 0], depth, _factor_per_block)
     expected = [1 + factor**4 for factor in PADDING]
     numbers = {
         **network.named(depth),
-        "misses": {
-            law: root_mean_square(miss) for law, miss in zip((better, worse), misses, strict=True)
-        },
+        "misses": {law: fits.root_mean_square(miss) for law, miss in misses.items()},
         "factor_per_block": median_interval(factors),
         "expected_by_stage": expected if network.normalization == "none" else None,
         "expected": geometric_mean(np.array(expected)),
     }
-    values = misses[1] - misses[0]
+    values = misses[worse] - misses[better]
     return Measurement((values,), 0.0, "above", "ln(variance)", numbers)
 
 
 def variance_reset(frames: Frames) -> Measurement | Missing:
     """ln of channel variance after over before the two transitions, to lie below 0."""
-    rows = positive_networks(rows_of(frames.initialization, "channel_variance", PREACTIVATED))
-    deep = rows[(rows["depth"] - 2) // 6 >= LEAST_BLOCKS]
-    if deep.empty:
+    rows = _deepest_variances(frames, PREACTIVATED)
+    if rows.empty:
         return Missing(PREACTIVATED.needed(f"at least {6 * LEAST_BLOCKS + 2} layers"))
-    depth = int(deep["depth"].max())
-    values = values_at(per_network(deep, _fall_at_transitions), depth)
-    padded, predicted = (
-        _predicted_fall(depth, branches) for branches in (padded_branches(0), (1.0, 1.0, 1.0))
-    )
+    depth = int(rows["depth"].iloc[0])
+    values = fits.at_depth(rows, depth, _fall_at_transitions)
+    predicted = _predicted_fall(depth, (1.0, 1.0, 1.0))
     numbers = {
         **PREACTIVATED.named(depth),
         "after_over_before": geometric_mean(np.exp(values)),
         "predicted": predicted,
-        "padded": padded,
+        "padded": _predicted_fall(depth, padded_branches(0)),
     }
     name = "ln((v/2 + u)/v), v and u being the variances of skip and branch, without borders"
     return Measurement((values,), 0.0, "below", "ln(after/before)", numbers, (name, predicted))
 
 
-def padded_branches(moment: int) -> tuple[float, float, float]:
+def _deepest_variances(frames: Frames, network: NetworkKind) -> pd.DataFrame:
+    """Channel variances of the deepest of these networks, if it has `LEAST_BLOCKS` a stage."""
+    rows = fits.rows_of(frames, "channel_variance", network, positive=True)
+    return rows[(rows["depth"] >= 6 * LEAST_BLOCKS + 2) & (rows["depth"] == rows["depth"].max())]
+
+
+def padded_branches(moment: int) -> list[float]:
     """Variance (0) or squared mean (1) of a branch by stage, as `theory.padded_branch` has them."""
-    first, second, third = (theory.padded_branch(side)[moment] for side in SIDES)
-    return first, second, third
+    return [theory.padded_branch(side)[moment] for side in SIDES]
 
 
-def _predicted_fall(depth: int, branches: tuple[float, float, float]) -> float:
+def _predicted_fall(depth: int, branches: Sequence[float]) -> float:
     wide = theory.preactivation_variance((depth - 2) // 6, branches)
     index = np.arange(len(wide))
     return _fall_at_transitions(pd.DataFrame({"depth": depth, "index": index, "value": wide}))
@@ -170,21 +148,21 @@ def _predicted_fall(depth: int, branches: tuple[float, float, float]) -> float:
 def correlation_difference(frames: Frames) -> Measurement | Missing:
     """Correlation of neighbouring input gradients, residual minus plain, at equal depth."""
     tables = neighbour_correlations(frames)
-    shared = set(depths_of(tables["plain"])) & set(depths_of(tables["residual"]))
+    shared = set(fits.depths_of(tables["plain"])) & set(fits.depths_of(tables["residual"]))
     if not shared:
         needed = "plain and residual networks of equal depth, with BN"
         return Missing(f"gradient autocorrelation at initialisation of {needed}")
     depth = 56 if 56 in shared else max(shared)
-    arms = values_at(tables["residual"], depth), values_at(tables["plain"], depth)
-    numbers = {"depth": depth, **{family: by_depth(table) for family, table in tables.items()}}
+    arms = fits.values_at(tables["residual"], depth), fits.values_at(tables["plain"], depth)
+    numbers = {"depth": depth, **{family: fits.by_depth(table) for family, table in tables.items()}}
     return Measurement(arms, 0.0, "above", "correlation", numbers)
 
 
 def correlation_decay(frames: Frames) -> Measurement | Missing:
     """Exponent of that correlation as a power of depth, residual minus plain, to lie above 0."""
     tables = neighbour_correlations(frames)
-    shared = sorted(set(depths_of(tables["plain"])) & set(depths_of(tables["residual"])))
-    tables = {f: rectangle(table[shared]) for f, table in tables.items()}
+    shared = sorted(set(fits.depths_of(tables["plain"])) & set(fits.depths_of(tables["residual"])))
+    tables = {f: fits.rectangle(table[shared]) for f, table in tables.items()}
     both = [d for d in shared if all((t[d] >= DETECTABLE).all() for t in tables.values() if d in t)]
     if min(table.shape[1] for table in tables.values()) < LEAST_DEPTHS or len(both) < 2:
         needed = (
@@ -192,15 +170,11 @@ def correlation_decay(frames: Frames) -> Measurement | Missing:
             f"correlated by {DETECTABLE:g} or more"
         )
         return Missing(f"gradient autocorrelation at initialisation of {needed}")
-    kept = {f: table[both] for f, table in tables.items()}
-    exponents = {f: _exponents(table) for f, table in kept.items()}
+    exponents = {f: fits.by_seed(table[both], fits.exponent) for f, table in tables.items()}
     numbers = {
         "families": {
-            family: {
-                "exponent": median_interval(exponents[family]),
-                "correlations": by_depth(table),
-            }
-            for family, table in tables.items()
+            f: {"exponent": median_interval(exponents[f]), "correlations": fits.by_depth(table)}
+            for f, table in tables.items()
         },
         "fitted": both if len(both) < len(shared) else [],
         "detectable": DETECTABLE,
@@ -216,21 +190,18 @@ def path_gradient_law(frames: Frames) -> Measurement | Missing:
         return Missing(BN_RESIDUAL.needed("any depth, best 110; gradient by path length"))
     depth = int(rows["depth"].iloc[0])
     through = rows[rows["index"] > 0]
-    power, exponential = (
-        values_at(per_network(through, partial(_path_misfit, law=law)), depth)
-        for law in ("power", "exponential")
-    )
-    factors = values_at(per_network(through, path_factor), depth)
+    misses = {
+        law: fits.at_depth(through, depth, partial(_path_misfit, law=law))
+        for law in ("exponential", "power")
+    }
     numbers = {
         **BN_RESIDUAL.named(depth),
         "longest": int(through["index"].max()),
-        "misses": {
-            "exponential": root_mean_square(exponential),
-            "power": root_mean_square(power),
-        },
-        "factor_per_branch": median_interval(factors),
+        "misses": {law: fits.root_mean_square(miss) for law, miss in misses.items()},
+        "factor_per_branch": median_interval(fits.at_depth(through, depth, path_factor)),
     }
-    return Measurement((power - exponential,), 0.0, "above", "ln g", numbers)
+    values = misses["power"] - misses["exponential"]
+    return Measurement((values,), 0.0, "above", "ln g", numbers)
 
 
 def gradient_path_share(frames: Frames) -> Measurement | Missing:
@@ -239,10 +210,10 @@ def gradient_path_share(frames: Frames) -> Measurement | Missing:
     if rows.empty:
         return Missing(BN_RESIDUAL.needed("any depth, best 110; gradient by path length"))
     depth = int(rows["depth"].iloc[0])
-    shares = values_at(per_network(rows, carrying_path_share), depth)
-    carried = np.mean([contribution(part) for _, part in rows.groupby("seed")], axis=0)
+    shares = fits.at_depth(rows, depth, fits.carrying_path_share)
+    carried = np.mean([fits.contribution(part) for _, part in rows.groupby("seed")], axis=0)
     blocks = len(carried) - 1
-    first, last = (math.floor(border) for border in central_interval(carried))
+    first, last = (math.floor(border) for border in fits.central_interval(carried))
     numbers = {
         **BN_RESIDUAL.named(depth),
         "branches_from": first,
@@ -258,24 +229,21 @@ def gradient_path_share(frames: Frames) -> Measurement | Missing:
 
 def norm_preservation_slope(frames: Frames) -> Measurement | Missing:
     """Exponent of mean |ln(‖∂L/∂x_b‖/‖∂L/∂x_{b+1}‖)| as a power of depth, to lie below 0."""
-    rows = positive_networks(rows_of(frames.initialization, "block_gradient_norm", BN_RESIDUAL))
-    table = rectangle(per_network(rows, mean_deviation))
+    rows = fits.rows_of(frames, "block_gradient_norm", BN_RESIDUAL, positive=True)
+    table = fits.rectangle(fits.per_network(rows, fits.mean_deviation))
     if table.shape[1] < LEAST_DEPTHS:
         return Missing(BN_RESIDUAL.needed(f"{LEAST_DEPTHS} depths or more, gradients by block"))
-    signed = per_network(rows, lambda part: float(np.exp(block_log_ratios(part).mean())))
-    numbers = {
-        "mean_deviation": by_depth(table),
-        "mean_ratio": by_depth(signed),
-    }
-    values = _exponents(table)
-    return Measurement((values,), 0.0, "below", "exponent of depth", numbers)
+    signed = fits.per_network(rows, lambda part: float(np.exp(fits.block_log_ratios(part).mean())))
+    numbers = {"mean_deviation": fits.by_depth(table), "mean_ratio": fits.by_depth(signed)}
+    exponents = fits.by_seed(table, fits.exponent)
+    return Measurement((exponents,), 0.0, "below", "exponent of depth", numbers)
 
 
 def variance_ratios(frames: Frames, network: NetworkKind) -> pd.DataFrame:
     """Rows of Var(skip)/Var(branch) by block."""
     keys = ["depth", "seed", "index"]
     skip, branch = (
-        positive_networks(rows_of(frames.initialization, quantity, network))
+        fits.rows_of(frames, quantity, network, positive=True)
         for quantity in ("skip_variance", "branch_variance")
     )
     both = skip.merge(branch[[*keys, "value"]], on=keys, suffixes=("", "_branch"))
@@ -284,13 +252,11 @@ def variance_ratios(frames: Frames, network: NetworkKind) -> pd.DataFrame:
 
 def _factor_per_block(part: pd.DataFrame) -> float:
     """Factor per block within stages, of the rows after the stem."""
-    n = blocks_per_stage(part)
-    stage = ((part["index"].to_numpy(int) - 1) // n).tolist()
-    return math.exp(log_slope(part["index"].to_numpy(float), part["value"].to_numpy(float), stage))
+    return math.exp(fits.within_stage_slope(part.assign(value=np.log(part["value"]))))
 
 
 def _fall_at_transitions(part: pd.DataFrame) -> float:
-    n = blocks_per_stage(part)
+    n = fits.blocks_per_stage(part)
     logs = np.log(part.set_index("index")["value"])
     return float(np.mean([logs[end + 1] - logs[end] for end in (n, 2 * n)]))
 
@@ -302,22 +268,16 @@ def neighbour_correlations(frames: Frames) -> dict[str, pd.DataFrame]:
         return float(part.set_index("index")["value"].get(1, math.nan))
 
     return {
-        network.family: per_network(
-            rows_of(frames.initialization, "gradient_autocorrelation", network), at_lag_1
+        network.family: fits.per_network(
+            fits.rows_of(frames, "gradient_autocorrelation", network), at_lag_1
         )
         for network in (BN_PLAIN, BN_RESIDUAL)
     }
 
 
-def _exponents(table: pd.DataFrame) -> pd.Series:
-    """By seed, of the value as a power of depth."""
-    logs = np.log(table.to_numpy(float))
-    return pd.Series([exponent(depths_of(table), own) for own in logs], index=table.index)
-
-
 def deepest_paths(frames: Frames) -> pd.DataFrame:
     """Gradient by path length, of the deepest network that it was measured in."""
-    rows = positive_networks(rows_of(frames.initialization, "path_gradient_norm", BN_RESIDUAL))
+    rows = fits.rows_of(frames, "path_gradient_norm", BN_RESIDUAL, positive=True)
     return rows[rows["depth"] == rows["depth"].max()]
 
 
@@ -327,4 +287,4 @@ def path_factor(part: pd.DataFrame) -> float:
 
 
 def _path_misfit(part: pd.DataFrame, law: str) -> float:
-    return misfit(law, part["index"].to_numpy(float), np.log(part["value"].to_numpy(float)))
+    return fits.misfit(law, part["index"].to_numpy(float), np.log(part["value"].to_numpy(float)))

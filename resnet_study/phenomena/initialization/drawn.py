@@ -34,8 +34,7 @@ def measured(
         UserError: that says how to measure it, if nothing was.
     """
     parts = [
-        rows_of(frames.initialization, quantity, network).assign(kind=kind)
-        for kind, network in networks.items()
+        rows_of(frames, quantity, network).assign(kind=kind) for kind, network in networks.items()
     ]
     rows = pd.concat(parts, ignore_index=True)
     return required(rows[panels.drawable(rows["value"], positive)])

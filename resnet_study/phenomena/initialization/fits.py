@@ -13,15 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy
 
 from resnet_study.architecture import ModelSpec
-from resnet_study.judging.statistics import log_slope
+from resnet_study.judging.statistics import least_miss, log_slope, slope
 from resnet_study.phenomena.initialization.arms import BATCH
 from resnet_study.phenomena.initialization.theory import path_shares
-
-LARGEST_GROWTH = 20.0
-"""ln(last / first) up to which a linear law is searched: a factor of 5e8."""
+from resnet_study.records import Frames
 
 
 @dataclass(frozen=True)
@@ -70,27 +67,28 @@ UNNORMALIZED = (
 """Residual networks without normalisation; the first that was measured is judged."""
 
 
-def rows_of(measured: pd.DataFrame, quantity: str, network: NetworkKind) -> pd.DataFrame:
+def rows_of(
+    frames: Frames, quantity: str, network: NetworkKind, positive: bool = False
+) -> pd.DataFrame:
     """What was measured of one quantity, in forward order.
 
     Args:
-        measured: `Frames.initialization`.
+        frames: the records.
         quantity, network: the rows wanted.
+        positive: only of networks all of whose values are positive and finite.
 
     Returns:
         ``depth, seed, index, stage, value``, sorted, each index of a network once.
     """
-    rows = measured
+    rows = frames.initialization
     for column, value in {"quantity": quantity, **vars(network)}.items():
         rows = rows[rows[column] == value]
     rows = rows[["depth", "seed", "index", "stage", "value"]]
     rows = rows.astype({"depth": int, "seed": int, "index": int, "stage": int, "value": float})
     keys = ["depth", "seed", "index"]
-    return rows.drop_duplicates(keys).sort_values(keys, ignore_index=True)
-
-
-def positive_networks(rows: pd.DataFrame) -> pd.DataFrame:
-    """Only the networks all of whose values are positive and finite."""
+    rows = rows.drop_duplicates(keys).sort_values(keys, ignore_index=True)
+    if not positive:
+        return rows
     good = np.isfinite(rows["value"]) & (rows["value"] > 0)
     return rows[good.groupby([rows["depth"], rows["seed"]]).transform("all")]
 
@@ -115,6 +113,11 @@ def per_network(rows: pd.DataFrame, reduce: Callable[[pd.DataFrame], float]) -> 
 def values_at(table: pd.DataFrame, depth: int) -> pd.Series:
     """The numbers of one depth, by seed."""
     return table[depth].dropna().astype(float)
+
+
+def at_depth(rows: pd.DataFrame, depth: int, reduce: Callable[[pd.DataFrame], float]) -> pd.Series:
+    """The same of rows, as of `per_network`."""
+    return values_at(per_network(rows[rows["depth"] == depth], reduce), depth)
 
 
 def depths_of(table: pd.DataFrame) -> list[int]:
@@ -223,14 +226,8 @@ def within_stage_misfit(part: pd.DataFrame, law: str) -> float:
 
 def within_stage_slope(part: pd.DataFrame) -> float:
     """Common slope of a quantity against block, with an intercept per stage."""
-    n = blocks_per_stage(part)
-    x, y = np.array(part["index"], dtype=float), np.array(part["value"], dtype=float)
-    stage = (part["index"].to_numpy(int) - 1) // n
-    for number in np.unique(stage):
-        inside = stage == number
-        x[inside] -= x[inside].mean()
-        y[inside] -= y[inside].mean()
-    return float(x @ y / (x @ x)) if x @ x > 0 else math.nan
+    stage = (part["index"].to_numpy(int) - 1) // blocks_per_stage(part)
+    return slope(part["index"].to_numpy(float), part["value"].to_numpy(float), stage)
 
 
 def first_stage_exponent(part: pd.DataFrame) -> float:
@@ -310,6 +307,12 @@ def by_depth(table: pd.DataFrame, reduce: Callable[..., Any] = np.mean) -> dict[
     return {depth: float(reduce(values_at(table, depth))) for depth in depths_of(table)}
 
 
+def by_seed(table: pd.DataFrame, fit: Callable[[list[int], np.ndarray], float]) -> pd.Series:
+    """A fit of ln of the numbers of each seed against depth, such as `exponent`."""
+    fitted = [fit(depths_of(table), logs) for logs in np.log(table.to_numpy(float))]
+    return pd.Series(fitted, index=table.index)
+
+
 def root_mean_square(values: pd.Series | np.ndarray) -> float:
     """Root of the mean square."""
     return float(np.sqrt(np.mean(np.square(values))))
@@ -323,8 +326,4 @@ def _linear_misfit(x: np.ndarray, y: np.ndarray) -> float:
         rest = y - np.log1p(np.expm1(u) * t)
         return root_mean_square(rest - rest.mean())
 
-    grid = np.linspace(0.0, LARGEST_GROWTH, 201)
-    best = int(np.argmin([miss(u) for u in grid]))
-    around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    refined = scipy.optimize.minimize_scalar(miss, around, bounds=around, method="bounded")
-    return min(miss(float(grid[best])), float(refined.fun))
+    return least_miss(miss)[0]

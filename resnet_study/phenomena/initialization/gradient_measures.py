@@ -36,24 +36,8 @@ from resnet_study.judging.measurement import Measurement, Missing, geometric_mea
 from resnet_study.judging.statistics import median_interval
 from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.gradients import theory
-from resnet_study.phenomena.initialization.fits import (
-    BN_RESIDUAL,
-    NetworkKind,
-    by_depth,
-    depths_of,
-    exponent,
-    first_over_last,
-    first_over_last_block,
-    growth,
-    growth_of_stage,
-    misfit,
-    per_network,
-    rate,
-    rectangle,
-    root_mean_square,
-    rows_of,
-    values_at,
-)
+from resnet_study.phenomena.initialization import fits
+from resnet_study.phenomena.initialization.fits import BN_RESIDUAL, NetworkKind
 from resnet_study.records import Frames
 
 FACTOR_MARGIN = 5.0
@@ -74,7 +58,7 @@ LEAST_DEPTHS = 4
 _SIDE = DATASETS["digits"].height
 
 SIDES = (_SIDE, _SIDE // 2, _SIDE // 4)
-"""Maps of the three stages; `resnet_study.phenomena.initialization.grid` measures on digits."""
+"""Maps of the three stages; networks are measured on digits."""
 
 PADDING = tuple(theory.padding_factor(side) for side in SIDES)
 """Factor per layer of zero padding, by stage, without normalisation."""
@@ -105,15 +89,17 @@ def growth_deviation(
         predicted: factor per layer where no unit lies at a border.
         whole: see above.
     """
-    rows = rows_of(frames.initialization, "activation_gradient_norm", network)
-    factors = per_network(rows, growth)
+    rows = fits.rows_of(frames, "activation_gradient_norm", network)
+    factors = fits.per_network(rows, fits.growth)
     depth = judged_depth(factors, 20)
     if depth is None:
         return Missing(network.needed("depth 56 (or another of at least 20)"))
-    values = values_at(factors, depth)
-    judged = rows[rows["depth"] == depth]
-    stages = [per_network(judged, partial(growth_of_stage, stage=stage)) for stage in (1, 2, 3)]
-    jumps = per_network(judged, partial(growth, within_stages=False))
+    values = fits.values_at(factors, depth)
+    stages = [
+        fits.at_depth(rows, depth, partial(fits.growth_of_stage, stage=stage))
+        for stage in (1, 2, 3)
+    ]
+    jumps = fits.at_depth(rows, depth, partial(fits.growth, within_stages=False))
     padded = network.normalization == "none"
     expected = [predicted * factor for factor in (PADDING if padded else (1.0, 1.0, 1.0))]
     pooled = math.prod(expected) ** (1 / 3)
@@ -122,40 +108,30 @@ def growth_deviation(
         **network.named(depth),
         "factor": median_interval(values),
         "predicted": pooled,
-        "factor_by_stage": [float(values_at(table, depth).mean()) for table in stages],
+        "factor_by_stage": [float(factor.mean()) for factor in stages],
         "predicted_by_stage": expected if padded else None,
-        "factor_with_jumps": float(values_at(jumps, depth).mean()),
+        "factor_with_jumps": float(jumps.mean()),
         "sides": SIDES,
         "formula": formula,
         "predicted_without_borders": predicted,
         "padded_by_stage": beside,
         "padded": beside and math.prod(beside) ** (1 / 3),
-        "factors_elsewhere": by_depth(factors.drop(columns=depth)),
+        "factors_elsewhere": fits.by_depth(factors.drop(columns=depth)),
     }
-    name = f"{pooled:.4g}, {formula}{', with padding' if padded else ''}"
     if whole:
-        return Measurement(
-            ((values / pooled).map(math.log10) * (depth - 2),),
-            math.log10(RATIO_FACTOR),
-            "within",
-            f"log10(measured/predicted) over {depth - 2} layers",
-            numbers,
-            (f"no deviation from {name}", 0.0),
-        )
-    return Measurement(
-        (100 * (values / pooled - 1),),
-        FACTOR_MARGIN,
-        "within",
-        "% off the predicted factor per layer",
-        numbers,
-        (f"no deviation from {name}", 0.0),
-    )
+        effect = (values / pooled).map(math.log10) * (depth - 2)
+        unit = f"log10(measured/predicted) over {depth - 2} layers"
+    else:
+        effect = 100 * (values / pooled - 1)
+        unit = "% off the predicted factor per layer"
+    margin = math.log10(RATIO_FACTOR) if whole else FACTOR_MARGIN
+    name = f"no deviation from {pooled:.4g}, {formula}{', with padding' if padded else ''}"
+    return Measurement((effect,), margin, "within", unit, numbers, (name, 0.0))
 
 
-def padded_growth() -> tuple[float, float, float]:
+def padded_growth() -> list[float]:
     """Factor per layer with batch normalisation and zero padding, by stage."""
-    first, second, third = (theory.padded_bn_growth(side) for side in SIDES)
-    return first, second, third
+    return [theory.padded_bn_growth(side) for side in SIDES]
 
 
 def slower_than(frames: Frames, network: NetworkKind, other: NetworkKind) -> Measurement | Missing:
@@ -164,21 +140,21 @@ def slower_than(frames: Frames, network: NetworkKind, other: NetworkKind) -> Mea
     Both without normalisation and of one initialisation, so that padding cancels.
     """
     both = [
-        per_network(rows_of(frames.initialization, "activation_gradient_norm", n), growth)
+        fits.per_network(fits.rows_of(frames, "activation_gradient_norm", n), fits.growth)
         for n in (network, other)
     ]
-    shared = set(depths_of(both[0])) & set(depths_of(both[1]))
+    shared = set(fits.depths_of(both[0])) & set(fits.depths_of(both[1]))
     depth = judged_depth(both[0][sorted(shared)], 20)
     if depth is None:
         return Missing(f"{network.needed('depth 56')}; {other.needed('the same depth')}")
-    arms = [values_at(table, depth) for table in both]
+    arms = [fits.values_at(table, depth) for table in both]
     numbers = {
         "depth": depth,
         "networks": [
             {
                 "setting": one.setting,
                 "factor": median_interval(arm),
-                "factors_elsewhere": by_depth(table.drop(columns=depth)),
+                "factors_elsewhere": fits.by_depth(table.drop(columns=depth)),
             }
             for one, arm, table in zip((network, other), arms, both, strict=True)
         ],
@@ -195,29 +171,20 @@ def vanished_ratio(frames: Frames, family: str) -> Measurement | Missing:
 
     To lie below log10(`VANISHED`) in plain networks and above it in residual ones.
     """
+    networks = {init: without_normalization(family, init) for init in ("he", "lecun", "uniform")}
     tables = {
-        init: per_network(
-            rows_of(
-                frames.initialization,
-                "activation_gradient_norm",
-                without_normalization(family, init),
-            ),
-            first_over_last,
+        init: fits.per_network(
+            fits.rows_of(frames, "activation_gradient_norm", network), fits.first_over_last
         )
-        for init in ("he", "lecun", "uniform")
+        for init, network in networks.items()
     }
     depth = judged_depth(tables["lecun"], MINIMUM_DEEP)
     if depth is None:
-        network = without_normalization(family, "lecun")
-        return Missing(network.needed(f"depth 56 (or another of at least {MINIMUM_DEEP})"))
-    numbers = {
-        "family": family,
-        "depth": depth,
-        "ratios": {
-            init: by_depth(table, geometric_mean) for init, table in tables.items() if table.size
-        },
-    }
-    values = np.log10(values_at(tables["lecun"], depth))
+        needed = f"depth 56 (or another of at least {MINIMUM_DEEP})"
+        return Missing(networks["lecun"].needed(needed))
+    ratios = {i: fits.by_depth(table, geometric_mean) for i, table in tables.items() if table.size}
+    numbers = {"family": family, "depth": depth, "ratios": ratios}
+    values = np.log10(fits.values_at(tables["lecun"], depth))
     border = math.log10(VANISHED)
     if family == "residual":
         return Measurement((values,), border, "above", "log10(first/last)", numbers)
@@ -238,15 +205,15 @@ def ratio_law(frames: Frames, family: str, better: str, worse: str) -> Measureme
     table = _ratios(frames, network)
     if isinstance(table, Missing):
         return table
-    rates = np.array([rate(depths_of(table), logs) for logs in _logs(table)])
+    misses = {law: fits.by_seed(table, partial(fits.misfit, law)) for law in (better, worse)}
     numbers = {
         "family": family,
-        "ratios": by_depth(table, geometric_mean),
-        "misses": {law: root_mean_square(_misfits(table, law)) for law in (better, worse)},
-        "factor_per_layer": median_interval(np.exp(rates)),
+        "ratios": fits.by_depth(table, geometric_mean),
+        "misses": {law: fits.root_mean_square(miss) for law, miss in misses.items()},
+        "factor_per_layer": median_interval(np.exp(fits.by_seed(table, fits.rate))),
         "blocks": block_ratios(frames, network),
     }
-    values = _misfits(table, worse) - _misfits(table, better)
+    values = misses[worse] - misses[better]
     return Measurement((values,), 0.0, "above", "ln(ratio)", numbers)
 
 
@@ -255,11 +222,10 @@ def ratio_exponent(frames: Frames) -> Measurement | Missing:
     table = _ratios(frames, BN_RESIDUAL)
     if isinstance(table, Missing):
         return table
-    by_seed = [exponent(depths_of(table), logs) for logs in _logs(table)]
-    exponents = pd.Series(by_seed, index=table.index)
+    exponents = fits.by_seed(table, fits.exponent)
     numbers = {
         "family": "residual",
-        "ratios": by_depth(table, geometric_mean),
+        "ratios": fits.by_depth(table, geometric_mean),
         "exponent": median_interval(exponents),
         "blocks": block_ratios(frames, BN_RESIDUAL),
     }
@@ -277,39 +243,31 @@ def block_ratios(frames: Frames, network: NetworkKind) -> dict[str, Any]:
         ``ratios`` by depth, ``exponent`` of depth and ``misses`` of two laws; empty if there are
         fewer than `LEAST_DEPTHS` depths.
     """
-    rows = rows_of(frames.initialization, "block_gradient_norm", network)
-    table = rectangle(per_network(rows, first_over_last_block))
+    rows = fits.rows_of(frames, "block_gradient_norm", network)
+    table = fits.rectangle(fits.per_network(rows, fits.first_over_last_block))
     if table.shape[1] < LEAST_DEPTHS:
         return {}
-    exponents = np.array([exponent(depths_of(table), logs) for logs in _logs(table)])
-    laws = ("power", "exponential")
+    misses = {
+        law: fits.root_mean_square(fits.by_seed(table, partial(fits.misfit, law)))
+        for law in ("power", "exponential")
+    }
     return {
-        "ratios": by_depth(table, geometric_mean),
-        "exponent": median_interval(exponents),
-        "misses": {law: root_mean_square(_misfits(table, law)) for law in laws},
+        "ratios": fits.by_depth(table, geometric_mean),
+        "exponent": median_interval(fits.by_seed(table, fits.exponent)),
+        "misses": misses,
     }
 
 
 def judged_depth(table: pd.DataFrame, least: int) -> int | None:
     """56 if there is a number for it, else the deepest of at least so many layers."""
-    depths = [d for d in depths_of(table) if d >= least]
+    depths = [d for d in fits.depths_of(table) if d >= least]
     return 56 if 56 in depths else max(depths, default=None)
 
 
 def _ratios(frames: Frames, network: NetworkKind) -> pd.DataFrame | Missing:
     """First/last ratio by seed and depth, without holes."""
-    rows = rows_of(frames.initialization, "activation_gradient_norm", network)
-    table = rectangle(per_network(rows, first_over_last))
+    rows = fits.rows_of(frames, "activation_gradient_norm", network)
+    table = fits.rectangle(fits.per_network(rows, fits.first_over_last))
     if table.shape[1] < LEAST_DEPTHS:
         return Missing(network.needed(f"at least {LEAST_DEPTHS} depths"))
     return table
-
-
-def _logs(table: pd.DataFrame) -> np.ndarray:
-    """ln of the numbers, seeds by depths."""
-    return np.asarray(np.log(table.to_numpy(float)))
-
-
-def _misfits(table: pd.DataFrame, law: str) -> pd.Series:
-    misses = [misfit(law, depths_of(table), logs) for logs in _logs(table)]
-    return pd.Series(misses, index=table.index)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,7 +22,6 @@ from resnet_study.data.batches import BatchOrder
 from resnet_study.datasets import DATASETS
 from resnet_study.phenomena.initialization.arms import (
     BATCH,
-    COLUMNS,
     GRADIENTS,
     LINES,
     MODEL_COLUMNS,
@@ -38,6 +37,7 @@ from resnet_study.phenomena.initialization.arms import (
 from resnet_study.phenomena.initialization.chain import Chain, backpropagate, make_chain, propagate
 from resnet_study.phenomena.initialization.paths import path_gradient_norms
 from resnet_study.phenomena.initialization.shattering import line_autocorrelation
+from resnet_study.records import INITIALIZATION_COLUMNS
 from resnet_study.spec import DataSpec
 from resnet_study.tensors import arithmetic
 from resnet_study.training.programs import keys_of
@@ -64,14 +64,12 @@ def measure_arm(seeded: SeededArm) -> pd.DataFrame:
     """Measure one arm, from the weights and images of training in float32.
 
     Returns:
-        Columns `COLUMNS`, one row per value; rows by seed, then quantity, then index.
+        Columns `INITIALIZATION_COLUMNS`, one row per value; rows by seed, then quantity, then
+        index.
     """
-    rows = [
-        _frame(seeded.arm, seed, values)
-        for seed in seeded.seeds
-        for values in _measure(seeded.arm, seed)
-    ]
-    return pd.concat(rows, ignore_index=True)
+    arm = seeded.arm
+    tables = [table_of(_measure(arm, seed), arm.model, arm.images, seed) for seed in seeded.seeds]
+    return pd.concat(tables, ignore_index=True)
 
 
 def first_batch(seed: int, images: int = BATCH) -> Images:
@@ -162,16 +160,20 @@ def _whole_network(
     yield "channel_variance", 0, from_stem, signal.variances
 
 
-def _frame(arm: InitializationArm, seed: int, values: Values) -> pd.DataFrame:
-    quantity, first, stages, numbers = values
-    content = {
-        "quantity": quantity,
-        "family": arm.family,
-        **{name: getattr(arm.model, name) for name in MODEL_COLUMNS},
-        "images": arm.images,
-        "seed": seed,
-        "index": np.arange(first, first + len(numbers)),
-        "stage": stages,
-        "value": np.asarray(numbers, np.float64),
-    }
-    return pd.DataFrame(content)[list(COLUMNS)]
+def table_of(measured: Iterable[Values], model: ModelSpec, images: int, seed: int) -> pd.DataFrame:
+    """What was measured of one network, in the columns of the records."""
+    parts = [
+        pd.DataFrame(
+            {
+                "quantity": quantity,
+                "index": np.arange(first, first + len(values)),
+                "stage": stages,
+                "value": np.asarray(values, np.float64),
+            }
+        )
+        for quantity, first, stages, values in measured
+    ]
+    settings = {name: getattr(model, name) for name in MODEL_COLUMNS}
+    family = "residual" if model.residual else "plain"
+    table = pd.concat(parts, ignore_index=True).assign(**settings, family=family)
+    return table.assign(images=images, seed=seed)[list(INITIALIZATION_COLUMNS)]

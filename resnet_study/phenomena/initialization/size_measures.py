@@ -13,24 +13,15 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import pandas as pd
 
 from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.judging.statistics import median_interval
 from resnet_study.phenomena.gradients import theory
+from resnet_study.phenomena.initialization import fits
 from resnet_study.phenomena.initialization.arms import BATCH, BATCHES, SIZES_DEPTH, WIDTHS
-from resnet_study.phenomena.initialization.fits import (
-    BN_PLAIN,
-    NetworkKind,
-    growth,
-    growth_of_stage,
-    per_network,
-    positive_networks,
-    rows_of,
-    values_at,
-)
+from resnet_study.phenomena.initialization.fits import BN_PLAIN, NetworkKind
 from resnet_study.phenomena.initialization.gradient_measures import padded_growth
 from resnet_study.records import Frames
 
@@ -54,14 +45,14 @@ def factors(frames: Frames, field: str) -> pd.DataFrame:
     """
     parts = []
     for network in KINDS[field].values():
-        rows = rows_of(frames.initialization, "activation_gradient_norm", network)
-        rows = positive_networks(rows[rows["depth"] == SIZES_DEPTH])
-        sizes = {"width": network.width, "images": network.images}
-        for stage in (0, 1, 2, 3) if len(rows) else ():
-            reduce = partial(growth_of_stage, stage=stage) if stage else growth
-            values = values_at(per_network(rows, reduce), SIZES_DEPTH)
+        rows = fits.rows_of(frames, "activation_gradient_norm", network, positive=True)
+        if not (rows["depth"] == SIZES_DEPTH).any():
+            continue
+        for stage in (0, 1, 2, 3):
+            reduce = partial(fits.growth_of_stage, stage=stage) if stage else fits.growth
+            values = fits.at_depth(rows, SIZES_DEPTH, reduce)
             table = values.rename("factor").rename_axis("seed").reset_index()
-            parts.append(table.assign(stage=stage, **sizes))
+            parts.append(table.assign(stage=stage, width=network.width, images=network.images))
     columns = ["width", "images", "seed", "stage", "factor"]
     return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
@@ -79,21 +70,16 @@ def wide_growth(frames: Frames) -> Measurement | Missing:
     numbers = {
         "depth": SIZES_DEPTH,
         "width": widest,
-        "factors": _medians(by_width),
+        "factors": {width: median_interval(own) for width, own in by_width.items()},
         "by_stage": rows.groupby("stage")["factor"].median().tolist(),
         "padded_by_stage": padded,
         "padded": pooled,
         "without_borders": theory.BN_RELU_GROWTH,
     }
-    name = f"no deviation from {pooled:.4g}, zero padding included"
-    return Measurement(
-        (100 * (by_width[widest] / pooled - 1),),
-        SIZE_MARGIN,
-        "within",
-        "% off the predicted factor per layer",
-        numbers,
-        (name, 0.0),
-    )
+    deviation = 100 * (by_width[widest] / pooled - 1)
+    unit = "% off the predicted factor per layer"
+    predicted = (f"no deviation from {pooled:.4g}, zero padding included", 0.0)
+    return Measurement((deviation,), SIZE_MARGIN, "within", unit, numbers, predicted)
 
 
 def growth_with_images(frames: Frames) -> Measurement | Missing:
@@ -107,19 +93,14 @@ def growth_with_images(frames: Frames) -> Measurement | Missing:
         "depth": SIZES_DEPTH,
         "images": most,
         "usual": BATCH,
-        "factors": _medians(by_images),
+        "factors": {images: median_interval(own) for images, own in by_images.items()},
         "shortfall": 100 * (theory.BN_RELU_GROWTH / float(by_images[BATCH].median()) - 1),
         "without_borders": theory.BN_RELU_GROWTH,
     }
-    change = 100 * (by_images[most] / by_images[BATCH] - 1)
-    return Measurement(
-        (change.dropna(),),
-        SIZE_MARGIN,
-        "within",
-        "% of the factor per layer",
-        numbers,
-        ("no change with the number of images", 0.0),
-    )
+    change = (100 * (by_images[most] / by_images[BATCH] - 1)).dropna()
+    predicted = ("no change with the number of images", 0.0)
+    unit = "% of the factor per layer"
+    return Measurement((change,), SIZE_MARGIN, "within", unit, numbers, predicted)
 
 
 def _by_seed(frames: Frames, field: str) -> dict[int, pd.Series]:
@@ -127,7 +108,3 @@ def _by_seed(frames: Frames, field: str) -> dict[int, pd.Series]:
     rows = factors(frames, field)
     rows = rows[rows["stage"] == 0]
     return {int(str(value)): own.set_index("seed")["factor"] for value, own in rows.groupby(field)}
-
-
-def _medians(by_value: dict[int, pd.Series]) -> dict[int, Any]:
-    return {value: median_interval(own) for value, own in by_value.items()}

@@ -6,6 +6,7 @@ Gradients by layer: `resnet_study.phenomena.gradients.theory`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,9 +29,7 @@ def padded_branch(side: int) -> tuple[float, float]:
     return 2 * variance / BRANCH_VARIANCE, 2 * mean_square / BRANCH_MEAN_SQUARE
 
 
-def preactivation_variance(
-    blocks: int, branches: tuple[float, float, float] = (1.0, 1.0, 1.0)
-) -> np.ndarray:
+def preactivation_variance(blocks: int, branches: Sequence[float] = (1.0, 1.0, 1.0)) -> np.ndarray:
     """Channel variance at the outputs of fully pre-activated blocks with batch normalisation.
 
     Every branch adds its variance to what the shortcut carries, which starts as the rectified
