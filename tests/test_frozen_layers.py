@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,12 @@ DECAY = 0.005
 
 def claim(measure: Callable[[Frames], Measurement | Missing], fields: tuple[str, ...]) -> Claim:
     return Claim("name", "statement", "source", None, measure, "runs", fields)
+
+
+FROM_GROWTH = partial(frozen_measures.thaw_time, predicted="from_growth")
+FROM_STEP = partial(frozen_measures.thaw_time, predicted="from_step")
+GROWTH_WITHOUT_WARMUP = partial(frozen_measures.growth_difference, gentle="warm-up")
+GROWTH_AT_FULL_RATE = partial(frozen_measures.growth_difference, gentle="low rate")
 
 
 def judged(
@@ -314,7 +321,7 @@ def test_last_thaw_is_that_of_the_slowest_layer() -> None:
 
 def test_a_thaw_as_predicted_is_reproduced_with_the_seed_as_unit() -> None:
     frames = frozen_frames(seeds=5, noise=0.3)
-    for measure in (frozen_measures.thaw_from_growth, frozen_measures.thaw_from_step):
+    for measure in (FROM_GROWTH, FROM_STEP):
         finding = judged(measure, frames)
         assert finding.verdict == "reproduced"
         assert finding.n == "5 of 5 seeds"
@@ -323,7 +330,7 @@ def test_a_thaw_as_predicted_is_reproduced_with_the_seed_as_unit() -> None:
 
 def test_a_thaw_that_takes_four_times_as_long_is_not_reproduced() -> None:
     finding = judged(
-        frozen_measures.thaw_from_growth,
+        FROM_GROWTH,
         frozen_frames(seeds=5, iterations=5000, delay=4, noise=0.1),
     )
     assert finding.verdict == "not reproduced"
@@ -332,7 +339,7 @@ def test_a_thaw_that_takes_four_times_as_long_is_not_reproduced() -> None:
 
 
 def test_censored_runs_are_decided_by_the_less_favourable_bound_or_not_at_all() -> None:
-    measure = frozen_measures.thaw_from_growth
+    measure = FROM_GROWTH
     # Some layers are open, and it does not matter.
     some = judged(measure, frozen_frames(seeds=5, iterations=600, noise=0.1))
     assert some.verdict == "reproduced"
@@ -376,7 +383,7 @@ def test_the_decay_with_most_seeds_is_judged_and_the_others_are_named() -> None:
     frames = join(
         frozen_frames((0.005,), 5, noise=0.2), frozen_frames((0.002,), 2, 2500, noise=0.2)
     )
-    finding = judged(frozen_measures.thaw_from_growth, frames)
+    finding = judged(FROM_GROWTH, frames)
     assert finding.n == "5 of 5 seeds"
     numbers = finding.numbers
     assert (numbers["depth"], numbers["weight_decay"], numbers["runs"]) == (44, 0.005, 5)
@@ -386,10 +393,10 @@ def test_the_decay_with_most_seeds_is_judged_and_the_others_are_named() -> None:
 
 def test_no_frozen_layer_is_no_evidence() -> None:
     flat = frozen_frames(seeds=2, growth=lambda layer, depth: 1.0)
-    finding = judged(frozen_measures.thaw_from_growth, flat)
+    finding = judged(FROM_GROWTH, flat)
     assert finding.verdict == "undecided"
     assert "a layer that froze" in finding.needed
-    shallow = judged(frozen_measures.thaw_from_growth, frozen_frames(seeds=2, depth=20))
+    shallow = judged(FROM_GROWTH, frozen_frames(seeds=2, depth=20))
     assert shallow.effect is None
 
 
@@ -497,10 +504,10 @@ def test_warm_up_and_low_rate_are_held_against_the_full_rate() -> None:
     frames = noisy(join(gentle({}, 50, 60), gentle(WARM, 5, 40), gentle(LOW, 2, 70)))
     fields = frozen_measures.GENTLE_FIELDS
     expected = {
-        frozen_measures.growth_without_warmup: (math.log(50 / 5), "reproduced"),
-        frozen_measures.growth_at_full_rate: (math.log(50 / 2), "reproduced"),
-        frozen_measures.error_without_warmup: (20.0, "reproduced"),
-        frozen_measures.error_at_full_rate: (-10.0, "not reproduced"),
+        GROWTH_WITHOUT_WARMUP: (math.log(50 / 5), "reproduced"),
+        GROWTH_AT_FULL_RATE: (math.log(50 / 2), "reproduced"),
+        partial(frozen_measures.error_difference, gentle="warm-up"): (20.0, "reproduced"),
+        partial(frozen_measures.error_difference, gentle="low rate"): (-10.0, "not reproduced"),
     }
     for measure, (effect, verdict) in expected.items():
         finding = judged(measure, frames, fields)
@@ -512,9 +519,9 @@ def test_warm_up_and_low_rate_are_held_against_the_full_rate() -> None:
 def test_a_warm_up_at_the_rate_of_the_run_is_none() -> None:
     frames = noisy(join(gentle({}, 50, 60), gentle({**LOW, **WARM}, 2, 70)))
     fields = frozen_measures.GENTLE_FIELDS
-    low = judged(frozen_measures.growth_at_full_rate, frames, fields)
+    low = judged(GROWTH_AT_FULL_RATE, frames, fields)
     assert low.effect == pytest.approx(math.log(25), rel=0.1)
-    warm = judged(frozen_measures.growth_without_warmup, frames, fields)
+    warm = judged(GROWTH_WITHOUT_WARMUP, frames, fields)
     assert warm.effect is None
 
 

@@ -113,7 +113,7 @@ def features(
     check_count("--channels", channels)
     network, dataset, where, note = _opened(run, weights, step, "test", source, execution)
     from resnet_study.drawing.look import looking
-    from resnet_study.drawing.render import save_all
+    from resnet_study.drawing.render import save
     from resnet_study.inspection import features as drawn
     from resnet_study.inspection.evaluate import class_names
 
@@ -122,7 +122,7 @@ def features(
     names = class_names(network.spec.data.name, dataset.classes)
     with looking(look):
         figure = drawn.draw(network, found, chosen, positions, names, channels)
-        files = save_all(figure, _folder(output, run), f"features_{_label(network)}", formats)
+        files = save(figure, _folder(output, run), f"features_{_label(network)}", formats)
     if note:
         print(note)
     for file in files.values():

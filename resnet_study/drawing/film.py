@@ -26,14 +26,8 @@ COLOURS = 64
 """Of a picture: lines on white need no more, and files are a quarter as large."""
 
 
-def save_film(
-    pictures: Iterable[Figure], folder: Path, name: str, formats: Sequence[str]
-) -> dict[str, Path]:
-    """Write pictures of one size as ``<name>.gif`` and so on, repeated for ever.
-
-    Returns:
-        The files, by format.
-    """
+def save_film(pictures: Iterable[Figure], folder: Path, name: str, formats: Sequence[str]) -> None:
+    """Write pictures of one size as ``<name>.gif`` and so on, repeated for ever."""
     with drawing():
         images = [_pixels(picture) for picture in pictures]
     # One palette for all, or colours would flicker.
@@ -44,8 +38,7 @@ def save_film(
         Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE)
         for image in images
     ]
-    files = {form: folder / f"{name}.{form}" for form in formats}
-    for form, file in files.items():
+    for form in formats:
         film = few if form == "gif" else [image.convert("RGB") for image in few]
         how: dict[str, Any] = {"lossless": True, "method": 4} if form == "webp" else {}
         moving = io.BytesIO()
@@ -58,8 +51,7 @@ def save_film(
             loop=0,
             **how,
         )
-        write_atomically(file, moving.getvalue())
-    return files
+        write_atomically(folder / f"{name}.{form}", moving.getvalue())
 
 
 def _pixels(figure: Figure) -> np.ndarray:

@@ -5,7 +5,6 @@ Which figures there are is in `resnet_study.phenomena`, each beside what it show
 
 from __future__ import annotations
 
-import functools
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,11 +52,12 @@ class FigureDefinition:
         name: key, and name of the files.
         title: heading.
         caption: what is shown, spread, sources, assumptions; `render` adds runs and seeds.
-        beside: what the caption says besides where published numbers stand beside.
-        draw: pure function; raises `UserError` if there is nothing to draw.
+        draw: pure function of the records that are shown; raises `UserError` if there is nothing to
+            draw.
         across: whether it takes all runs at once, whatever they differ in, and tells them apart
             itself.
         moving: the pictures of its film in order, if it has one; pure likewise.
+        beside: what the caption says besides where published numbers stand beside.
         shown: the records that it shows, of those that it is given; by default all.
     """
 
@@ -74,8 +74,8 @@ class FigureDefinition:
         self, frames: Frames, *, figure: Place | None = None, ax: Axes | None = None
     ) -> Figure:
         """Draw it, on its own, into a figure or part of one, or in the place of a panel."""
-        with drawing_into(ax if figure is None else figure):
-            return self.draw(frames)
+        with drawing_into(ax if figure is None else figure), drawing():
+            return titled(self.draw(self.shown(frames)), self.title)
 
 
 @dataclass(frozen=True)
@@ -108,32 +108,17 @@ class RenderedFigure:
 
 
 def figure(
-    title: str,
-    caption: str,
-    across: bool = False,
-    moving: Callable[[Frames], Iterable[Figure]] | None = None,
-    beside: str = "",
-    shown: Callable[[Frames], Frames] = _all,
+    title: str, caption: str, **settings: Any
 ) -> Callable[[Callable[[Frames], Figure]], FigureDefinition]:
     """Make a figure of a function that draws it under the common style; its name is the key.
 
     Args:
-        title, caption, across, moving, beside, shown: as in `FigureDefinition`.
+        title, caption: as in `FigureDefinition`.
+        settings: its further attributes.
     """
 
     def define(draw: Callable[[Frames], Figure]) -> FigureDefinition:
-        @functools.wraps(draw)
-        def wrapper(frames: Frames) -> Figure:
-            with drawing():
-                return titled(draw(shown(frames)), title)
-
-        def film(frames: Frames) -> Iterable[Figure]:
-            assert moving is not None
-            return moving(shown(frames))
-
-        name = draw.__name__
-        filmed = film if moving else None
-        return FigureDefinition(name, title, caption, wrapper, across, filmed, beside, shown)
+        return FigureDefinition(draw.__name__, title, caption, draw, **settings)
 
     return define
 
@@ -188,38 +173,31 @@ def formats_of(text: str) -> list[str]:
 
 
 def save(
-    figure: Figure, folder: Path, name: str, formats: Sequence[str] = ("png", "svg")
+    figure: Figure,
+    folder: Path,
+    name: str,
+    formats: Sequence[str] = ("png", "svg"),
+    film: Iterable[Figure] | None = None,
 ) -> dict[str, Path]:
-    """Write a figure as ``<name>.png`` and so on, without dates or versions."""
+    """Write a figure as ``<name>.png`` and so on, without dates or versions.
+
+    Args:
+        figure, folder, name: what is written where.
+        formats: of `FORMATS` and `MORE_FORMATS`.
+        film: pictures of what moves; drawn where a film is asked for.
+    """
     files = {form: folder / f"{name}.{form}" for form in formats}
     with drawing():
         for form, file in files.items():
             if form == "csv":
                 write_atomically(file, csv_of(figure))
-            else:
+            elif form not in FILMS:
                 picture = io.BytesIO()
                 figure.savefig(picture, format=form, dpi=DPI, metadata=_UNDATED[form])
                 write_atomically(file, picture.getvalue())
+    if films := [form for form in formats if form in FILMS]:
+        save_film([figure] if film is None else film, folder, name, films)
     return files
-
-
-def save_all(
-    figure: Figure,
-    folder: Path,
-    name: str,
-    formats: Sequence[str],
-    film: Iterable[Figure] | None = None,
-) -> dict[str, Path]:
-    """Write a figure in any of `FORMATS` and `MORE_FORMATS`.
-
-    Args:
-        film: pictures of what moves; drawn where a film is asked for.
-    """
-    films = [form for form in formats if form in FILMS]
-    files = save(figure, folder, name, [form for form in formats if form not in films])
-    if films:
-        files |= save_film([figure] if film is None else film, folder, name, films)
-    return {form: files[form] for form in formats}
 
 
 def _render(
@@ -233,16 +211,17 @@ def _render(
     name = f"{definition.name}_{_slug(label)}" if label else definition.name
     title = f"{definition.title} ({label})" if label else definition.title
     try:
-        figure = definition.draw(group)
+        figure = definition(group)
     except Exception as error:  # a figure of one's own can raise anything
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         problem = reason.strip().splitlines()[0]
         if strict:
             raise UserError(f"{definition.name}: {problem}") from error
         return RenderedFigure(name, title, definition.caption, {}, problem)
-    files = save_all(figure, folder, name, formats, definition.moving and definition.moving(group))
+    shown = definition.shown(group)
+    files = save(figure, folder, name, formats, definition.moving and definition.moving(shown))
     beside = definition.beside if panels.beside_the_paper(group) else ""
-    caption = (definition.caption, beside, panels.describe(definition.shown(group)))
+    caption = (definition.caption, beside, panels.describe(shown))
     return RenderedFigure(name, title, " ".join(filter(None, caption)), files)
 
 

@@ -141,55 +141,44 @@ def draw(
     if images.images.shape[-1] not in (1, 3):
         raise UserError("features are drawn of images of one or three channels")
     with style.drawing():
-        return _draw(network, features, images, positions, names, channels)
-
-
-def _draw(
-    network: Inspected,
-    features: Features,
-    images: Split,
-    positions: Sequence[int],
-    names: Sequence[str],
-    channels: int,
-) -> Figure:
-    rows = len(images)
-    width = current().width
-    height = (0.85 + 1.0 * rows) * width / WIDTH
-    figure = Figure(figsize=(width, height), layout="constrained")
-    grid = figure.add_gridspec(
-        1 + rows, 4, width_ratios=(1, 1.7, 1.7, 1.7), height_ratios=(0.55, *[1.0] * rows)
-    )
-    titled: dict[str, Any] = {"loc": "left", "fontsize": style.fitting("axes.titlesize")}
-    filters = filters_of(network)
-    tiles = tiles_of(filters[:MOST_FILTERS])
-    panel = figure.add_subplot(grid[0, :])
-    _picture(panel, mosaic(tiles, MOST_FILTERS))
-    panel.set_title(f"(a) filters of the first layer, {len(tiles)} of {len(filters)}", **titled)
-    predictions = features.logits.argmax(axis=1)
-    for row, position in enumerate(positions):
-        image = images.images[row] / 255.0
-        panel = figure.add_subplot(grid[1 + row, 0])
-        _picture(panel, np.broadcast_to(image, (*image.shape[:2], 3)))
-        label, answer = names[images.labels[row]], names[predictions[row]]
-        panel.set_title(
-            f"{position}: {label}\n→ {answer}", loc="left", fontsize=style.points(style.SMALL)
+        rows = len(images)
+        width = current().width
+        height = (0.85 + 1.0 * rows) * width / WIDTH
+        figure = Figure(figsize=(width, height), layout="constrained")
+        grid = figure.add_gridspec(
+            1 + rows, 4, width_ratios=(1, 1.7, 1.7, 1.7), height_ratios=(0.55, *[1.0] * rows)
         )
-        for stage, maps in enumerate(features.stages):
-            panel = figure.add_subplot(grid[1 + row, 1 + stage])
-            chosen = shown_channels(maps.shape[-1], channels)
-            own = maps[row][:, :, chosen].transpose(2, 0, 1)
-            _picture(panel, mosaic(own, -(-len(chosen) // 2)), cmap="viridis")
-            if row == 0:
-                letter, side = "bcd"[stage], maps.shape[1]
-                panel.set_title(f"({letter}) stage {stage + 1}, {side}×{side}", **titled)
-    step = "" if network.step is None else f", iteration {network.step:,}"
-    sentences = [
-        f"{network.name} on {network.spec.data.name}, seed {network.spec.seed}{step}.",
-        "→: what it answers. Filters: each by its own largest weight, grey is 0. Maps: output of "
-        f"the last block of each stage, up to {channels} evenly spaced channels, row by row; dark "
-        "is the smallest value of a panel.",
-    ]
-    return style.titled(style.finish(figure, [], sentences), "Filters and feature maps")
+        titled: dict[str, Any] = {"loc": "left", "fontsize": style.fitting("axes.titlesize")}
+        filters = filters_of(network)
+        tiles = tiles_of(filters[:MOST_FILTERS])
+        panel = figure.add_subplot(grid[0, :])
+        _picture(panel, mosaic(tiles, MOST_FILTERS))
+        panel.set_title(f"(a) filters of the first layer, {len(tiles)} of {len(filters)}", **titled)
+        predictions = features.logits.argmax(axis=1)
+        for row, position in enumerate(positions):
+            image = images.images[row] / 255.0
+            panel = figure.add_subplot(grid[1 + row, 0])
+            _picture(panel, np.broadcast_to(image, (*image.shape[:2], 3)))
+            label, answer = names[images.labels[row]], names[predictions[row]]
+            panel.set_title(
+                f"{position}: {label}\n→ {answer}", loc="left", fontsize=style.points(style.SMALL)
+            )
+            for stage, maps in enumerate(features.stages):
+                panel = figure.add_subplot(grid[1 + row, 1 + stage])
+                chosen = shown_channels(maps.shape[-1], channels)
+                own = maps[row][:, :, chosen].transpose(2, 0, 1)
+                _picture(panel, mosaic(own, -(-len(chosen) // 2)), cmap="viridis")
+                if row == 0:
+                    letter, side = "bcd"[stage], maps.shape[1]
+                    panel.set_title(f"({letter}) stage {stage + 1}, {side}×{side}", **titled)
+        step = "" if network.step is None else f", iteration {network.step:,}"
+        sentences = [
+            f"{network.name} on {network.spec.data.name}, seed {network.spec.seed}{step}.",
+            "→: what it answers. Filters: each by its own largest weight, grey is 0. Maps: output "
+            f"of the last block of each stage, up to {channels} evenly spaced channels, row by "
+            "row; dark is the smallest value of a panel.",
+        ]
+        return style.titled(style.finish(figure, [], sentences), "Filters and feature maps")
 
 
 def _picture(panel: Axes, picture: np.ndarray, cmap: str | None = None) -> None:

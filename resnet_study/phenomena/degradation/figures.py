@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -38,6 +39,12 @@ CELL = 19.0
 """Points: height of a cell of `rate_and_depth`, and width of the stripes of its seeds together."""
 
 _HE = "He et al. 2015, arXiv 1512.03385"
+
+LOOKS: Mapping[str, dict[str, Any]] = {
+    "training": {"linestyle": "--", "linewidth": 1.0},
+    "test": {"linewidth": 2.0},
+}
+"""Of curves."""
 
 _COLUMNS = ["family", "depth", "seed", "split", "step", "error"]
 
@@ -109,10 +116,7 @@ def error_against_depth(frames: Frames) -> Figure:
 def training_curves(frames: Frames) -> Figure:
     """Error over training: one panel per family, training dashed, test bold."""
     train = train_split(frames)
-    looks: dict[str, dict[str, Any]] = {
-        train: {"linestyle": "--", "linewidth": 1.0},
-        "test": {"linewidth": 2.0},
-    }
+    looks = {train: LOOKS["training"], "test": LOOKS["test"]}
     rows = frames.metrics[frames.metrics["split"].isin(looks)]
     rows, _ = panels.drawable_rows(rows, "error", positive=False)
     families, colours = panels.families_in(rows), style.sequential(rows["depth"])
@@ -134,10 +138,7 @@ def training_curves(frames: Frames) -> Figure:
     plots.error_axis(axes[0, 0], limit)
     style.label(axes, "iteration", "error (%)")
     handles = style.keys(colours)
-    handles += [
-        style.key(name, color=style.INK, **looks[split])
-        for name, split in (("training", train), ("test", "test"))
-    ]
+    handles += [style.key(name, color=style.INK, **look) for name, look in LOOKS.items()]
     if len(overlay):
         handles += [
             style.key(name, color=style.INK, marker=m, **style.HOLLOW)
@@ -169,10 +170,7 @@ def curves_beside_paper(frames: Frames) -> Figure:
     if not panels.beside_the_paper(frames):
         raise UserError("no curves of the paper: these are not its networks on CIFAR-10")
     train = train_split(frames)
-    looks: dict[str, dict[str, Any]] = {
-        "train": {"linestyle": "--", "linewidth": 1.0},
-        "test": {"linewidth": 2.0},
-    }
+    looks = {"train": LOOKS["training"], "test": LOOKS["test"]}
     rows = pd.concat({"paper": _published(), "runs": _measured(frames, train)}, names=["source"])
     rows = rows.reset_index("source").reset_index(drop=True)
     rows, _ = panels.drawable_rows(rows, "error", positive=False)
@@ -193,9 +191,8 @@ def curves_beside_paper(frames: Frames) -> Figure:
         plots.lines(panel, own, "step", "error", f"{source}-{family}-{{hue}}-{{style}}", **told)
     plots.error_axis(axes[0, 0], error_limit(frames) or 100.0)
     style.label(axes, "iteration", "error (%)")
-    names = (("training", "train"), ("test", "test"))
     handles = style.keys(colours)
-    handles += [style.key(name, color=style.INK, **looks[split]) for name, split in names]
+    handles += [style.key(name, color=style.INK, **look) for name, look in LOOKS.items()]
     sentences = [
         f"Below: {panels.over_seeds(measured, ['family', 'depth', 'split', 'step'])}",
         TRAINING_ERROR[train],

@@ -5,8 +5,10 @@ What each measures is in `measures`, the hypothesis and its theory in `thaw`.
 
 from __future__ import annotations
 
+from functools import partial
+
 from resnet_study.judging.claim import Claim
-from resnet_study.phenomena.depths import MINIMUM_DEEP, Measure
+from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.frozen_layers import measures
 
 _SEEDS = "5 seeds or more each"
@@ -69,27 +71,10 @@ warm-up{% endif %}: training error at the end {{ errors.full }} and {{ errors.ge
 equally many iterations."""
 
 
-def _claim(
-    name: str,
-    statement: str,
-    measure: Measure,
-    runs: str,
-    words: str,
-    may_differ: tuple[str, ...] = measures.DECAY_FIELDS,
-    source: str = _FROZEN,
-    answer: str = "",
-) -> Claim:
-    return Claim(
-        name, statement, source, None, measure, runs, may_differ, words=words, answer=answer
-    )
+_claim = partial(Claim, source=_FROZEN, quote=None, may_differ=measures.DECAY_FIELDS)
 
 
-def _gentler(
-    arm: str,
-    how: str,
-    growth: Measure,
-    error: Measure,
-) -> tuple[Claim, Claim]:
+def _gentler(arm: str, how: str, gentle: measures.Gentle) -> tuple[Claim, Claim]:
     runs = (
         f"finished {_DEEP_ONE} at the full rate from the start and {how}, with equal weight decay "
         f"and layer records, {_SEEDS}"
@@ -99,19 +84,19 @@ def _gentler(
             f"{arm}_reduces_weight_growth",
             "In a deep plain network at the full rate from the start the weights of the layer that "
             f"grows most grow by a larger factor than {how}.",
-            growth,
-            runs,
-            _GROWTH,
-            measures.GENTLE_FIELDS,
+            measure=partial(measures.growth_difference, gentle=gentle),
+            runs=runs,
+            words=_GROWTH,
+            may_differ=measures.GENTLE_FIELDS,
         ),
         _claim(
             f"{arm}_lowers_training_error",
             "A deep plain network at the full rate from the start ends with a higher training "
             f"error than {how}, after equally many iterations.",
-            error,
-            runs,
-            _ERRORS,
-            measures.GENTLE_FIELDS,
+            measure=partial(measures.error_difference, gentle=gentle),
+            runs=runs,
+            words=_ERRORS,
+            may_differ=measures.GENTLE_FIELDS,
         ),
     )
 
@@ -121,9 +106,9 @@ THAW_AS_WEIGHTS_SHRINK = _claim(
     "Layers of a deep plain network that the first steps froze, by inflating their weights by "
     "a factor G, move again after (1−μ)/(ηλ)·ln G iterations, in which weight decay brings the "
     "norm back: within a factor of two, as the median over the layers of a run.",
-    measures.thaw_from_growth,
-    _FROZEN_RUNS,
-    _THAW,
+    measure=partial(measures.thaw_time, predicted="from_growth"),
+    runs=_FROZEN_RUNS,
+    words=_THAW,
     answer=_THAWED,
 )
 
@@ -134,9 +119,9 @@ CLAIMS = (
         "Layers of a deep plain network that the first steps froze move again when predicted from "
         "their effective step after 50 iterations, which rises as 1/‖w‖² while weight decay "
         "shrinks the weights: within a factor of two, as the median over the layers of a run.",
-        measures.thaw_from_step,
-        _FROZEN_RUNS,
-        _THAW,
+        measure=partial(measures.thaw_time, predicted="from_step"),
+        runs=_FROZEN_RUNS,
+        words=_THAW,
         source=f"{_FROZEN}; the equilibrium that ends it: Wan et al. 2020, arXiv 2006.08419",
     ),
     _claim(
@@ -144,38 +129,28 @@ CLAIMS = (
         "The training error of a deep plain network first falls below "
         f"{measures.HALF:g} % when its slowest frozen layer thaws, within a factor of two "
         "in iterations.",
-        measures.error_at_thaw,
-        _FROZEN_RUNS,
-        _AT_THAW,
+        measure=measures.error_at_thaw,
+        runs=_FROZEN_RUNS,
+        words=_AT_THAW,
     ),
     _claim(
         "training_error_falls_later_without_thaw",
         "The training error of a deep plain network first falls below "
         f"{measures.HALF:g} % later without weight decay, where nothing thaws its frozen "
         "layers, than with it.",
-        measures.error_without_thaw,
-        _DECAY_RUNS,
-        _WITHOUT_THAW,
+        measure=measures.error_without_thaw,
+        runs=_DECAY_RUNS,
+        words=_WITHOUT_THAW,
     ),
     _claim(
         "layers_stay_frozen_without_weight_decay",
         "Of the layers whose weights the first steps inflated more are still frozen, compared with "
         "the last quarter of the layers, without weight decay than with it after equally many "
         "iterations.",
-        measures.frozen_without_decay,
-        _DECAY_RUNS,
-        _STILL_FROZEN,
+        measure=measures.frozen_without_decay,
+        runs=_DECAY_RUNS,
+        words=_STILL_FROZEN,
     ),
-    *_gentler(
-        "warmup",
-        "with a warm-up",
-        measures.growth_without_warmup,
-        measures.error_without_warmup,
-    ),
-    *_gentler(
-        "low_rate",
-        "at a low rate",
-        measures.growth_at_full_rate,
-        measures.error_at_full_rate,
-    ),
+    *_gentler("warmup", "with a warm-up", "warm-up"),
+    *_gentler("low_rate", "at a low rate", "low rate"),
 )

@@ -8,7 +8,6 @@ then the smaller decay. What the other arms gave stands beside.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from resnet_study.judging.measurement import (
     Missing,
     ended_counts,
 )
-from resnet_study.judging.selections import LENGTH_FIELDS, final_error, per_run, select
+from resnet_study.judging.selections import LENGTH_FIELDS, final_error, per_run, select, warm_up
 from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS
 from resnet_study.phenomena.frozen_layers.thaw import (
     BAND,
@@ -216,11 +215,12 @@ def growth_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
         gentle: the gentler arm warms up, or keeps to the lowest rate there is.
     """
     found = _gentler(group, gentle, np.log(peak_growth(_deep_plain(group))))
-    if isinstance(found, Missing):
-        return found
-    factors = {arm: math.exp(getattr(found, arm).median()) for arm in ("full", "gentle")}
-    numbers = {**found.numbers, "factors": factors}
-    return Measurement((found.full, found.gentle), 0.0, "above", "ln G", numbers)
+    if found is None:
+        return Missing("both arms at one depth")
+    arms, numbers = found
+    factors = {name: math.exp(arm.median()) for name, arm in arms.items()}
+    numbers = {**numbers, "factors": factors}
+    return Measurement((arms["full"], arms["gentle"]), 0.0, "above", "ln G", numbers)
 
 
 def error_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
@@ -230,19 +230,12 @@ def error_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
         group, gentle: as of `growth_difference`.
     """
     found = _gentler(group, gentle, final_error(_deep_plain(group), "train")["error"])
-    if isinstance(found, Missing):
-        return found
-    errors = {arm: float(getattr(found, arm).median()) for arm in ("full", "gentle")}
-    numbers = {**found.numbers, "errors": errors, **ended_counts(group)}
-    return Measurement((found.full, found.gentle), 0.0, "above", "percentage points", numbers)
-
-
-thaw_from_growth = partial(thaw_time, predicted="from_growth")
-thaw_from_step = partial(thaw_time, predicted="from_step")
-growth_without_warmup = partial(growth_difference, gentle="warm-up")
-growth_at_full_rate = partial(growth_difference, gentle="low rate")
-error_without_warmup = partial(error_difference, gentle="warm-up")
-error_at_full_rate = partial(error_difference, gentle="low rate")
+    if found is None:
+        return Missing("both arms at one depth")
+    arms, numbers = found
+    errors = {name: float(arm.median()) for name, arm in arms.items()}
+    numbers = {**numbers, "errors": errors, **ended_counts(group)}
+    return Measurement((arms["full"], arms["gentle"]), 0.0, "above", "percentage points", numbers)
 
 
 def first_below(frames: Frames, level: float) -> pd.DataFrame:
@@ -258,14 +251,6 @@ def first_below(frames: Frames, level: float) -> pd.DataFrame:
     first = per_run(below).reindex(last.index)
     table = {"iteration": first.fillna(last).astype(float), "seen": first.notna(), "last": last}
     return pd.DataFrame(table)
-
-
-class _Pair(NamedTuple):
-    """Values of the arm at the full rate from the start and of the gentler one."""
-
-    full: Arm
-    gentle: Arm
-    numbers: dict[str, Any]
 
 
 @per_group
@@ -337,18 +322,19 @@ def _first_below_without_decay(plain: Frames, chosen: Chosen) -> dict[str, Any]:
     }
 
 
-def _gentler(group: Frames, gentle: Gentle, values: pd.Series) -> _Pair | Missing:
-    """The two arms at the depth with most seeds in the smaller one; of equals the deeper.
+def _gentler(
+    group: Frames, gentle: Gentle, values: pd.Series
+) -> tuple[dict[str, Arm], dict[str, Any]] | None:
+    """Values of the arms ``full`` and ``gentle``, and ``depth`` and ``rates``; None without both.
 
-    A warm-up at the rate of the run itself is none.
+    At the depth with most seeds in the smaller one; of equals the deeper. A warm-up at the rate of
+    the run itself is none.
     """
     runs = group.runs[group.runs.index.isin(values.index[np.isfinite(values)])]
-    warms = (runs["schedule.warmup_iterations"] > 0) | (runs["schedule.warmup_error"] > 0)
-    warms &= runs["schedule.warmup_learning_rate"] != runs[RATE]
-    best = (0, 0)
-    result: _Pair | Missing = Missing("both arms at one depth")
-    for depth in sorted(runs["depth"].unique()):
-        part, warm = runs[runs["depth"] == depth], warms[runs["depth"] == depth]
+    warms = warm_up(runs) & (runs["schedule.warmup_learning_rate"] != runs[RATE])
+    best, result = (0, 0), None
+    for depth, part in runs.groupby("depth"):
+        warm = warms[part.index]
         high, low = part[RATE].max(), part[RATE].min()
         full = part[~warm & (part[RATE] == high)]
         if gentle == "low rate":
@@ -359,10 +345,11 @@ def _gentler(group: Frames, gentle: Gentle, values: pd.Series) -> _Pair | Missin
                 # Of several warm-ups the one with most seeds.
                 settings = other[list(WARMUP_FIELDS)].apply(tuple, axis=1)
                 other = other[settings == settings.value_counts().idxmax()]
-        size = (min(full["seed"].nunique(), other["seed"].nunique()), int(depth))
+        size = (min(full["seed"].nunique(), other["seed"].nunique()), int(str(depth)))
         if size[0] and size > best:
             best = size
-            first, second = (values[arm.index].set_axis(arm["seed"]) for arm in (full, other))
+            arms = {"full": full, "gentle": other}
+            by_seed = {name: values[a.index].set_axis(a["seed"]) for name, a in arms.items()}
             rates = [high, low] if gentle == "low rate" else [high]
-            result = _Pair(first, second, {"depth": int(depth), "rates": rates})
+            result = by_seed, {"depth": size[1], "rates": rates}
     return result

@@ -11,7 +11,6 @@ from functools import partial
 
 from resnet_study.judging.claim import Claim
 from resnet_study.judging.measurement import Measurement, Missing
-from resnet_study.phenomena.depths import Measure
 from resnet_study.phenomena.gradients import theory
 from resnet_study.phenomena.initialization import (
     block_measures,
@@ -32,29 +31,7 @@ _VEIT = "Veit et al. 2016, arXiv 1605.06431, of a trained network"
 _AT_START = "networks at initialisation, no training, at least 5 seeds"
 
 
-def _claim(
-    name: str,
-    statement: str,
-    source: str,
-    measure: Measure,
-    runs: str,
-    words: str,
-    quote: str | None = None,
-    fact: str = "",
-    answer: str = "",
-) -> Claim:
-    return Claim(
-        name,
-        statement,
-        source,
-        quote,
-        measure,
-        runs,
-        of_initialization=True,
-        words=words,
-        answer=answer,
-        fact=fact,
-    )
+_claim = partial(Claim, quote=None, of_initialization=True)
 
 
 def _plain_factor(initialization: str, activation: str, formula: str) -> tuple[Claim, Claim]:
@@ -86,9 +63,9 @@ def _factor(
         f"initial_factor_{name}",
         f"At initialisation, {statement}, within {gradient_measures.FACTOR_MARGIN:g} %.",
         source,
-        measure,
-        f"plain {_AT_START}",
-        words.FACTOR,
+        measure=measure,
+        runs=f"plain {_AT_START}",
+        words=words.FACTOR,
         fact=fact and f"factor, {fact}",
     )
     together = replace(
@@ -107,9 +84,11 @@ EXPONENTIAL_IN_DEPTH = _claim(
     "At initialisation the first/last activation-gradient ratio of plain networks with batch "
     "normalisation follows an exponential in depth rather than a power of it.",
     f"{_YANG}, abstract",
-    partial(gradient_measures.ratio_law, family="plain", better="exponential", worse="power"),
-    f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-    words.LAW,
+    measure=partial(
+        gradient_measures.ratio_law, family="plain", better="exponential", worse="power"
+    ),
+    runs=f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
+    words=words.LAW,
     answer=words.LAW_ANSWER,
     quote="gradient signals grow exponentially in depth",
 )
@@ -135,9 +114,9 @@ CLAIMS = (
         "per layer toward the input as the mean field with zero padding around its maps has it, "
         f"within {size_measures.SIZE_MARGIN:g} %.",
         f"{_YANG}, carried over to convolutions with zero padding by this project",
-        size_measures.wide_growth,
-        f"plain {_AT_START}",
-        words.WIDE,
+        measure=size_measures.wide_growth,
+        runs=f"plain {_AT_START}",
+        words=words.WIDE,
     ),
     _claim(
         "initial_factor_bn_plain_images",
@@ -146,9 +125,9 @@ CLAIMS = (
         f"than {size_measures.SIZE_MARGIN:g} % when the mini-batch has {BATCHES[-1]} images in "
         f"place of {BATCH}: the finite mini-batch does not explain what the factor lacks.",
         f"hypothesis of this project, on {_YANG}",
-        size_measures.growth_with_images,
-        f"plain {_AT_START}",
-        words.IMAGES,
+        measure=size_measures.growth_with_images,
+        runs=f"plain {_AT_START}",
+        words=words.IMAGES,
     ),
     EXPONENTIAL_IN_DEPTH,
     _claim(
@@ -156,10 +135,10 @@ CLAIMS = (
         "At initialisation the first/last activation-gradient ratio of residual networks with "
         "batch normalisation follows a power of depth rather than an exponential in it.",
         f"hypothesis of this project, the counterpart of {_YANG}",
-        partial(
+        measure=partial(
             gradient_measures.ratio_law, family="residual", better="power", worse="exponential"
         ),
-        f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
+        runs=f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
         words=words.LAW,
     ),
     _claim(
@@ -168,8 +147,8 @@ CLAIMS = (
         "batch normalisation grows in proportion to depth: the exponent of depth is 1, within "
         f"{gradient_measures.EXPONENT_MARGIN:g}.",
         f"hypothesis of this project, the counterpart of {_YANG}",
-        gradient_measures.ratio_exponent,
-        f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
+        measure=gradient_measures.ratio_exponent,
+        runs=f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
         words=words.EXPONENT,
     ),
     *_plain_factor("he", "relu", "√(2·½)"),
@@ -182,12 +161,12 @@ CLAIMS = (
         "activation gradient of a plain network falls faster per layer toward the input with "
         "sigmoids, which pass at most 1/4 of it each, than with ReLU.",
         _GLOROT,
-        partial(
+        measure=partial(
             gradient_measures.slower_than,
             network=gradient_measures.without_normalization("plain", "uniform", "sigmoid"),
             other=gradient_measures.without_normalization("plain", "uniform"),
         ),
-        f"plain {_AT_START}",
+        runs=f"plain {_AT_START}",
         words=words.SLOWER,
     ),
     _claim(
@@ -196,8 +175,8 @@ CLAIMS = (
         "gradient of a plain network of 56 layers is less than a tenth at the first 3x3 layer of "
         "what it is at the last one.",
         _GLOROT,
-        partial(gradient_measures.vanished_ratio, family="plain"),
-        f"plain {_AT_START}",
+        measure=partial(gradient_measures.vanished_ratio, family="plain"),
+        runs=f"plain {_AT_START}",
         words=words.VANISHED,
     ),
     _claim(
@@ -206,8 +185,8 @@ CLAIMS = (
         "gradient of a residual network of 56 layers is more than a tenth at the first 3x3 layer "
         "of what it is at the last one.",
         "hypothesis of this project: the shortcut passes the gradient on",
-        partial(gradient_measures.vanished_ratio, family="residual"),
-        f"residual {_AT_START}",
+        measure=partial(gradient_measures.vanished_ratio, family="residual"),
+        runs=f"residual {_AT_START}",
         words=words.VANISHED,
     ),
     _claim(
@@ -216,8 +195,8 @@ CLAIMS = (
         "batch normalisation falls as 1/l with block l: within a stage every block adds 1 to its "
         f"inverse, within {block_measures.SLOPE_MARGIN:g}.",
         _DE_SMITH,
-        block_measures.variance_ratio_slope,
-        f"fully pre-activated residual {_AT_START}, best 110 layers",
+        measure=block_measures.variance_ratio_slope,
+        runs=f"fully pre-activated residual {_AT_START}, best 110 layers",
         words=words.BRANCH_SHARE,
     ),
     _claim(
@@ -226,13 +205,13 @@ CLAIMS = (
         "batch normalisation grows linearly rather than exponentially with the block, within a "
         "stage.",
         _BROCK,
-        partial(
+        measure=partial(
             block_measures.variance_law,
             networks=(PREACTIVATED,),
             better="linear",
             worse="exponential",
         ),
-        f"fully pre-activated residual {_AT_START}, best 110 layers",
+        runs=f"fully pre-activated residual {_AT_START}, best 110 layers",
         words=words.VARIANCE_LAW,
     ),
     _claim(
@@ -240,13 +219,13 @@ CLAIMS = (
         "At initialisation the channel variance of a residual network without normalisation grows "
         "exponentially rather than linearly with the block, within a stage.",
         _BROCK,
-        partial(
+        measure=partial(
             block_measures.variance_law,
             networks=UNNORMALIZED,
             better="exponential",
             worse="linear",
         ),
-        f"residual {_AT_START}, best 110 layers",
+        runs=f"residual {_AT_START}, best 110 layers",
         words=words.VARIANCE_LAW,
     ),
     _claim(
@@ -254,8 +233,8 @@ CLAIMS = (
         "At initialisation the channel variance of a fully pre-activated residual network with "
         "batch normalisation falls where a stage begins.",
         _BROCK,
-        block_measures.variance_reset,
-        f"fully pre-activated residual {_AT_START}, best 110 layers",
+        measure=block_measures.variance_reset,
+        runs=f"fully pre-activated residual {_AT_START}, best 110 layers",
         words=words.RESET,
     ),
     _claim(
@@ -263,8 +242,8 @@ CLAIMS = (
         "At initialisation, at 56 layers with batch normalisation, input gradients at neighbouring "
         "points between two images correlate more in the residual than in the plain network.",
         _BALDUZZI,
-        block_measures.correlation_difference,
-        f"plain and residual {_AT_START}",
+        measure=block_measures.correlation_difference,
+        runs=f"plain and residual {_AT_START}",
         words=words.CORRELATIONS,
     ),
     _claim(
@@ -272,8 +251,8 @@ CLAIMS = (
         "At initialisation this correlation falls more slowly with depth in residual than in plain "
         "networks with batch normalisation, as a power of depth.",
         _BALDUZZI,
-        block_measures.correlation_decay,
-        f"plain and residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
+        measure=block_measures.correlation_decay,
+        runs=f"plain and residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
         words=words.CORRELATION_DECAY,
     ),
     _claim(
@@ -281,8 +260,8 @@ CLAIMS = (
         "At initialisation the gradient along a path through a residual network follows an "
         "exponential in the number of branches on it rather than a power.",
         _VEIT,
-        block_measures.path_gradient_law,
-        f"residual {_AT_START}, best 110 layers",
+        measure=block_measures.path_gradient_law,
+        runs=f"residual {_AT_START}, best 110 layers",
         words=words.PATH_LAW,
     ),
     _claim(
@@ -290,8 +269,8 @@ CLAIMS = (
         "At initialisation the path lengths that carry 95 % of the gradient of a residual network "
         f"hold less than {100 * block_measures.SHORT_PATHS:g} % of its paths.",
         _VEIT,
-        block_measures.gradient_path_share,
-        f"residual {_AT_START}, best 110 layers",
+        measure=block_measures.gradient_path_share,
+        runs=f"residual {_AT_START}, best 110 layers",
         words=words.PATH_SHARE,
     ),
     _claim(
@@ -299,8 +278,8 @@ CLAIMS = (
         "At initialisation the ratio of the gradient norms at input and output of a residual block "
         "deviates less from 1 the more blocks there are: mean |ln ratio| falls with depth.",
         "Zaeemzadeh et al. 2018, arXiv 1805.07477",
-        block_measures.norm_preservation_slope,
-        f"residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
+        measure=block_measures.norm_preservation_slope,
+        runs=f"residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
         words=words.NORM_PRESERVATION,
     ),
 )
