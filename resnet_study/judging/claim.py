@@ -18,12 +18,11 @@ import pandas as pd
 
 from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.judging.selections import comparable_groups, select, varying_fields
-from resnet_study.judging.statistics import Interval
+from resnet_study.judging.statistics import Interval, median_interval
 from resnet_study.judging.verdict import (
     VERDICTS,
     Role,
     Tally,
-    interval_of,
     needed,
     share_text,
     tally,
@@ -137,9 +136,7 @@ class Claim:
     def best(self, frames: Frames, groups: Groups | None = None) -> Measurement | Missing:
         """Measure in the group of comparable runs with most seeds (see the module).
 
-        Args:
-            frames: the records.
-            groups: of these, where several claims share them.
+        Several claims may share the ``groups`` of the same records.
         """
         if self.of_initialization:
             return self.measure(frames)
@@ -149,15 +146,20 @@ class Claim:
             return Missing(f"runs with {wanted}" if wanted else "")
         results = [self.measure(group) for group in found]
         sizes = [
-            (smaller_arm(result), len(group.runs)) if isinstance(result, Measurement) else (0, 0)
+            (min(map(len, result.arms)), len(group.runs))
+            if isinstance(result, Measurement)
+            else (0, 0)
             for result, group in zip(results, found, strict=True)
         ]
         chosen = sizes.index(max(sizes))
         result = results[chosen]
         if isinstance(result, Missing) or len(found) == 1:
             return result
-        judged = _judged_group([group.runs for group in found], chosen, self.may_differ)
-        return replace(result, numbers={**result.numbers, **judged})
+        varying = varying_fields(pd.concat([group.runs for group in found]))
+        own = found[chosen].runs.iloc[0]
+        judged = {field: str(own[field]) for field in varying if field not in self.may_differ}
+        numbers = {**result.numbers, "groups": len(found), "judged_group": judged}
+        return replace(result, numbers=numbers)
 
     def conclude(
         self,
@@ -172,8 +174,7 @@ class Claim:
         """The finding of what `best` measured.
 
         Args:
-            m: the measurement.
-            confidence: as of `evaluate`.
+            m, confidence: the measurement; as of `evaluate`.
             role: of the claim in its study.
             found: its seeds, by default those of the measurement.
             p_values: adjusted for several claims, by default those of these seeds.
@@ -185,6 +186,8 @@ class Claim:
             self.statement,
             self.source,
             self.quote,
+            runs=self.runs,
+            numbers=m.numbers,
             series=self.series,
             common=self.common,
         )
@@ -194,13 +197,10 @@ class Claim:
             word = VERDICTS[-1] if role == "primary" else f"{role}: {VERDICTS[-1]}"
             wanted = f"{m.needed}: {self.runs}" if m.needed else self.runs
             detail = detail or "The records do not hold what it takes."
-            return finding(
-                word, None, "", None, confidence, "none", detail, wanted, self.runs, m.numbers
-            )
+            return finding(word, None, "", None, confidence, "none", detail, wanted)
         found = found or tally(m)
         p_values = p_values or found.p_values
-        interval = interval_of(found, alpha)
-        decided = min(p_values) <= alpha
+        interval = median_interval(found.effects, alpha)
         return finding(
             verdict(found, p_values, role, alpha),
             interval.estimate,
@@ -209,10 +209,8 @@ class Claim:
             interval.level if interval.exists else 1 - 2 * alpha,
             found.text,
             detail + _theory_note(m, interval) + share_text(found, p_values, family, alpha),
-            "" if decided else needed(found, alpha / family),
-            self.runs,
-            m.numbers,
-            in_words(self.answer, {**m.numbers, "effect": interval.estimate}, ""),
+            "" if min(p_values) <= alpha else needed(found, alpha / family),
+            answer=in_words(self.answer, {**m.numbers, "effect": interval.estimate}, ""),
         )
 
 
@@ -238,11 +236,6 @@ class Groups:
         return self._found[key]
 
 
-def smaller_arm(m: Measurement) -> int:
-    """Runs in the smaller arm."""
-    return min(len(arm) for arm in m.arms)
-
-
 def _theory_note(m: Measurement, interval: Interval) -> str:
     if m.theory is None:
         return ""
@@ -251,12 +244,3 @@ def _theory_note(m: Measurement, interval: Interval) -> str:
         return f" Predicted: {value:.4g} ({name})."
     inside = interval.low <= value <= interval.high
     return f" Predicted: {value:.4g} ({name}), {'inside' if inside else 'outside'} the interval."
-
-
-def _judged_group(
-    groups: Sequence[pd.DataFrame], chosen: int, may_differ: Sequence[str]
-) -> dict[str, Any]:
-    """Which of several groups was judged: the fields by which they differ."""
-    fields = [f for f in varying_fields(pd.concat(list(groups))) if f not in may_differ]
-    values = {field: str(groups[chosen][field].iloc[0]) for field in fields}
-    return {"groups": len(groups), "judged_group": values}

@@ -9,20 +9,9 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from resnet_study.errors import UserError
+from resnet_study.judging import selections
 from resnet_study.judging.choosing import choose, selection
-from resnet_study.judging.selections import (
-    KEYS,
-    columns_of,
-    conv_layers,
-    ended,
-    final_error,
-    growth_per_layer,
-    layer_quantity,
-    median_over_seeds,
-    over_last,
-    own_fields,
-    rows_at,
-)
+from resnet_study.judging.selections import KEYS, conv_layers, rows_at
 from resnet_study.judging.statistics import median_interval
 from resnet_study.names import nearest_hint
 from resnet_study.probes import DERIVED, known
@@ -93,7 +82,9 @@ def compare(frames: Frames, asked: Question) -> pd.DataFrame:
             take, and if nothing is selected.
     """
     table, groups = _by_run(frames, asked)
-    found = median_over_seeds(table, "value", groups).sort_values(groups, ignore_index=True)
+    found = selections.median_over_seeds(table, "value", groups).sort_values(
+        groups, ignore_index=True
+    )
     return _with_steps(found, table, asked)
 
 
@@ -175,7 +166,7 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
         if field not in known_ones:
             raise UserError(f"unknown field {field}; {nearest_hint(field, known_ones)}")
     if asked.at_step is None and against != "step":
-        frames = ended(frames)
+        frames = selections.ended(frames)
         if not len(frames.runs):
             raise UserError("no selected run has finished; give a step to compare earlier ones")
     if asked.split is not None and not takes_split(frames, quantity):
@@ -191,7 +182,7 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
             f"{quantity}: the selected runs have no value{step}; --against=step shows where they do"
         )
     # The family and depth of the records are the same as these; one name each is enough.
-    apart = list(asked.by) or ["family", "depth", *own_fields(frames.runs)]
+    apart = list(asked.by) or ["family", "depth", *selections.own_fields(frames.runs)]
     groups = list(dict.fromkeys([*apart, against]))
     wanted = [name for name in dict.fromkeys([*groups, "seed"]) if name not in table]
     return table.join(frames.runs[wanted], on="run_id"), groups
@@ -255,16 +246,18 @@ def _metric_values(
 ) -> pd.DataFrame:
     if quantity == "error" and against == "depth" and at_step is None:
         # As for the claims: a diverged run counts with its last finite error.
-        return final_error(frames, split).rename(columns={"error": "value"}).reset_index()
+        return (
+            selections.final_error(frames, split).rename(columns={"error": "value"}).reset_index()
+        )
     rows = frames.metrics[frames.metrics["split"] == split]
     rows = rows if against == "step" else rows_at(rows, at_step)
     return rows.assign(value=rows[quantity])
 
 
 def _layer_values(frames: Frames, quantity: str, against: str, at_step: int | None) -> pd.DataFrame:
-    layers = frames.layers_with(*columns_of(quantity))
+    layers = frames.layers_with(*selections.columns_of(quantity))
     rows = layers if against == "step" else rows_at(layers, at_step)
-    rows = rows.assign(value=layer_quantity(rows, quantity))
+    rows = rows.assign(value=selections.layer_quantity(rows, quantity))
     if against == "layer":
         return rows
     return conv_layers(rows).groupby([*KEYS, "step"], observed=True)["value"].mean().reset_index()
@@ -275,9 +268,9 @@ def _run_step_values(
 ) -> pd.DataFrame:
     if quantity == "growth_per_layer":
         steps = sorted(frames.layers_with()["step"].unique()) if against == "step" else [at_step]
-        tables = [growth_per_layer(frames, step=step).reset_index() for step in steps]
+        tables = [selections.growth_per_layer(frames, step).reset_index() for step in steps]
         joined = pd.concat(tables).drop_duplicates(["run_id", "step"])
         return joined.rename(columns={"growth": "value"})
-    ratios = over_last(frames, RATIOS[quantity])
+    ratios = selections.over_last(frames, RATIOS[quantity])
     rows = ratios if against == "step" else rows_at(ratios, at_step)
     return rows.rename(columns={"ratio": "value"})

@@ -32,7 +32,6 @@ ENDED = ("finished", "diverged")
 ARM_FIELDS = ("model.depth", "model.residual", "seed")
 """Spec fields in which the runs of one comparison may differ."""
 
-
 LENGTH_FIELDS = (
     "schedule.iterations",
     "schedule.first_drop",
@@ -101,12 +100,7 @@ def own_fields(runs: pd.DataFrame) -> list[str]:
 
 
 def comparable_groups(frames: Frames, may_differ: Sequence[str] = ()) -> list[Frames]:
-    """Split into groups that differ in depth, family and seed only; the largest first.
-
-    Args:
-        frames: the records.
-        may_differ: further spec fields in which the runs of a group may differ.
-    """
+    """Split into groups that differ in depth, family, seed and these fields only; largest first."""
     fields = [field for field in varying_fields(frames.runs) if field not in may_differ]
     if not fields:
         return [select(frames, frames.runs.index)]
@@ -152,6 +146,7 @@ def step_nearest(steps: Iterable[int], wanted: int) -> int | None:
     return _nearest(tuple(sorted(set(steps))), wanted)
 
 
+# Most runs of a study record the same steps.
 @functools.lru_cache(maxsize=256)
 def _nearest(steps: tuple[int, ...], wanted: int) -> int | None:
     distance = {s: abs(float(np.log((s + 1) / (wanted + 1)))) for s in steps}
@@ -171,8 +166,7 @@ def rows_at(table: pd.DataFrame, step: int | None) -> pd.DataFrame:
             table["step"] == table.groupby("run_id", observed=True)["step"].transform("max")
         ]
     recorded = table[["run_id", "step"]].drop_duplicates().groupby("run_id", observed=True)["step"]
-    # Most runs of a study record the same steps.
-    chosen = {run: _nearest(tuple(sorted(steps)), step) for run, steps in recorded}
+    chosen = {run: step_nearest(steps, step) for run, steps in recorded}
     return table[table["step"] == of_run(table, chosen)]
 
 
@@ -227,10 +221,14 @@ def final_error(frames: Frames, split: str = "test") -> pd.DataFrame:
     return table.dropna(subset=["error"])
 
 
-def early_error(frames: Frames, fraction: float = 0.25) -> pd.DataFrame:
+EARLY = 0.25
+"""Of the scheduled iterations, for `early_error`."""
+
+
+def early_error(frames: Frames) -> pd.DataFrame:
     """Training error averaged over the first part of the run: area under the curve.
 
-    The mean over mini-batches of the error as trained, from iteration 0 to ``fraction`` of
+    The mean over mini-batches of the error as trained, from iteration 0 to `EARLY` of
     the scheduled iterations. Each ``train`` row is itself a mean over the mini-batches since
     the row before and is weighted by their number. A run that diverged in that time holds
     its last error to the end of it, that of guessing if it has none.
@@ -250,7 +248,7 @@ def early_error(frames: Frames, fraction: float = 0.25) -> pd.DataFrame:
         chance_error(frames),
         strict=True,
     ):
-        end = fraction * float(iterations)
+        end = EARLY * float(iterations)
         curve = curves.get(run)
         if curve is None:
             errors.append(float(guessing) if status == "diverged" else np.nan)
@@ -263,18 +261,14 @@ def early_error(frames: Frames, fraction: float = 0.25) -> pd.DataFrame:
     return table.dropna(subset=["error"])
 
 
-def iterations_to_error(frames: Frames, error: float, split: str = "train") -> pd.DataFrame:
-    """Recorded iteration from which on the error stays at or below a level.
-
-    Args:
-        frames: the records; runs of any status.
-        error: the level, in percent.
-        split: as in `final_error`.
+def iterations_to_error(frames: Frames, error: float) -> pd.DataFrame:
+    """Recorded iteration from which on the training error stays at or below a level, in percent.
 
     Returns:
-        Indexed by run: ``family, depth, seed, iterations`` (NaN: not reached by the last row).
+        Indexed by run, of any status: ``family, depth, seed, iterations`` (NaN: not reached by the
+        last row).
     """
-    rows = frames.metrics[frames.metrics["split"] == split].sort_values("step")
+    rows = frames.metrics[frames.metrics["split"] == "train"].sort_values("step")
     table = frames.runs[["family", "depth", "seed"]].copy()
     reached = {}
     for run, curve in rows.groupby("run_id", observed=True):
@@ -329,19 +323,15 @@ def over_last(frames: Frames, quantity: str) -> pd.DataFrame:
 
 
 def growth_per_layer(
-    frames: Frames,
-    probe: str = "activation_gradient_norm",
-    step: int | None = 0,
-    within_stages: bool = False,
+    frames: Frames, step: int | None = 0, within_stages: bool = False
 ) -> pd.DataFrame:
-    """Factor per layer by which a norm grows toward the input.
+    """Factor per layer by which the norm of ∂L/∂z grows toward the input.
 
     exp(−slope) of the least-squares line of ln(norm) against layer, from `FIRST` to the last
     convolution.
 
     Args:
         frames: the records; runs of any status.
-        probe: column of ``layers``.
         step: the recorded step nearest to it (`step_nearest`); None for each run's last.
         within_stages: one common slope with an intercept per stage, which leaves out the
             jumps where map size and channel count change.
@@ -350,6 +340,7 @@ def growth_per_layer(
         Indexed by run: ``family, depth, seed, step, growth``; comparable with the factors of
         `resnet_study.phenomena.gradients.theory`.
     """
+    probe = "activation_gradient_norm"
     rows = conv_layers(rows_at(frames.layers_with(probe), step))
     rows = rows[rows["layer"] >= FIRST]
     table = rows.drop_duplicates("run_id").astype({"run_id": str}).set_index("run_id")

@@ -104,24 +104,23 @@ def share_limits(count: int, seeds: int, alpha: float = 0.05) -> tuple[float, fl
     return float(limits.low), float(limits.high)
 
 
-def seeds_needed(
-    share: float, alpha: float = 0.05, power: float = 0.8, limit: int = 1000
-) -> int | None:
-    """Fewest seeds with which the sign test decides.
+POWER, MOST_SEEDS = 0.8, 1000
+
+
+def seeds_needed(share: float, alpha: float = 0.05) -> int | None:
+    """Fewest seeds with which the sign test decides with a probability of `POWER`.
 
     Args:
         share: of all seeds on the side that it decides for.
         alpha: level of the test on one side.
-        power: probability of a decision that is asked for.
-        limit: give up beyond so many.
 
     Returns:
-        None if it exceeds ``limit``, as for a share of at most one half.
+        None if it exceeds `MOST_SEEDS`, as for a share of at most one half.
     """
-    seeds = np.arange(1, limit + 1)
+    seeds = np.arange(1, MOST_SEEDS + 1)
     # The least count that is significant: of at most alpha.
     critical = scipy.stats.binom.isf(alpha, seeds, 0.5) + 1
-    enough = scipy.stats.binom.sf(critical - 1, seeds, share) >= power
+    enough = scipy.stats.binom.sf(critical - 1, seeds, share) >= POWER
     return int(seeds[np.argmax(enough)]) if share > 0.5 and enough.any() else None
 
 

@@ -28,13 +28,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_study.judging.measurement import Measurement
-from resnet_study.judging.statistics import (
-    Interval,
-    median_interval,
-    seeds_needed,
-    share_limits,
-    sign_test,
-)
+from resnet_study.judging.statistics import seeds_needed, share_limits, sign_test
 
 Role = Literal["primary", "exploratory", "sequential"]
 
@@ -110,13 +104,12 @@ def effects(m: Measurement) -> pd.Series:
 
 
 def verdict(found: Tally, p_values: tuple[float, float], role: Role, alpha: float) -> str:
-    """The verdict in words; the p values are those adjusted for several claims.
+    """The verdict in words.
 
     Args:
         found: the seeds.
-        p_values: as `Tally.p_values`.
-        role: of the claim in its study.
-        alpha: the level, for each direction.
+        p_values: as `Tally.p_values`, but adjusted for several claims.
+        role, alpha: of the claim in its study; the level, for each direction.
     """
     if p_values[0] <= alpha:
         word = "reproduced"
@@ -125,11 +118,6 @@ def verdict(found: Tally, p_values: tuple[float, float], role: Role, alpha: floa
     else:
         word = "indicated" if found.holds == len(found.effects) else "undecided"
     return word if role == "primary" else f"{role}: {EXPLORATORY.get(word, word)}"
-
-
-def interval_of(found: Tally, alpha: float) -> Interval:
-    """The median effect, with the limits that the sign test gives by itself."""
-    return median_interval(found.effects, alpha)
 
 
 def needed(found: Tally, alpha: float) -> str:
