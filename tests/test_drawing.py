@@ -81,7 +81,7 @@ LAYER_FIGURES = (
 
 
 def draw(name: str, frames: Frames = FRAMES) -> Figure:
-    return FIGURES[name].draw(informed(frames))
+    return FIGURES[name](informed(frames))
 
 
 def line(figure: Figure, gid: str) -> tuple[np.ndarray, np.ndarray]:

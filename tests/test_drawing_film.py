@@ -15,9 +15,9 @@ FIGURES = phenomena.figures()
 
 
 def test_a_film_shows_the_records_on_axes_that_stand_still() -> None:
-    moving = FIGURES["signal_and_turn"].moving
-    assert moving is not None
-    pictures = list(moving(FRAMES))
+    figure = FIGURES["signal_and_turn"]
+    assert figure.moving is not None
+    pictures = list(figure.moving(figure.shown(FRAMES)))
     steps = sorted({int(step) for step in FRAMES.layers["step"]})
     assert [int(p.axes[0].get_title(loc="left").split("= ")[1]) for p in pictures] == steps
     for panel in (0, 1):

@@ -32,7 +32,7 @@ OF_RUNS = ("error_against_depth", "training_curves", "signal_and_turn", "update_
 
 def draw(name: str, look: Look = STYLES["paper"]) -> Figure:
     with looking(look):
-        return FIGURES[name].draw(FRAMES)
+        return FIGURES[name](FRAMES)
 
 
 LOOKS = {**STYLES, "narrow": look_of(width=NARROWEST)}
@@ -46,7 +46,7 @@ def test_no_letters_run_into_others_or_out_of_the_figure(study: str, look: str) 
     frames = read_frames([REFERENCE / study])
     for one in load_study(study).figures:
         with looking(LOOKS[look]):
-            boxes = boxes_of_letters(one.draw(frames))
+            boxes = boxes_of_letters(one(frames))
         for (text, box), (other, beside) in itertools.combinations(boxes, 2):
             over = Bbox.intersection(box.padded(-1), beside.padded(-1))
             assert not over, (one.name, text, other)
@@ -211,16 +211,16 @@ def test_formats_are_told_apart_and_refused() -> None:
 def test_every_line_that_is_drawn_is_in_the_numbers(name: str) -> None:
     of_runs = FIGURES[name] not in load_study("signal_propagation").figures
     if name.endswith("_beside_paper"):
-        figure = FIGURES[name].draw(planted_frames((20,), 2, 60, values={"data.name": "cifar10"}))
+        figure = FIGURES[name](planted_frames((20,), 2, 60, values={"data.name": "cifar10"}))
     elif name == "rate_and_depth":
-        figure = FIGURES[name].draw(planted_rates())
+        figure = FIGURES[name](planted_rates())
     elif name == "information":
         probes = ("copy_correlation", "class_contrast", "gradient_agreement")
         norms = FRAMES.layers["weight_norm"]
         layers = FRAMES.layers.assign(**dict.fromkeys(probes, 0.01 * norms))
-        figure = FIGURES[name].draw(FRAMES._replace(layers=layers))
+        figure = FIGURES[name](FRAMES._replace(layers=layers))
     else:
-        figure = FIGURES[name].draw(FRAMES if of_runs else planted_initialization())
+        figure = FIGURES[name](FRAMES if of_runs else planted_initialization())
     table = data_of(figure)
     assert list(table.columns) == list(COLUMNS)
     named = {line.get_gid() for panel in figure.axes for line in panel.lines} - {None}

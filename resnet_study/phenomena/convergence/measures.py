@@ -25,6 +25,7 @@ schedule, equal in everything else and in shape.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -94,9 +95,7 @@ def iterations_against_depth(group: Frames) -> Measurement | Missing:
             f"plain runs that reach {LEVEL:g} % training error at {LEAST_REACHED} depths or more"
         )
     linear, exponential = (_fits(law, depths, times, ends) for law in LAWS)
-    misfits = [
-        pd.Series([fit.misfit for fit in fits], index=seeds) for fits in (linear, exponential)
-    ]
+    misfits = [pd.Series([fit.misfit for fit in fits], seeds) for fits in (linear, exponential)]
     growth = float(np.median([fit.growth for fit in exponential]))
     all_reached = times.dropna(axis=1)
     fewer = len(depths) > all_reached.shape[1] >= LEAST_REACHED
@@ -129,15 +128,13 @@ def linear_law(depths: Sequence[int], times: np.ndarray, horizon: np.ndarray) ->
         times: iterations, NaN where the level was never reached, shape (D,).
         horizon: iterations until which those were trained, shape (D,).
     """
-    x = _unit(depths)
     # T rises from 1 to exp(u) times its value at the shallowest depth, along a line.
-    return _fit(lambda u: np.log1p(np.expm1(u) * x), times, horizon)
+    return _fit(lambda u, x: np.log1p(np.expm1(u) * x), depths, times, horizon)
 
 
 def exponential_law(depths: Sequence[int], times: np.ndarray, horizon: np.ndarray) -> Law:
     """Least squares of ln T to a + b·d, b ≥ 0; arguments as in `linear_law`."""
-    x = _unit(depths)
-    return _fit(lambda u: u * x, times, horizon)
+    return _fit(lambda u, x: u * x, depths, times, horizon)
 
 
 LAWS = (linear_law, exponential_law)
@@ -158,30 +155,21 @@ def longer_schedule_training_error(group: Frames) -> Measurement | Missing:
     Args:
         group: runs that differ in depth, family, seed and `LENGTH_FIELDS` only.
     """
-    lengths = [(part, _plain_errors(part)) for part in comparable_groups(group)]
-    best: tuple[tuple[int, int, int], Measurement] | None = None
-    for long, after in lengths:
-        for short, before in lengths:
-            pair = depth_pair({d: after[d] for d in set(after) & set(before)})
-            if pair is None or not _same_shape_longer(long.runs, short.runs):
-                continue
+    lengths = [
+        (part, arms_by_depth(final_error(part, "train"), "plain", "error"))
+        for part in comparable_groups(group)
+    ]
+    found: dict[tuple[int, int, int], Any] = {}
+    for (long, after), (short, before) in itertools.product(lengths, lengths):
+        pair = depth_pair({d: after[d] for d in set(after) & set(before)})
+        if pair and _same_shape_longer(long.runs, short.runs):
             smaller = min(len(after[depth]) for depth in pair)
             # Most seeds, then the longest schedule against the longest that it is thrice of.
             rank = (smaller, _length(long.runs), _length(short.runs))
-            if best is None or rank > best[0]:
-                best = rank, _longer_measurement(long, short, after, before, pair)
-    if best is not None:
-        return best[1]
-    return Missing()
-
-
-def _longer_measurement(
-    long: Frames,
-    short: Frames,
-    after: dict[int, Arm],
-    before: dict[int, Arm],
-    pair: tuple[int, int],
-) -> Measurement:
+            found.setdefault(rank, (long, short, after, before, pair))
+    if not found:
+        return Missing()
+    long, short, after, before, pair = found[max(found)]
     shallow, deep = pair
     numbers = {
         "shallow": shallow,
@@ -204,10 +192,6 @@ def _ends(part: Frames, errors: dict[int, Arm], pair: tuple[int, int]) -> dict[s
     }
 
 
-def _plain_errors(part: Frames) -> dict[int, Arm]:
-    return arms_by_depth(final_error(part, "train"), "plain", "error")
-
-
 def _length(runs: pd.DataFrame) -> int:
     return int(runs["schedule.iterations"].iloc[0])
 
@@ -222,11 +206,11 @@ def _same_shape_longer(long: pd.DataFrame, short: pd.DataFrame) -> bool:
     if lengths[0] < LONGER * lengths[1] - rounding:
         return False
     drops = ("schedule.first_drop", "schedule.second_drop")
-    fractions = [
-        [float(runs[drop].iloc[0]) / length for drop in drops]
-        for runs, length in zip((long, short), lengths, strict=True)
-    ]
-    return all(abs(a - b) <= 1 / lengths[1] for a, b in zip(*fractions, strict=True))
+    return all(
+        abs(float(long[drop].iloc[0]) / lengths[0] - float(short[drop].iloc[0]) / lengths[1])
+        <= 1 / lengths[1]
+        for drop in drops
+    )
 
 
 def _rectangle(recorded: pd.DataFrame) -> tuple[list[int], list[int]]:
@@ -250,21 +234,22 @@ def _rectangle(recorded: pd.DataFrame) -> tuple[list[int], list[int]]:
     return sorted(shared[chosen]), sorted(int(d) for d in chosen)
 
 
-def _unit(depths: Sequence[int]) -> np.ndarray:
-    """Depths from 0 (shallowest) to 1 (deepest)."""
-    x = np.asarray(depths, dtype=float)
-    return (x - x[0]) / (x[-1] - x[0])
+def _fit(
+    shape: Callable[[float, np.ndarray], np.ndarray],
+    depths: Sequence[int],
+    times: np.ndarray,
+    horizon: np.ndarray,
+) -> Law:
+    """Least squares of ln T to c + shape(u, x), over c and over u (`least_miss`).
 
-
-def _fit(shape: Callable[[float], np.ndarray], times: np.ndarray, horizon: np.ndarray) -> Law:
-    """Least squares of ln T to c + shape(u), over c and over u (`least_miss`).
-
-    ``shape(u)`` is 0 at the shallowest depth and u at the deepest. For every u the best c is
-    exact (`_squares`).
+    x goes from 0 at the shallowest depth to 1 at the deepest, where the shape is u. For every u the
+    best c is exact (`_squares`).
     """
+    x = np.asarray(depths, dtype=float)
+    x = (x - x[0]) / (x[-1] - x[0])
     censored = np.isnan(times)
     y = np.log(np.maximum(np.where(censored, horizon, times), 1.0))
-    least, growth = least_miss(lambda u: _squares(y - shape(u), censored))
+    least, growth = least_miss(lambda u: _squares(y - shape(u, x), censored))
     return Law(float(np.sqrt(least / len(y))), growth)
 
 

@@ -9,13 +9,7 @@ from typing import Any
 import pandas as pd
 
 from resnet_study import reference
-from resnet_study.judging.selections import (
-    comparable_groups,
-    ended,
-    median_over_seeds,
-    papers_networks,
-    varying_fields,
-)
+from resnet_study.judging import selections
 from resnet_study.judging.words import SPREAD_WORDS, spread
 from resnet_study.records import Frames, read_environment
 
@@ -32,12 +26,12 @@ def paper_table(frames: Frames) -> pd.DataFrame:
         ``table6`` (test error; of ResNet-110 the mean of five runs), ``reproductions`` (text).
         Empty where no run of the paper's networks on CIFAR-10 has ended.
     """
-    frames = ended(frames)
-    frames = frames._replace(runs=frames.runs[papers_networks(frames.runs)])
+    frames = selections.ended(frames)
+    frames = frames._replace(runs=frames.runs[selections.papers_networks(frames.runs)])
     published = _table6()
     rows = []
-    fields = varying_fields(frames.runs)
-    for group in comparable_groups(frames) if len(frames.runs) else []:
+    fields = selections.varying_fields(frames.runs)
+    for group in selections.comparable_groups(frames) if len(frames.runs) else []:
         setting = ", ".join(f"{f}={group.runs[f].iloc[0]}" for f in fields)
         for (family, depth), some in group.runs.groupby(["family", "depth"]):
             network = f"{'ResNet' if family == 'residual' else 'plain'}-{depth}"
@@ -50,7 +44,9 @@ def paper_table(frames: Frames) -> pd.DataFrame:
             }
             row["parameters"] = some["parameters"].iloc[0] if "parameters" in some else None
             for name in ERRORS:
-                table = median_over_seeds(some.reindex(columns=["depth", name]), name, ["depth"])
+                table = selections.median_over_seeds(
+                    some.reindex(columns=["depth", name]), name, ["depth"]
+                )
                 row[name] = dict(table.iloc[0]) if len(table) else None
             row["table6"] = published.get(network, math.nan)
             row["reproductions"] = _reproductions(network)

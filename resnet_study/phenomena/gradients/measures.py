@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from resnet_study.judging import selections
 from resnet_study.judging.measurement import (
     FAMILIES,
     Measurement,
@@ -15,17 +16,7 @@ from resnet_study.judging.measurement import (
     arms_by_depth,
     medians,
 )
-from resnet_study.judging.selections import (
-    columns_of,
-    conv_layers,
-    ended,
-    growth_per_layer,
-    layer_quantity,
-    models_of,
-    of_run,
-    over_last,
-    rows_at,
-)
+from resnet_study.judging.selections import rows_at
 from resnet_study.phenomena.depths import deep_depth
 from resnet_study.phenomena.gradients import theory
 from resnet_study.probes import FIRST, GRADIENTS
@@ -39,11 +30,13 @@ down in `experiments/cifar10_night.py` before any of its runs had ended."""
 
 def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
     """Growth of the activation-gradient norm per layer toward the input at step 0."""
-    arms = arms_by_depth(growth_per_layer(group), "plain", "growth")
+    arms = arms_by_depth(selections.growth_per_layer(group), "plain", "growth")
     if not arms:
         return Missing()
     depth = 56 if 56 in arms else max(arms)
-    within = arms_by_depth(growth_per_layer(group, within_stages=True), "plain", "growth")[depth]
+    within = arms_by_depth(
+        selections.growth_per_layer(group, within_stages=True), "plain", "growth"
+    )[depth]
     factors = medians(arms)
     numbers = {
         "depth": depth,
@@ -52,7 +45,7 @@ def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
         "factors_elsewhere": factors,
     }
     plain = group.runs[group.runs["family"] == "plain"]
-    growth = theory.growth_of(models_of(plain.iloc[:1])[0])
+    growth = theory.growth_of(selections.models_of(plain.iloc[:1])[0])
     predicted = ("mean-field theory √(π/(π−1)), wide layers", growth) if growth else None
     return Measurement((arms[depth],), 1.0, "above", "factor per layer", numbers, predicted)
 
@@ -63,7 +56,7 @@ def residual_ratio_at_initialization(group: Frames) -> Measurement | Missing:
     Growth by a constant factor per layer, even 1.1, exceeds one unit per layer from 44
     layers on; growth in proportion to depth, at up to one unit per layer, does not.
     """
-    ratios = rows_at(over_last(group, "activation_gradient_norm"), 0)
+    ratios = rows_at(selections.over_last(group, "activation_gradient_norm"), 0)
     arms = {f: arms_by_depth(ratios, f, "ratio", positive=True) for f in FAMILIES}
     depth = deep_depth(arms["residual"])
     if depth is None:
@@ -129,10 +122,12 @@ def _lowest(group: Frames, quantity: str, steps: pd.Series) -> dict[str, float]:
     Returns:
         Of the medians over runs; empty where nothing is finite.
     """
-    layers = group.layers_with(*columns_of(quantity))
-    rows = conv_layers(layers[layers["run_id"].isin(steps.index) & layers["step"].isin(steps)])
-    rows = rows[rows["step"] == of_run(rows, steps)]
-    values = rows.assign(value=layer_quantity(rows, quantity)).pivot(
+    layers = group.layers_with(*selections.columns_of(quantity))
+    rows = selections.conv_layers(
+        layers[layers["run_id"].isin(steps.index) & layers["step"].isin(steps)]
+    )
+    rows = rows[rows["step"] == selections.of_run(rows, steps)]
+    values = rows.assign(value=selections.layer_quantity(rows, quantity)).pivot(
         index="layer", columns="run_id", values="value"
     )
     if values.empty:
@@ -144,8 +139,8 @@ def _lowest(group: Frames, quantity: str, steps: pd.Series) -> dict[str, float]:
 
 def _ratios(group: Frames, quantity: str, iterations: int | None) -> pd.DataFrame:
     """``family, depth, seed, step, ratio`` and ``lost``, of each run that recorded it at all."""
-    group = ended(group) if iterations is None else group
-    runs, every = group.runs, over_last(group, GRADIENTS[quantity])
+    group = selections.ended(group) if iterations is None else group
+    runs, every = group.runs, selections.over_last(group, GRADIENTS[quantity])
     recorded = every.loc[every["ratio"].notna(), "run_id"].unique()
     at = rows_at(every, iterations).astype({"run_id": str}).set_index("run_id")
     table = runs.loc[runs.index.isin(recorded), ["family", "depth", "seed", "status"]].join(
