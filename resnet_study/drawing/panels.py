@@ -30,10 +30,8 @@ SOURCES = {"paper": "He et al. 2015", "runs": "these runs"}
 def arms(runs: pd.DataFrame, without: Iterable[str] = (), following: bool = True) -> pd.Series:
     """What tells a run apart beside depth, family and seed: ``learning_rate=0.01, steps=400``.
 
-    Args:
-        runs: of the frames.
-        without: fields that are told otherwise.
-        following: also those that follow from depth and family, as a warm-up of one depth does.
+    Without fields that are told otherwise, and unless ``following`` without those that follow from
+    depth and family, as a warm-up of one depth does.
     """
     differing = varying_fields(runs) if following else own_fields(runs)
     fields = [field for field in differing if field not in without]

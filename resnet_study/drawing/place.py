@@ -65,11 +65,10 @@ def surround(
     """Legend, small print and room for the title around the panels, as the layout places them.
 
     Args:
-        handles: legend entries; none draws no legend.
-        columns: of the legend.
-        note: small print, in lines.
+        place: part of a figure.
+        handles, columns: legend entries; none draws no legend.
+        note, small: small print, in lines, and settings of its letters.
         title: settings of its letters.
-        small: settings of the letters of the small print.
     """
     place.get_figure(root=False).suptitle("", x=0.012, ha="left", gid="title", **title)
     if handles:

@@ -116,10 +116,6 @@ def _networks(
 ) -> None:
     """Each network of one colour as a thin line, or its points; all of them one artist, for a
     thousand lines take matplotlib seconds.
-
-    Args:
-        rows, x, y, units, joined: as of `lines`.
-        look: keywords of a line, its colour and ``gid`` among them.
     """
     look = normalize_kwargs(look, Line2D)
     ordered = rows.sort_values([units, x], kind="stable")
@@ -155,8 +151,7 @@ def heatmap(
         rows: ``step``, ``layer`` and the quantity, whose every step has a column.
         value: the quantity; cells in which none is finite and positive stay grey.
         layers: from 1 to this.
-        scale: of log₁₀.
-        palette: a colour map of matplotlib.
+        scale, palette: of log₁₀, and a colour map of matplotlib.
     """
     steps = np.sort(rows["step"].unique())
     middle = medians(rows[drawable(rows[value], True)], ["layer", "step"], value, True)

@@ -284,11 +284,7 @@ def _legend(
 
 
 def _that_fit(figure: Figure, handles: Sequence[Artist], columns: int) -> tuple[list[str], int]:
-    """Labels of a legend, broken where one is longer than the figure is wide, and columns.
-
-    Args:
-        columns: at most.
-    """
+    """Labels of a legend, broken where one is longer than the figure is wide, and columns."""
     labels = [str(handle.get_label()) for handle in handles]
     if not labels:
         return [], 1

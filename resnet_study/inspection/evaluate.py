@@ -41,12 +41,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluation_of(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
-    """Judge logits.
-
-    Args:
-        logits: (N, K), finite.
-        labels: (N,) integers from 0 to K - 1.
-    """
+    """Judge finite logits, (N, K), by labels, (N,) integers from 0 to K - 1."""
     from scipy.special import log_softmax
     from sklearn.metrics import confusion_matrix
 

@@ -42,10 +42,8 @@ def features_of(
 ) -> Features:
     """Compute them with running statistics.
 
-    Args:
-        network, where: of `resnet_study.inspection.network.on_devices`.
-        images: (N, H, W, C), uint8.
-        pixel_mean: (H, W, C), of the run's training images.
+    Of images, (N, H, W, C), uint8; the mean of the pixels, (H, W, C), is that of the run's training
+    images.
     """
     chain = walk.placed(take_apart(network.module(), network.model), where)
     pixels, mean = where.replicate((images, pixel_mean))
@@ -76,13 +74,9 @@ def filters_of(network: Inspected) -> np.ndarray:
 
 
 def tiles_of(filters: np.ndarray) -> np.ndarray:
-    """Filters as pictures, each by its own largest weight: 0 is grey.
+    """Filters (K, 3, 3, channels) as pictures (K, 3, 3, 3) from 0 to 1, for one channel or three.
 
-    Args:
-        filters: (K, 3, 3, channels), of one channel or of red, green and blue.
-
-    Returns:
-        (K, 3, 3, 3) from 0 to 1.
+    Each by its own largest weight: 0 is grey.
     """
     largest = np.abs(filters).max(axis=(1, 2, 3), keepdims=True)
     pictures = 0.5 + 0.5 * filters / np.where(largest > 0, largest, 1.0)
@@ -125,10 +119,8 @@ def draw(
     """Filters of the first layer, and a row for each image: itself, then maps of each stage.
 
     Args:
-        network: they are of.
-        features: of the images.
-        images: N of them.
-        positions: in the split.
+        network, features: and what it makes of the images.
+        images, positions: N of them, and where they are in the split.
         names: of the classes.
         channels: maps of each stage.
 

@@ -134,12 +134,7 @@ def counts_of(blocks: int) -> list[int]:
 
 
 def study_of(model: ModelSpec, seed: int, samples: int) -> Study:
-    """What is done to a network.
-
-    Args:
-        model: the network.
-        seed, samples: of what is random.
-    """
+    """What is done to a network; what is random is drawn with the seed."""
     blocks = 3 * model.blocks_per_stage
     counts, can_swap = counts_of(blocks), len(pairs_of_equal_shape(model)) > 0
     layers: list[Plan] = []
@@ -170,14 +165,8 @@ def errors_of(
 ) -> np.ndarray:
     """Error of each plan in percent, (plans,), with running statistics.
 
-    A plan starts at the first block at which it differs from the intact network.
-
-    Args:
-        chain: the network.
-        plans: each through blocks of the chain.
-        images: on which.
-        pixel_mean: (H, W, C), of the run's training images.
-        where: that compute it.
+    A plan starts at the first block at which it differs from the intact network. The mean of the
+    pixels, (H, W, C), is that of the run's training images.
     """
     whole, kernels = intact(len(chain.blocks)), where.kernels
     chain, mean = walk.placed(chain, where), where.replicate(pixel_mean)

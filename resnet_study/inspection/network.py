@@ -212,11 +212,7 @@ def on_devices(network: Inspected, execution: Execution) -> tuple[Inspected, Dev
 
 
 def images_of(dataset: Dataset, split: str) -> Split:
-    """The images of a split.
-
-    Args:
-        dataset: of the network's run.
-        split: as in the records: train_clean, val, test.
+    """The images of a split, named as in the records: train_clean, val, test.
 
     Raises:
         UserError: if there is no such split or it has no images.
@@ -241,10 +237,7 @@ def batches(examples: int, where: Devices) -> Iterator[tuple[np.ndarray, int]]:
 def logits_of(network: Inspected, where: Devices, images: np.ndarray, mean: np.ndarray) -> Any:
     """What the network answers, computed as in the evaluations of its run.
 
-    Args:
-        network, where: of `on_devices`.
-        images: (N, H, W, C), uint8.
-        mean: (H, W, C), of the run's training images.
+    Of images, (N, H, W, C), uint8; the mean, (H, W, C), is that of the run's training images.
 
     Returns:
         Logits, (N, classes).

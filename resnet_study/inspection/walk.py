@@ -44,18 +44,12 @@ def begin(chain: Chain, images: Array, pixel_mean: Array, kernels: Kernels) -> A
 
 
 def through(block: Part, x: Array, kernels: Kernels, lesion: Lesion = "") -> Array:
-    """Output of a block, whole or not.
+    """Output of a block for its input (N, H, W, C), whole or not.
 
     A residual block without its weighted layers is its shortcut (Veit et al. 2016, arXiv
     1605.06431, section 4.1), with what follows the addition. Where a plain network loses a layer
     with its normalisation and nonlinearity, or all of a block, nothing is in its place; where
     that changes the shape, what shortcut A does, and the middle channels where they become fewer.
-
-    Args:
-        block: of a chain.
-        x: its input, (N, H, W, C).
-        kernels: that compute it.
-        lesion: what it is without.
     """
     return _through(*block, x, kernels, lesion)
 

@@ -71,13 +71,9 @@ def read(path: Path) -> WeightsFile:
 
 
 def write(path: Path, network: Mapping[str, Any], spec: RunSpec, iteration: int | None) -> None:
-    """Write parameters and running statistics with the spec of their run, atomically.
+    """Write parameters and running statistics (`joined`) with the spec of their run, atomically.
 
-    Args:
-        path: ending in .safetensors; its folder is made if missing.
-        network: `joined` parameters and statistics.
-        spec: of the run.
-        iteration: updates taken; None if unknown.
+    The path ends in .safetensors; its folder is made if missing.
 
     Raises:
         UserError: for another ending.
@@ -126,13 +122,7 @@ def filled(like: Mapping[Any, Any], tensors: Mapping[str, np.ndarray], prefix: s
 def check_tensors(
     where: object, tensors: Mapping[str, np.ndarray], like: Mapping[Any, Any], network: str
 ) -> None:
-    """Refuse a file whose arrays are not those of a network.
-
-    Args:
-        where: the file.
-        tensors: by name.
-        like: `joined` parameters and statistics of the network.
-        network: its name, such as residual-56.
+    """Refuse a file whose arrays are not those of a network (`joined`).
 
     Raises:
         UserError: naming the first array that is missing, is of another shape or type, or too many.

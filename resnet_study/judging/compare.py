@@ -91,10 +91,7 @@ def compare(frames: Frames, asked: Question) -> pd.DataFrame:
 def differences(frames: Frames, asked: Question, between: str) -> pd.DataFrame:
     """Median over seeds of a difference between runs of one seed, with an exact interval.
 
-    Args:
-        frames: the records.
-        asked: as of `compare`.
-        between: a field of ``runs``: each of its values minus the first one, such as ``family``.
+    ``between`` is a field of ``runs`` such as ``family``: each of its values minus the first one.
 
     Returns:
         As of `compare`, with ``difference`` (``residual - plain``) in place of the field; ``low``

@@ -81,9 +81,7 @@ def _adjusted(
 ) -> dict[str, tuple[float, float]]:
     """p values of the primary claims after Holm, each direction apart.
 
-    Args:
-        facts: what each claim is about; of one fact the larger p value counts.
-        found: the seeds of those that were measured; the others count as undecided.
+    Of claims about one fact the larger p value counts; what was not measured counts as undecided.
     """
     both: list[dict[str, float]] = []
     for direction in (0, 1):

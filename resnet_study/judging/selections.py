@@ -303,11 +303,7 @@ def layer_quantity(layers: pd.DataFrame, quantity: str) -> pd.Series:
 
 @per_group
 def over_last(frames: Frames, quantity: str) -> pd.DataFrame:
-    """A layer quantity at layer `FIRST` over the same at the last convolution, per run and step.
-
-    Args:
-        frames: the records.
-        quantity: as of `layer_quantity`.
+    """A `layer_quantity` at layer `FIRST` over the same at the last convolution, per run and step.
 
     Returns:
         ``run_id, family, depth, seed, step, ratio``: above 1 it grows toward the input. NaN or 0
@@ -364,15 +360,11 @@ SPREAD = ("median", "low", "high", "n")
 def median_over_seeds(table: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
     """Median, lowest and highest of the runs, and their number.
 
-    Where some networks fail to start, mean and standard deviation are no network's.
-
-    Args:
-        table: one row per run and whatever else is in ``by``.
-        value: column to reduce; missing values are not counted.
-        by: columns that tell apart what is not reduced.
+    Where some networks fail to start, mean and standard deviation are no network's. Missing values
+    are not counted.
 
     Returns:
-        ``by`` and `SPREAD`: ``median``, ``low``, ``high`` and ``n``.
+        The columns ``by``, which tell apart what is not reduced, and `SPREAD`.
     """
     groups = table.groupby(list(by), dropna=False, observed=True)[value]
     result = groups.agg(median="median", low="min", high="max", n="count").reset_index()

@@ -81,11 +81,8 @@ def median_interval(values: npt.ArrayLike, alpha: float = 0.05) -> Interval:
 def sign_test(count: npt.ArrayLike, seeds: npt.ArrayLike) -> np.ndarray:
     """Probability of as many seeds or more on one side if at most half of all seeds fall on it.
 
-    The one-sided p value of the exact binomial test, for every distribution.
-
-    Args:
-        count: seeds on that side, any shape.
-        seeds: all of them, a shape that fits.
+    The one-sided p value of the exact binomial test, for every distribution. Counts and numbers of
+    seeds may be arrays.
     """
     return np.asarray(scipy.stats.binom.sf(np.asarray(count) - 1, seeds, 0.5))
 
@@ -94,8 +91,7 @@ def share_limits(count: int, seeds: int, alpha: float = 0.05) -> tuple[float, fl
     """Exact limits of the share of all seeds on a side, each missed at most ``alpha`` often.
 
     Args:
-        count: seeds seen on that side.
-        seeds: seeds seen, at least 1.
+        count, seeds: seen on that side, and in all, at least 1.
         alpha: as in `median_interval`.
 
     Source: Clopper and Pearson 1934, Biometrika 26, 404-413.
@@ -163,11 +159,7 @@ def log_slope(layers: Values, norms: Values, groups: Sequence[int] | None = None
 def slope(x: Values, y: Values, groups: Sequence[int] | npt.NDArray[Any]) -> float:
     """Least-squares slope of y against x within groups, each with its own intercept.
 
-    Args:
-        x, y, groups: shape (N,).
-
-    Returns:
-        NaN if no pair within a group is left.
+    All of shape (N,); NaN if no pair within a group is left.
     """
     x, y = np.array(x, dtype=float), np.array(y, dtype=float)
     for group in np.unique(groups):

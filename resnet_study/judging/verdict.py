@@ -72,9 +72,7 @@ class Tally(NamedTuple):
 def tally(m: Measurement, declared: Collection[int] = ()) -> Tally:
     """Count the seeds of a measurement on either side of its threshold.
 
-    Args:
-        m: what was measured.
-        declared: seeds that the claim was to be judged by; none: those that are there.
+    ``declared`` are those that the claim was to be judged by; none: those that are there.
     """
     effect = effects(m)
     values = effect.to_numpy(float)

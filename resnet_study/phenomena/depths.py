@@ -102,13 +102,10 @@ def with_one_warmup(measure: Measure) -> Measure:
 
 
 def one_warmup_per_depth(group: Frames) -> tuple[Frames, dict[int, dict[str, Any]]]:
-    """Residual runs with a single warm-up setting at each depth.
+    """Residual runs with a single warm-up setting at each depth, of runs that may differ in it.
 
     Of several at one depth that with most ended runs counts; of equally many the one that warms
     up from depth 110 on, and the one that does not below, as in the paper.
-
-    Args:
-        group: runs that differ in depth, family, seed and `WARMUP_FIELDS` only.
 
     Returns:
         The runs, and where they warm up ``rate``, ``iterations`` and ``error`` by depth.

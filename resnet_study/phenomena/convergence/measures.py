@@ -123,10 +123,8 @@ def iterations_against_depth(group: Frames) -> Measurement | Missing:
 def linear_law(depths: Sequence[int], times: np.ndarray, horizon: np.ndarray) -> Law:
     """Least squares of ln T to ln(a + b·d), b ≥ 0; see the module for censored runs.
 
-    Args:
-        depths: ascending, shape (D,).
-        times: iterations, NaN where the level was never reached, shape (D,).
-        horizon: iterations until which those were trained, shape (D,).
+    Of ascending depths, iterations (NaN where the level was never reached) and those until which
+    these were trained, each of shape (D,).
     """
     # T rises from 1 to exp(u) times its value at the shallowest depth, along a line.
     return _fit(lambda u, x: np.log1p(np.expm1(u) * x), depths, times, horizon)
@@ -152,8 +150,7 @@ def early_error_difference(group: Frames) -> Measurement | Missing:
 def longer_schedule_training_error(group: Frames) -> Measurement | Missing:
     """Final training error, deep minus shallow plain network, after the long schedule.
 
-    Args:
-        group: runs that differ in depth, family, seed and `LENGTH_FIELDS` only.
+    Of runs that differ in depth, family, seed and `LENGTH_FIELDS` only.
     """
     lengths = [
         (part, arms_by_depth(final_error(part, "train"), "plain", "error"))
@@ -214,11 +211,7 @@ def _same_shape_longer(long: pd.DataFrame, short: pd.DataFrame) -> bool:
 
 
 def _rectangle(recorded: pd.DataFrame) -> tuple[list[int], list[int]]:
-    """Seeds and depths of which every pair was run: most seeds, then most depths.
-
-    Args:
-        recorded: not NaN where a run ended, seeds by depths.
-    """
+    """Seeds and depths of which every pair is recorded: most seeds, then most depths."""
     have = {
         seed: frozenset(recorded.columns[recorded.loc[seed].notna()]) for seed in recorded.index
     }

@@ -45,13 +45,9 @@ def training_error_difference(
     claimed: Side,
     pair_of: Callable[[Mapping[int, Arm]], tuple[int, int] | None] = depth_pair,
 ) -> Measurement | Missing:
-    """Final training error of a deep network minus that of a shallow one.
+    """Final training error of a deep network minus that of a shallow one of a family.
 
-    Args:
-        group: comparable runs.
-        family: plain or residual.
-        threshold, claimed: as in `Measurement`.
-        pair_of: picks the depths, shallow and deep, among those with runs.
+    ``pair_of`` picks their depths, shallow and deep, among those with runs.
     """
     arms = arms_by_depth(final_error(group, "train"), family, "error")
     pair = pair_of(arms)

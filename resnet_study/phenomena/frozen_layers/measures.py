@@ -61,9 +61,8 @@ class Chosen(NamedTuple):
 def thaw_time(group: Frames, predicted: str) -> Measurement | Missing:
     """log₂ of measured over predicted iterations until layers thaw, one median per run.
 
-    Args:
-        group: runs that differ in depth, family, seed and `DECAY_FIELDS`.
-        predicted: ``from_growth`` or ``from_step`` (`thaw_table`).
+    Predicted ``from_growth`` or ``from_step`` (`thaw_table`). As all of weight decay, of runs that
+    differ in depth, family, seed and `DECAY_FIELDS`.
     """
     table = thaw_table(_deep_plain(group))
     ratios = thaw_ratios(table, predicted)
@@ -93,9 +92,6 @@ def error_at_thaw(group: Frames) -> Measurement | Missing:
     """log₂ of the iteration of the first training error below `HALF` over that of the last thaw.
 
     The last thaw is that of the slowest judged layer of a run.
-
-    Args:
-        group: runs that differ in depth, family, seed and `DECAY_FIELDS`.
     """
     plain = _deep_plain(group)
     table = thaw_table(plain)
@@ -131,9 +127,6 @@ def error_without_thaw(group: Frames) -> Measurement | Missing:
     If the frozen layers keep the network from learning, it learns later where nothing thaws
     them, or never. What is not seen by the end counts with the end of the run, which is less than
     the truth, and decides only what the truth would decide too.
-
-    Args:
-        group: runs that differ in depth, family, seed and `DECAY_FIELDS`.
     """
     plain = _deep_plain(group)
     chosen = _most_seeds(thaw_table(plain))
@@ -165,11 +158,7 @@ def error_without_thaw(group: Frames) -> Measurement | Missing:
 
 
 def frozen_without_decay(group: Frames) -> Measurement | Missing:
-    """Share of inflated layers that are still frozen: without weight decay minus with it.
-
-    Args:
-        group: runs that differ in depth, family, seed and `DECAY_FIELDS`.
-    """
+    """Share of inflated layers that are still frozen: without weight decay minus with it."""
     plain = _deep_plain(group)
     runs = plain.runs.assign(weight_decay=plain.runs[DECAY]).reset_index()
     chosen = _most_seeds(runs[runs["weight_decay"] > 0])
@@ -210,9 +199,8 @@ def frozen_without_decay(group: Frames) -> Measurement | Missing:
 def growth_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
     """ln of the largest weight growth: at the full rate from the start minus the gentler arm.
 
-    Args:
-        group: runs that differ in depth, family, seed and `GENTLE_FIELDS`.
-        gentle: the gentler arm warms up, or keeps to the lowest rate there is.
+    That one warms up, or keeps to the lowest rate there is; the runs differ in depth, family, seed
+    and `GENTLE_FIELDS`.
     """
     found = _gentler(group, gentle, np.log(peak_growth(_deep_plain(group))))
     if found is None:
@@ -224,11 +212,7 @@ def growth_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
 
 
 def error_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
-    """Final training error at the full rate from the start minus that of the gentler arm.
-
-    Args:
-        group, gentle: as of `growth_difference`.
-    """
+    """Final training error at the full rate from the start minus that of the gentler arm."""
     found = _gentler(group, gentle, final_error(_deep_plain(group), "train")["error"])
     if found is None:
         return Missing("both arms at one depth")

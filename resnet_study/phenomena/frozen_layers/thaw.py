@@ -168,9 +168,7 @@ def thaw_table(frames: Frames) -> pd.DataFrame:
 def thaw_ratios(table: pd.DataFrame, predicted: str) -> pd.DataFrame:
     """Median over the judged layers of a run of log₂(measured/predicted).
 
-    Args:
-        table: of `thaw_table`.
-        predicted: ``from_growth`` or ``from_step``.
+    Predicted ``from_growth`` or ``from_step`` in the `thaw_table`.
 
     Returns:
         Indexed by run: ``family, depth, seed, weight_decay, low, high`` (equal where the median
@@ -200,10 +198,7 @@ def thaw_ratios(table: pd.DataFrame, predicted: str) -> pd.DataFrame:
 
 
 def last_thaw(table: pd.DataFrame) -> pd.DataFrame:
-    """When the slowest judged layer of each run thawed.
-
-    Args:
-        table: of `thaw_table`.
+    """When the slowest judged layer of each run of a `thaw_table` thawed.
 
     Returns:
         Indexed by run: ``family, depth, seed, weight_decay, iteration`` and ``seen``; where a
@@ -225,11 +220,7 @@ def peak_growth(frames: Frames) -> pd.Series:
 
 
 def late_motion(frames: Frames, step: int) -> pd.DataFrame:
-    """How the layers that were inflated early move in the end.
-
-    Args:
-        frames: the records.
-        step: the end; judged by the records in the last `LATE` of the iterations up to it.
+    """How the layers that were inflated early move in the last `LATE` of the iterations to a step.
 
     Returns:
         Indexed by run: ``layers`` (inflated), ``frozen`` (share of them, in [0, 1], whose median

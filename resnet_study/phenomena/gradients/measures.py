@@ -114,13 +114,7 @@ def in_training(
 def _lowest(group: Frames, quantity: str, steps: pd.Series) -> dict[str, float]:
     """``layer`` from `FIRST` on at which it is least, and its ``ratio`` to the last convolution.
 
-    Args:
-        group: the records.
-        quantity: as of `layer_quantity`.
-        steps: of each run that counts.
-
-    Returns:
-        Of the medians over runs; empty where nothing is finite.
+    Of the medians over runs, each at its own step; empty where nothing is finite.
     """
     layers = group.layers_with(*selections.columns_of(quantity))
     rows = selections.conv_layers(

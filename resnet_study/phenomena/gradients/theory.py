@@ -42,9 +42,8 @@ about 0; of the sigmoid at most, its slope being 1/4 at 0 and smaller elsewhere.
 def growth_of(model: ModelSpec) -> float | None:
     """The factor per layer that theory predicts for a network; None where there is no theory.
 
-    That is for plain networks with batch normalisation and ReLU, or with neither normalisation nor
-    a saturating nonlinearity, under an initialisation of independent weights, and with layers of
-    equal width: basic blocks.
+    That is for plain networks of basic blocks with batch normalisation and ReLU, or with neither
+    normalisation nor a saturating nonlinearity, under an initialisation of independent weights.
     """
     if model.residual or model.block != "basic" or model.normalization not in ("batch", "none"):
         return None
@@ -107,8 +106,7 @@ def padded_bn_moments(side: int, images: float = math.inf) -> Moments:
     mean variance. Returned is the fixed point; without padding it is (1 − 1/π)/2 and 1/(2π).
 
     Args:
-        side: of the map in pixels.
-        images: of the mini-batch.
+        side, images: of the map in pixels, and of the mini-batch.
     """
     pixels, same = side * side, 1 / images
     # Covariances (pixels, pixels) between two images, and within one.
@@ -158,15 +156,7 @@ def _window_mean(covariance: np.ndarray, side: int) -> np.ndarray:
 
 
 def theory_line(depth: int, growth: float) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient norm relative to that of the last 3x3 layer.
-
-    Args:
-        depth: weighted layers of the network.
-        growth: factor per layer toward the input.
-
-    Returns:
-        The 3x3 layers 1 to depth - 1, and the relative norm of each; 1 at the last of them.
-    """
+    """The 3x3 layers 1 to depth - 1, and the gradient norm of each relative to the last of them."""
     layers = np.arange(1, depth)
     return layers, growth ** (depth - 1.0 - layers)
 

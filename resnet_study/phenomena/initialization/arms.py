@@ -145,7 +145,7 @@ class SeededArm:
 
 
 def seeded_arms(arms: Iterable[InitializationArm], seeds: Sequence[int]) -> list[SeededArm]:
-    """The arms of a measurement with their seeds, as compiled programs are best used again.
+    """The arms of a measurement, each with these seeds.
 
     Raises:
         UserError: if a seed is repeated or none, or an arm is.

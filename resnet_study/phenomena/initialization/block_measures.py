@@ -81,10 +81,7 @@ def variance_law(
 ) -> Measurement | Missing:
     """Misfit of a law of the channel variance against block, within stages, minus another's.
 
-    Args:
-        frames: the records.
-        networks: the first of them that was measured is judged.
-        better, worse: laws; the difference is positive if the first fits better.
+    The first of the networks that was measured is judged.
     """
     for network in networks:
         rows = _deepest_variances(frames, network)

@@ -57,14 +57,10 @@ class Chain(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Of one array (N, H, W, C) divided by two to the power of `exponent`.
+    """Of one array (N, H, W, C) divided by two to the power of an integer `exponent`.
 
-    Squares leave float32 before the array does.
-
-    Attributes:
-        mean_square: mean over channels of the squared channel mean, over images and pixels.
-        variance: mean over channels of the channel variance, likewise.
-        exponent: integer.
+    Squares leave float32 before the array does. The squared mean and the variance of each channel
+    over images and pixels, mean over channels.
     """
 
     mean_square: Array
@@ -117,11 +113,8 @@ def make_chain(model: ModelSpec, shape: DatasetShape, key: Array) -> Chain:
 
 
 def take_apart(network: Network, model: ModelSpec) -> Chain:
-    """A given network, at initialisation or trained, as a chain; it has no blocks afterwards.
-
-    Args:
-        network: of these arguments; its state is shared with the chain.
-        model: what it was made of.
+    """A network of this model, at initialisation or trained, as a chain, which shares its state; it
+    has no blocks afterwards.
     """
     biased = any(bool(jnp.any(bias)) for bias in _biases(nnx.to_pure_dict(nnx.state(network))))
     blocks = tuple(_part(block) for block in network.blocks)
@@ -148,8 +141,7 @@ def is_homogeneous(model: ModelSpec) -> bool:
 def propagate(chain: Chain, images: Array) -> ForwardPass:
     """The forward pass, normalising with the statistics of these images.
 
-    Args:
-        images: (N, H, W, channels), mean subtracted.
+    They are (N, H, W, channels), mean subtracted.
     """
     x, exponent, moments = _begin(*chain.ends, images, chain.homogeneous)
     inputs, exponents, outputs = [x], [exponent], [moments]
@@ -179,9 +171,8 @@ def propagate(chain: Chain, images: Array) -> ForwardPass:
 def backpropagate(chain: Chain, signal: ForwardPass, labels: Array | None) -> Gradient:
     """The backward pass through a forward pass.
 
-    Args:
-        labels: (N,) integers: the gradient is that of the mean cross-entropy. None: that of the
-            first logit, summed over the images.
+    The gradient is that of the mean cross-entropy with labels, (N,) integers; without them that of
+    the first logit, summed over the images.
     """
     gradient, exponent, size = end_gradient(chain, signal, labels)
     exponents, sizes, layers = [exponent], [size], []

@@ -24,11 +24,7 @@ def measured(
 ) -> pd.DataFrame:
     """What was measured of some networks, as `rows_of` has it, named by the column ``kind``.
 
-    Args:
-        frames: the records.
-        quantity: what was measured.
-        networks: by name.
-        positive: leave out what a logarithmic axis has no place for, not only what is not finite.
+    Left out is what is not finite, with ``positive`` also what a logarithmic axis has no place for.
 
     Raises:
         UserError: that says how to measure it, if nothing was.
@@ -61,9 +57,9 @@ def by_depth(
 
     Args:
         panel: where.
-        tables: of seeds by depths (`fits.per_network`), by name; a family's by default.
+        tables: of seeds by depths (`fits.per_network`), by name.
         gid: of the lines; ``{style}`` stands for the name.
-        looks: of the lines, by name.
+        looks: of the lines by name, by default those of the families.
     """
     long = [
         table.melt(var_name="depth", ignore_index=False).rename_axis("seed").assign(name=name)

@@ -70,15 +70,12 @@ UNNORMALIZED = (
 def rows_of(
     frames: Frames, quantity: str, network: NetworkKind, positive: bool = False
 ) -> pd.DataFrame:
-    """What was measured of one quantity, in forward order.
+    """What was measured of one quantity in forward order, each index of a network once.
 
-    Args:
-        frames: the records.
-        quantity, network: the rows wanted.
-        positive: only of networks all of whose values are positive and finite.
+    With ``positive`` only of networks all of whose values are positive and finite.
 
     Returns:
-        ``depth, seed, index, stage, value``, sorted, each index of a network once.
+        ``depth, seed, index, stage, value``, sorted.
     """
     rows = frames.initialization
     for column, value in {"quantity": quantity, **vars(network)}.items():
@@ -96,11 +93,7 @@ def rows_of(
 def per_network(rows: pd.DataFrame, reduce: Callable[[pd.DataFrame], float]) -> pd.DataFrame:
     """One number per network: a table of seeds by depths, NaN where there is none.
 
-    Depths without any number are left out.
-
-    Args:
-        rows: of `rows_of`.
-        reduce: takes the rows of one network.
+    Depths without any number are left out. ``reduce`` takes the rows of one network.
     """
     numbers = {key: reduce(part) for key, part in rows.groupby(["depth", "seed"])}
     table = pd.Series(numbers, dtype=float).replace([np.inf, -np.inf], np.nan)
@@ -212,10 +205,8 @@ def exponent(x: Sequence[float] | np.ndarray, logs: Sequence[float] | np.ndarray
 def within_stage_misfit(part: pd.DataFrame, law: str) -> float:
     """Misfit of a law against the number of the block in its stage, each stage fitted apart.
 
-    Args:
-        part: a positive quantity at block outputs, one row per index, of one network; the index
-            0 in front of the first block is left out.
-        law: one of `LAWS`.
+    Of a positive quantity at block outputs of one network; the index 0 in front of the first block
+    is left out.
     """
     n = blocks_per_stage(part)
     logs = np.log(part.set_index("index")["value"])
@@ -233,8 +224,7 @@ def within_stage_slope(part: pd.DataFrame) -> float:
 def first_stage_exponent(part: pd.DataFrame) -> float:
     """Exponent of the inverse of a quantity as a power of the block's number in the first stage.
 
-    Args:
-        part: Var(skip)/Var(branch) of one network, index b = 1..3n.
+    Of Var(skip)/Var(branch) of one network, index b = 1..3n.
     """
     n = blocks_per_stage(part)
     return exponent(np.arange(1, n + 1), -np.log(part["value"].to_numpy(float)[:n]))
@@ -243,11 +233,7 @@ def first_stage_exponent(part: pd.DataFrame) -> float:
 def contribution(part: pd.DataFrame) -> np.ndarray:
     """Share of the gradient that paths with k branches carry: C(B, k) · g(k), normalised.
 
-    Args:
-        part: path_gradient_norm of one network, index k = 0..B.
-
-    Returns:
-        Shape (B + 1,), sums to 1.
+    Of path_gradient_norm of one network, index k = 0..B: shape (B + 1,), sums to 1.
     """
     shares = path_shares(len(part) - 1) * part["value"].to_numpy(float)
     return np.asarray(shares / shares.sum())
@@ -266,11 +252,7 @@ def central_interval(shares: np.ndarray) -> tuple[float, float]:
 
 
 def carrying_path_share(part: pd.DataFrame) -> float:
-    """Share of all paths whose length lies in the interval that carries 95 % of the gradient.
-
-    Args:
-        part: as of `contribution`.
-    """
+    """Share of all paths whose length lies in the interval that carries 95 % of the gradient."""
     carried = contribution(part)
     cumulated = np.concatenate([[0.0], np.cumsum(path_shares(len(part) - 1))])
     low, high = np.interp(central_interval(carried), np.arange(len(cumulated)), cumulated)
@@ -280,8 +262,7 @@ def carrying_path_share(part: pd.DataFrame) -> float:
 def block_log_ratios(part: pd.DataFrame) -> pd.Series:
     """ln(‖∂L/∂x_b‖/‖∂L/∂x_{b+1}‖) of the blocks that keep the shape, by block b.
 
-    Args:
-        part: block_gradient_norm of one network, index b = 1..3n + 1.
+    Of block_gradient_norm of one network, index b = 1..3n + 1.
     """
     n = blocks_per_stage(part)
     logs = np.log(part.set_index("index")["value"])

@@ -80,14 +80,10 @@ def growth_deviation(
 ) -> Measurement | Missing:
     """Percent by which the factor per layer toward the input departs from a prediction.
 
-    With ``whole`` that of all layers together: log10 of the factor over the predicted one.
-
     Args:
-        frames: the records.
-        network: which plain networks.
-        formula: of the prediction.
-        predicted: factor per layer where no unit lies at a border.
-        whole: see above.
+        frames, network: which plain networks of the records.
+        formula, predicted: the factor per layer where no unit lies at a border.
+        whole: log10 of the factor of all layers together over the predicted one instead.
     """
     rows = fits.rows_of(frames, "activation_gradient_norm", network)
     factors = fits.per_network(rows, fits.growth)

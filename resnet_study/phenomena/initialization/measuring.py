@@ -64,8 +64,7 @@ def measure_arm(seeded: SeededArm) -> pd.DataFrame:
     """Measure one arm, from the weights and images of training in float32.
 
     Returns:
-        Columns `INITIALIZATION_COLUMNS`, one row per value; rows by seed, then quantity, then
-        index.
+        Columns `INITIALIZATION_COLUMNS`, rows by seed, then quantity, then index.
     """
     arm = seeded.arm
     tables = [table_of(_measure(arm, seed), arm.model, arm.images, seed) for seed in seeded.seeds]
@@ -75,9 +74,7 @@ def measure_arm(seeded: SeededArm) -> pd.DataFrame:
 def first_batch(seed: int, images: int = BATCH) -> Images:
     """The digits of the first step of a training with this seed and default data.
 
-    Args:
-        seed: of it.
-        images: of the mini-batch; a smaller one holds the first of a larger one.
+    A smaller mini-batch holds the first images of a larger one.
     """
     return batch_of(_digits(seed), seed, images)
 
@@ -120,8 +117,7 @@ def measure_network(
     """Measure a network as it is.
 
     Args:
-        chain: the network, normalising with the statistics of each mini-batch.
-        model: what it was made of.
+        chain, model: the network, normalising with the statistics of each mini-batch, and its spec.
         batch: the mini-batch; the pairs and the images for paths are its first ones.
         wanted: quantities of `arms` that have a meaning for it.
         seed: of the choice of paths.

@@ -34,11 +34,9 @@ def path_gradient_norms(
     as Veit et al. count it. Each of the sets of k blocks is as likely as any other.
 
     Args:
-        chain: a residual network.
-        signal: of its forward pass.
+        chain, signal: a residual network and its forward pass.
         labels: (N,) integers.
-        samples: paths of each length.
-        seed: of the choice.
+        samples, seed: paths of each length, and of their choice.
 
     Returns:
         For k = 0 to the number of blocks b, (b + 1,) float64.
@@ -72,8 +70,7 @@ def path_gradients(
     """What comes back along given paths to the input of the first block.
 
     Args:
-        chain: a residual network.
-        signal: of its forward pass.
+        chain, signal: a residual network and its forward pass.
         labels: (N,) integers, of the mean cross-entropy.
         through: (paths, blocks) booleans: through the branch (true) or the shortcut.
 
@@ -98,10 +95,8 @@ def _path_backward(
 ) -> tuple[Array, Array]:
     """Through one block, each path by its own way.
 
-    Args:
-        x: the block's input (N, H, W, C).
-        gradients: at its output, (paths, ...).
-        through: 1 for the branch and 0 for the shortcut, (paths,).
+    From gradients at its output, (paths, ...), and for each path 1 for the branch and 0 for the
+    shortcut.
     """
 
     # Modules may not cross into a differentiated function, so each makes its own.

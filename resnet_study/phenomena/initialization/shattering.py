@@ -28,9 +28,6 @@ def line_autocorrelation(
         start, end: images (H, W, channels), mean subtracted.
         points: on the way, both ends included.
         lags: largest lag.
-
-    Returns:
-        As `autocorrelation`.
     """
     way = jnp.linspace(0.0, 1.0, points, dtype=start.dtype)[:, None, None, None]
     images = (1 - way) * start[None] + way * end[None]
@@ -50,7 +47,7 @@ def autocorrelation(gradients: np.ndarray, lags: int) -> np.ndarray:
         lags: largest lag, below N.
 
     Returns:
-        Lags 0 to `lags`, (lags + 1,); NaN where all gradients are 0.
+        (lags + 1,); NaN where all gradients are 0.
     """
     number = len(gradients)
     largest = np.abs(gradients).max()

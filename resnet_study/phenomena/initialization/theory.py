@@ -40,8 +40,7 @@ def preactivation_variance(blocks: int, branches: Sequence[float] = (1.0, 1.0, 1
 
     Args:
         blocks: per stage, n.
-        branches: variance, or squared mean, of a branch in each stage; with padding those of
-            `padded_branch`.
+        branches: variance, or squared mean, of a branch in each stage (`padded_branch`).
 
     Returns:
         Shape (3n + 1,), after the stem and after every block, in units of `BRANCH_VARIANCE`
