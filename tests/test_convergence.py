@@ -58,7 +58,7 @@ def test_each_law_fits_its_own_times_exactly() -> None:
 
 
 def test_falling_times_fit_neither_law_better() -> None:
-    for law in LAWS:
+    for law in LAWS.values():
         fit = law(DEPTHS, np.array([90.0, 70, 50, 40, 30]), FAR)
         assert fit.growth == 0
         assert fit.misfit == pytest.approx(np.std(np.log([90, 70, 50, 40, 30])))
@@ -87,7 +87,7 @@ def test_fit_is_the_least_squares_that_a_general_optimiser_finds(seed: int) -> N
         return float(np.sum(np.where(np.isnan(times), np.maximum(miss, 0), miss) ** 2))
 
     shapes = (lambda u, x: np.log1p(np.expm1(u) * x), lambda u, x: u * x)
-    for law, shape in zip(LAWS, shapes, strict=True):
+    for law, shape in zip(LAWS.values(), shapes, strict=True):
         found = min(
             optimize.minimize(
                 squares, start, (shape,), method="Nelder-Mead",
@@ -117,7 +117,7 @@ def test_a_censored_depth_counts_as_a_bound() -> None:
     line[-1] = np.nan
     assert effect(line, np.full(5, 700.0)) < -0.05
     # Nothing was reached: nothing is known.
-    assert [law(DEPTHS, np.full(5, np.nan), FAR).misfit for law in LAWS] == [0, 0]
+    assert [law(DEPTHS, np.full(5, np.nan), FAR).misfit for law in LAWS.values()] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,9 @@ def test_published_times_stand_beside() -> None:
     assert paper["iterations"] == {20: 3900, 32: 7600, 44: 15300, 56: 19400}
     depths, times = [20, 32, 44, 56, 110], np.array([3900, 7600, 15300, 19400, np.nan])
     for count, name in ((5, "misses"), (4, "misses_without_110")):
-        misses = [law(depths[:count], times[:count], np.full(count, 64e3)).misfit for law in LAWS]
+        misses = [
+            law(depths[:count], times[:count], np.full(count, 64e3)).misfit for law in LAWS.values()
+        ]
         assert list(paper[name].values()) == pytest.approx(misses)
 
 

@@ -15,6 +15,7 @@ from resnet_study.judging.selections import (
     groups_by_recipe,
     own_fields,
     papers_networks,
+    step_nearest,
     varying_fields,
     warm_up,
 )
@@ -117,6 +118,13 @@ def shown_depths(rows: pd.DataFrame, by: str = "family") -> list[int]:
     if len(depths) > 3 and set(PAIR) <= set(depths):
         return sorted({*PAIR, depths[-1]})
     return at_most(depths, 3)
+
+
+def nearest_steps(rows: pd.DataFrame, wanted: Iterable[int]) -> list[int]:
+    """Recorded steps nearest to these, or the last one where there is none near."""
+    recorded = [int(step) for step in rows["step"].unique()]
+    nearest = {step_nearest(recorded, step) for step in wanted}
+    return sorted(step for step in nearest if step is not None) or [max(recorded)]
 
 
 def at_shown_depths(frames: Frames) -> Frames:

@@ -24,6 +24,7 @@ how many others there are.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -201,33 +202,29 @@ def measure(
         samples: of each number of deletions and swaps, drawn with the run's seed.
     """
     chain = take_apart(network.module(), network.model)
-    study = study_of(network.model, network.spec.seed, samples)
-    groups = [
-        [intact(len(chain.blocks))],
-        study.single,
-        study.layers,
-        *study.deletions.values(),
-        *study.swaps.values(),
-    ]
-    plans = [plan for group in groups for plan in group]
-    errors = iter(errors_of(chain, plans, images, pixel_mean, where))
-    first, single, layers, *rest = [np.array([next(errors) for _ in group]) for group in groups]
-    yield "intact_error", 0, np.zeros(1, int), first
-    yield "block_deletion_error", 1, stages_of(network.model, 1), single
-    if len(layers):
+    study, whole = study_of(network.model, network.spec.seed, samples), intact(len(chain.blocks))
+    sampled = [*study.deletions.values(), *study.swaps.values()]
+    every = [whole, *study.single, *study.layers, *itertools.chain(*sampled)]
+    plans = list(dict.fromkeys(every))
+    found = errors_of(chain, plans, images, pixel_mean, where)
+    errors = dict(zip(plans, found.tolist(), strict=True))
+
+    def of(several: Sequence[Plan]) -> np.ndarray:
+        return np.array([errors[plan] for plan in several])
+
+    yield "intact_error", 0, np.zeros(1, int), of([whole])
+    yield "block_deletion_error", 1, stages_of(network.model, 1), of(study.single)
+    if study.layers:
         stages = stages_of(network.model, network.model.layers_per_block)
-        yield "layer_deletion_error", 2, stages, layers
-    yield from _by_count("random_deletion", list(study.deletions), rest[: len(study.deletions)])
-    yield from _by_count("swap", list(study.swaps), rest[len(study.deletions) :])
-    for k, sampled in study.swaps.items():
-        tau = np.mean([kendall_tau(plan) for plan in sampled])
+        yield "layer_deletion_error", 2, stages, of(study.layers)
+    for name, by_count in (("random_deletion", study.deletions), ("swap", study.swaps)):
+        for statistic, reduce in (("error", np.mean), ("sd", _deviation)):
+            for k, several in by_count.items():
+                value = np.array([reduce(of(several))])
+                yield f"{name}_{statistic}", k, np.zeros(1, int), value
+    for k, several in study.swaps.items():
+        tau = np.mean([kendall_tau(plan) for plan in several])
         yield "swap_kendall_tau", k, np.zeros(1, int), np.array([tau])
-
-
-def _by_count(name: str, counts: list[int], errors: list[np.ndarray]) -> Iterator[Values]:
-    for statistic, reduce in (("error", np.mean), ("sd", _deviation)):
-        for k, own in zip(counts, errors, strict=True):
-            yield f"{name}_{statistic}", k, np.zeros(1, int), np.array([reduce(own)])
 
 
 def _deviation(values: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
@@ -169,7 +169,7 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
     if asked.split is not None and not takes_split(frames, quantity):
         raise UserError(f"--split={asked.split}: {quantity} has no splits; leave it out")
     axis = against if against in AXES else "depth"
-    table = _values(frames, quantity, axis, asked.at_step, asked.split or "test")
+    table = _values(frames, replace(asked, against=axis, split=asked.split or "test"))
     table = table[table["value"].notna()]
     if against == "layer" and not asked.classifier:
         table = conv_layers(table)
@@ -195,28 +195,27 @@ def label_of(asked: Question) -> str:
     return f"{named} ({unit})" if unit else named
 
 
-def _values(
-    frames: Frames, quantity: str, against: str, at_step: int | None, split: str
-) -> pd.DataFrame:
+def _values(frames: Frames, asked: Question) -> pd.DataFrame:
     """Columns ``run_id, family, depth, value`` and ``layer`` or ``step``."""
+    quantity, against = asked.quantity, asked.against
     of_runs = [c for c in _numeric(frames.runs, ()) if c not in ("depth", "seed")]
     elsewhere = (*METRICS, *RUN_STEP_QUANTITIES, *of_runs)
     # The table is read where the name alone does not tell.
     if quantity in LAYER_QUANTITIES or (
         quantity not in elsewhere and quantity in _of_layers(frames.layers_with(quantity))
     ):
-        return _layer_values(frames, quantity, against, at_step)
+        return _layer_values(frames, asked)
     if against == "layer":
         valid = nearest_hint(quantity, _of_layers(frames.layers))
         raise UserError(f"{quantity} cannot be compared against layer; {valid}")
     if quantity in RUN_STEP_QUANTITIES:
-        return _run_step_values(frames, quantity, against, at_step)
+        return _run_step_values(frames, asked)
     if quantity in METRICS or (quantity not in of_runs and quantity in _of_metrics(frames)):
-        return _metric_values(frames, quantity, against, at_step, split)
+        return _metric_values(frames, asked)
     if quantity not in of_runs:
         known = [*_of_metrics(frames), *_of_layers(frames.layers), *RUN_STEP_QUANTITIES, *of_runs]
         raise UserError(f"unknown quantity {quantity}; {nearest_hint(quantity, known)}")
-    if against == "step" or at_step is not None:
+    if against == "step" or asked.at_step is not None:
         raise UserError(f"{quantity} has one value per run; compare it against depth, at no step")
     return frames.runs.reset_index().rename(columns={quantity: "value"})[
         ["run_id", "family", "depth", "value"]
@@ -238,36 +237,36 @@ def _numeric(table: pd.DataFrame, always: tuple[str, ...]) -> list[str]:
     return [*always, *others]
 
 
-def _metric_values(
-    frames: Frames, quantity: str, against: str, at_step: int | None, split: str
-) -> pd.DataFrame:
-    if quantity == "error" and against == "depth" and at_step is None:
+def _at(rows: pd.DataFrame, asked: Question) -> pd.DataFrame:
+    """Those that the question is about."""
+    return rows if asked.against == "step" else rows_at(rows, asked.at_step)
+
+
+def _metric_values(frames: Frames, asked: Question) -> pd.DataFrame:
+    split = str(asked.split)
+    if asked.quantity == "error" and asked.against == "depth" and asked.at_step is None:
         # As for the claims: a diverged run counts with its last finite error.
-        return (
-            selections.final_error(frames, split).rename(columns={"error": "value"}).reset_index()
-        )
-    rows = frames.metrics[frames.metrics["split"] == split]
-    rows = rows if against == "step" else rows_at(rows, at_step)
-    return rows.assign(value=rows[quantity])
+        last = selections.final_error(frames, split)
+        return last.rename(columns={"error": "value"}).reset_index()
+    rows = _at(frames.metrics[frames.metrics["split"] == split], asked)
+    return rows.assign(value=rows[asked.quantity])
 
 
-def _layer_values(frames: Frames, quantity: str, against: str, at_step: int | None) -> pd.DataFrame:
-    layers = frames.layers_with(*selections.columns_of(quantity))
-    rows = layers if against == "step" else rows_at(layers, at_step)
-    rows = rows.assign(value=selections.layer_quantity(rows, quantity))
-    if against == "layer":
+def _layer_values(frames: Frames, asked: Question) -> pd.DataFrame:
+    rows = _at(frames.layers_with(*selections.columns_of(asked.quantity)), asked)
+    rows = rows.assign(value=selections.layer_quantity(rows, asked.quantity))
+    if asked.against == "layer":
         return rows
     return conv_layers(rows).groupby([*KEYS, "step"], observed=True)["value"].mean().reset_index()
 
 
-def _run_step_values(
-    frames: Frames, quantity: str, against: str, at_step: int | None
-) -> pd.DataFrame:
-    if quantity == "growth_per_layer":
-        steps = sorted(frames.layers_with()["step"].unique()) if against == "step" else [at_step]
+def _run_step_values(frames: Frames, asked: Question) -> pd.DataFrame:
+    if asked.quantity == "growth_per_layer":
+        steps = [asked.at_step]
+        if asked.against == "step":
+            steps = sorted(frames.layers_with()["step"].unique())
         tables = [selections.growth_per_layer(frames, step).reset_index() for step in steps]
         joined = pd.concat(tables).drop_duplicates(["run_id", "step"])
         return joined.rename(columns={"growth": "value"})
-    ratios = selections.over_last(frames, RATIOS[quantity])
-    rows = ratios if against == "step" else rows_at(ratios, at_step)
-    return rows.rename(columns={"ratio": "value"})
+    ratios = _at(selections.over_last(frames, RATIOS[asked.quantity]), asked)
+    return ratios.rename(columns={"ratio": "value"})

@@ -94,9 +94,9 @@ def iterations_against_depth(group: Frames) -> Measurement | Missing:
         return Missing(
             f"plain runs that reach {LEVEL:g} % training error at {LEAST_REACHED} depths or more"
         )
-    linear, exponential = (_fits(law, depths, times, ends) for law in LAWS)
-    misfits = [pd.Series([fit.misfit for fit in fits], seeds) for fits in (linear, exponential)]
-    growth = float(np.median([fit.growth for fit in exponential]))
+    fits = _fits(times, ends)
+    linear, exponential = (pd.Series([fit.misfit for fit in fits[law]], seeds) for law in LAWS)
+    growth = float(np.median([fit.growth for fit in fits["exponential"]]))
     all_reached = times.dropna(axis=1)
     fewer = len(depths) > all_reached.shape[1] >= LEAST_REACHED
     counts = ended_counts(group._replace(runs=group.runs[group.runs["family"] == "plain"]))
@@ -108,16 +108,16 @@ def iterations_against_depth(group: Frames) -> Measurement | Missing:
             for d, middle in times[depths].fillna(math.inf).median().items()
         },
         "never_reached": {d: int((~reached[d]).sum()) for d in depths if not reached[d].all()},
-        "misses": _misses(*misfits),
+        "misses": _misses(fits),
         "factor_per_layer": float(np.exp(growth / (depths[-1] - depths[0]))),
-        "misses_where_all_reached": _misses_of(all_reached, all_reached) if fewer else None,
+        "misses_where_all_reached": _misses(_fits(all_reached, all_reached)) if fewer else None,
         "depths_all_reached": all_reached.shape[1],
         "left_out": sorted(set(table["depth"]) - set(depths)),
         "paper": published_iterations(),
         "diverged_plain": counts["diverged"],
         "not_ended": counts["not_ended"],
     }
-    return Measurement((misfits[0] - misfits[1],), 0.0, "above", "ln(iterations)", numbers)
+    return Measurement((linear - exponential,), 0.0, "above", "ln(iterations)", numbers)
 
 
 def linear_law(depths: Sequence[int], times: np.ndarray, horizon: np.ndarray) -> Law:
@@ -135,7 +135,7 @@ def exponential_law(depths: Sequence[int], times: np.ndarray, horizon: np.ndarra
     return _fit(lambda u, x: u * x, depths, times, horizon)
 
 
-LAWS = (linear_law, exponential_law)
+LAWS = {"linear": linear_law, "exponential": exponential_law}
 
 
 def early_error_difference(group: Frames) -> Measurement | Missing:
@@ -259,27 +259,19 @@ def _squares(z: np.ndarray, censored: np.ndarray) -> float:
     return float(np.sum((np.asarray(counted) - np.mean(counted)) ** 2))
 
 
-def _fits(
-    law: Callable[[Sequence[int], np.ndarray, np.ndarray], Law],
-    depths: Sequence[int],
-    times: pd.DataFrame,
-    ends: pd.DataFrame,
-) -> list[Law]:
-    """One fit per seed; tables of seeds by depths."""
-    rows = zip(times.to_numpy(float), ends.to_numpy(float), strict=True)
-    return [law(depths, time, end) for time, end in rows]
-
-
-def _misses_of(times: pd.DataFrame, ends: pd.DataFrame) -> dict[str, float]:
-    """Of both laws, over tables of seeds by depths."""
+def _fits(times: pd.DataFrame, ends: pd.DataFrame) -> dict[str, list[Law]]:
+    """Both laws fitted to every seed of tables of seeds by depths."""
     depths = [int(str(depth)) for depth in times]
-    return _misses(*([fit.misfit for fit in _fits(law, depths, times, ends)] for law in LAWS))
+    rows = list(zip(times.to_numpy(float), ends.to_numpy(float), strict=True))
+    return {name: [law(depths, *row) for row in rows] for name, law in LAWS.items()}
 
 
-def _misses(linear: Sequence[float] | Arm, exponential: Sequence[float] | Arm) -> dict[str, float]:
+def _misses(fits: dict[str, list[Law]]) -> dict[str, float]:
     """Root mean squares over seeds."""
-    laws = {"linear": linear, "exponential": exponential}
-    return {name: float(np.sqrt(np.mean(np.square(miss)))) for name, miss in laws.items()}
+    return {
+        law: float(np.sqrt(np.mean(np.square([fit.misfit for fit in own]))))
+        for law, own in fits.items()
+    }
 
 
 def published_iterations() -> dict[str, Any]:
@@ -294,6 +286,6 @@ def published_iterations() -> dict[str, Any]:
     horizon = pd.DataFrame(64_000.0, times.index, times.columns)
     return {
         "iterations": times.iloc[0].dropna().to_dict(),
-        "misses": _misses_of(times, horizon),
-        "misses_without_110": _misses_of(times.drop(columns=110), horizon.drop(columns=110)),
+        "misses": _misses(_fits(times, horizon)),
+        "misses_without_110": _misses(_fits(times.drop(columns=110), horizon.drop(columns=110))),
     }

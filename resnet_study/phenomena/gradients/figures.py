@@ -18,12 +18,7 @@ from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels, plots, style
 from resnet_study.drawing.render import figure
-from resnet_study.judging.selections import (
-    layer_quantity,
-    models_of,
-    over_last,
-    step_nearest,
-)
+from resnet_study.judging.selections import layer_quantity, models_of, over_last
 from resnet_study.judging.words import two_digits
 from resnet_study.phenomena.gradients import theory
 from resnet_study.probes import FIRST, GRADIENTS
@@ -82,7 +77,7 @@ _THEORY = (
 def gradient_profile(frames: Frames) -> Figure:
     """A panel per family and depth, each with its own scale; theory in those of plain networks."""
     rows = panels.layer_rows(frames, "activation_gradient_norm")
-    steps = sorted({*_nearest_steps(rows, PROFILE_STEPS), int(rows["step"].max())})
+    steps = sorted({*panels.nearest_steps(rows, PROFILE_STEPS), int(rows["step"].max())})
     rows = rows[rows["step"].isin(steps)]
     last = _at_layer(rows, rows["depth"] - 1, "activation_gradient_norm")
     rows = rows.assign(relative=rows["activation_gradient_norm"] / last)
@@ -205,7 +200,7 @@ def _signal_and_turn(
     rows = panels.layer_rows(frames, "weight_norm", "weight_gradient_norm", "angular_step")
     depths = _depths(rows)
     rows = rows[rows["layer"] >= FIRST]
-    steps = _nearest_steps(rows, wanted) or [int(rows["step"].max())]
+    steps = panels.nearest_steps(rows, wanted)
     rows = rows[rows["step"].isin(steps)].reset_index(drop=True)
     parts = []
     for name in ("signal", "turn"):
@@ -346,13 +341,6 @@ def _heatmaps(
         panels.of_runs(frames),
     ]
     return style.finish(drawn, [], sentences)
-
-
-def _nearest_steps(rows: pd.DataFrame, wanted: Sequence[int]) -> list[int]:
-    """Recorded steps nearest to these, where there are any near."""
-    recorded = [int(step) for step in rows["step"].unique()]
-    nearest = {step_nearest(recorded, step) for step in wanted}
-    return sorted(step for step in nearest if step is not None)
 
 
 def _of_the_axis(ratios: pd.DataFrame) -> pd.Series:

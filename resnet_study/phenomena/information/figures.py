@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels, plots, style
 from resnet_study.drawing.render import figure
-from resnet_study.judging.selections import step_nearest
+from resnet_study.judging.selections import KEYS
 from resnet_study.phenomena.information.probes import NOISE
 from resnet_study.probes import FIRST
 from resnet_study.records import Frames
@@ -37,23 +37,15 @@ QUANTITIES = {
 def information(frames: Frames) -> Figure:
     """A row of panels per probe, a panel per iteration, all networks in it."""
     rows = panels.layer_rows(frames, *QUANTITIES)
-    recorded = [int(step) for step in rows["step"].unique()]
-    nearest = {step_nearest(recorded, step) for step in STEPS}
-    steps = sorted(step for step in nearest if step is not None) or [max(recorded)]
+    steps = panels.nearest_steps(rows, STEPS)
     depths = panels.shown_depths(rows)
     rows = rows[rows["step"].isin(steps) & rows["depth"].isin(depths) & (rows["layer"] >= FIRST)]
-    table = rows.melt(
-        ["run_id", "family", "depth", "seed", "step", "layer"],
-        list(QUANTITIES),
-        var_name="quantity",
-    )
+    table = rows.melt([*KEYS, "step", "layer"], list(QUANTITIES), var_name="quantity")
     shown, left_out = panels.drawable_rows(table, "value", positive=False)
     families = panels.families_in(shown)
     colours = {family: style.FAMILIES[family].colour for family in families}
-    dashes = ("-", "--", ":")
-    looks: dict[Any, dict[str, Any]] = {
-        depth: {"linestyle": dash} for depth, dash in zip(reversed(depths), dashes, strict=False)
-    }
+    dashes = zip(reversed(depths), ("-", "--", ":"), strict=False)
+    looks: dict[Any, dict[str, Any]] = {depth: {"linestyle": dash} for depth, dash in dashes}
     titles = [
         f"{name}, k = {style.thousands(step)}" for name, _ in QUANTITIES.values() for step in steps
     ]
