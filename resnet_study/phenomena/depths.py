@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import wraps
 from typing import Any
 
 import pandas as pd
@@ -41,7 +40,6 @@ from resnet_study.records import Frames
 
 MINIMUM_DEEP = 44
 """Least depth called deep: the first at which the paper's plain networks degrade."""
-
 
 Measure = Callable[[Frames], Measurement | Missing]
 
@@ -90,7 +88,6 @@ def deep_depth(depths: Mapping[int, Arm]) -> int | None:
 def with_one_warmup(measure: Measure) -> Measure:
     """The measure of the residual runs with one warm-up per depth, which its numbers then name."""
 
-    @wraps(measure)
     def of_one(group: Frames) -> Measurement | Missing:
         runs, warmups = one_warmup_per_depth(group)
         result = measure(runs)

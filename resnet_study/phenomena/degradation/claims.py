@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from resnet_study.judging.claim import Claim
 from resnet_study.phenomena.degradation import measures
-from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS
+from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS, with_one_warmup
 
 _HE = "He et al. 2015, arXiv 1512.03385"
 
@@ -36,6 +38,13 @@ _FITTED = """residual-1202 ends at {{ error }} % training error as trained
 {%- if clean_error is not none %}, {{ clean_error }} % on the images as they are{% endif %}.
 {% if errors_elsewhere %} Other depths: {{ errors_elsewhere|number(".3g", " %") }}.{% endif %}"""
 
+_NO_DEGRADATION = partial(
+    measures.training_error_difference,
+    family="residual",
+    threshold=measures.MARGIN,
+    claimed="below",
+)
+
 DEEPER_PLAIN_HIGHER_TRAINING_ERROR = Claim(
     "deeper_plain_higher_training_error",
     "A plain network of 56 layers (without it: the deepest from 44 to 110) ends with a higher "
@@ -43,7 +52,7 @@ DEEPER_PLAIN_HIGHER_TRAINING_ERROR = Claim(
     f"{_HE}, section 4.2 and Figure 6 left",
     "The deep plain nets suffer from increased depth, and exhibit higher training error "
     "when going deeper.",
-    measures.deeper_plain_training_error,
+    partial(measures.training_error_difference, family="plain", threshold=0.0, claimed="above"),
     f"finished plain {_PAIR}",
     words=_TRAINING_ERRORS,
     answer=_DEEPER,
@@ -57,7 +66,7 @@ RESIDUAL_NO_DEGRADATION = Claim(
     f"{_HE}, section 4.2 and Figure 6 middle",
     "our ResNets manage to overcome the optimization difficulty and demonstrate accuracy "
     "gains when the depth increases.",
-    measures.deeper_residual_training_error,
+    _NO_DEGRADATION,
     f"finished residual {_PAIR}",
     words=_TRAINING_ERRORS,
     answer=_DEEPER,
@@ -70,7 +79,7 @@ RESIDUAL_NO_DEGRADATION_TO_110 = Claim(
     f"{_HE}, section 4.2 and Figure 6 middle",
     "our ResNets manage to overcome the optimization difficulty and demonstrate accuracy "
     "gains when the depth increases.",
-    measures.training_error_to_110,
+    with_one_warmup(partial(_NO_DEGRADATION, pair=(20, 110))),
     f"finished residual runs of depth 20 and 110, {_SEEDS}; those of depth 110 may warm up",
     WARMUP_FIELDS,
     words=_TRAINING_ERRORS,
@@ -83,7 +92,7 @@ RESIDUAL_GAINS_ACCURACY_TO_110 = Claim(
     f"{_HE}, section 4.2 and Table 6",
     "our ResNets manage to overcome the optimization difficulty and demonstrate accuracy "
     "gains when the depth increases.",
-    measures.accuracy_gain_to_110,
+    with_one_warmup(partial(measures.test_error_difference, pair=(20, 110), claimed="below")),
     f"finished residual runs of depth 20 and 110, {_SEEDS}; those of depth 110 may warm up",
     WARMUP_FIELDS,
     words=_TEST_ERRORS,
@@ -94,7 +103,7 @@ DEEPEST_FITS_TRAINING_SET = Claim(
     f"A residual network of 1202 layers ends with a training error below {measures.FITTED:g} %.",
     f"{_HE}, section 4.2, of ResNet-1202",
     "<0.1% training error",
-    measures.deepest_training_error,
+    with_one_warmup(measures.deepest_training_error),
     "finished residual runs of depth 1202, 5 seeds or more",
     WARMUP_FIELDS,
     words=_FITTED,
@@ -106,7 +115,7 @@ DEEPEST_OVERFITS = Claim(
     "it fits the training set, which makes this overfitting, is deepest_fits_training_set.)",
     f"{_HE}, section 4.2 and Table 6",
     "overfitting",
-    measures.deepest_test_error,
+    with_one_warmup(partial(measures.test_error_difference, pair=(110, 1202), claimed="above")),
     f"finished residual runs of depth 110 and 1202, {_SEEDS}; either may warm up",
     WARMUP_FIELDS,
     words=_TEST_ERRORS,

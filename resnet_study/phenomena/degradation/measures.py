@@ -3,21 +3,17 @@
 Every function takes one group of comparable runs and returns a `Measurement`, or `Missing` with the
 runs that it would take. Which depths are judged is fixed before any number is seen: up to 56 in
 `resnet_study.phenomena.depths`; beyond, 110 against 20 and 1202 against 110, without substitutes,
-because the paper's statements are about these. The paper warms up at depth 110 alone, so that a
-comparison by its recipe joins runs that differ in the warm-up too (`with_one_warmup`).
+because the paper's statements are about these; deep ones may warm up (`with_one_warmup`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from resnet_study import reference
 from resnet_study.judging.measurement import (
-    Arm,
     Measurement,
     Missing,
     Side,
@@ -27,7 +23,7 @@ from resnet_study.judging.measurement import (
     other_depths,
 )
 from resnet_study.judging.selections import final_error
-from resnet_study.phenomena.depths import depth_pair, with_one_warmup
+from resnet_study.phenomena.depths import depth_pair
 from resnet_study.records import Frames
 
 MARGIN = 1.0
@@ -43,15 +39,15 @@ def training_error_difference(
     family: str,
     threshold: float,
     claimed: Side,
-    pair_of: Callable[[Mapping[int, Arm]], tuple[int, int] | None] = depth_pair,
+    pair: tuple[int, int] | None = None,
 ) -> Measurement | Missing:
     """Final training error of a deep network minus that of a shallow one of a family.
 
-    ``pair_of`` picks their depths, shallow and deep, among those with runs.
+    Of this pair of depths, shallow and deep; by default of `depth_pair`.
     """
     arms = arms_by_depth(final_error(group, "train"), family, "error")
-    pair = pair_of(arms)
-    if pair is None:
+    pair = pair or depth_pair(arms)
+    if pair is None or not set(pair) <= set(arms):
         return Missing()
     shallow, deep = pair
     clean = medians(arms_by_depth(final_error(group, "train_clean"), family, "error"))
@@ -73,37 +69,6 @@ def training_error_difference(
     )
 
 
-deeper_plain_training_error = partial(
-    training_error_difference, family="plain", threshold=0.0, claimed="above"
-)
-deeper_residual_training_error = partial(
-    training_error_difference, family="residual", threshold=MARGIN, claimed="below"
-)
-
-
-@with_one_warmup
-def training_error_to_110(group: Frames) -> Measurement | Missing:
-    """Final training error of residual-110 minus that of residual-20, to lie below `MARGIN`."""
-
-    def pair(arms: Mapping[int, Arm]) -> tuple[int, int] | None:
-        return (20, 110) if {20, 110} <= set(arms) else None
-
-    return training_error_difference(group, "residual", MARGIN, "below", pair)
-
-
-@with_one_warmup
-def accuracy_gain_to_110(group: Frames) -> Measurement | Missing:
-    """Final test error of residual-110 minus that of residual-20, to lie below 0."""
-    return _test_error_difference(group, (20, 110), "below")
-
-
-@with_one_warmup
-def deepest_test_error(group: Frames) -> Measurement | Missing:
-    """Final test error of residual-1202 minus that of residual-110, to lie above 0."""
-    return _test_error_difference(group, (110, 1202), "above")
-
-
-@with_one_warmup
 def deepest_training_error(group: Frames) -> Measurement | Missing:
     """Final training error of residual-1202, to lie below `FITTED`."""
     arms = arms_by_depth(final_error(group, "train"), "residual", "error")
@@ -120,10 +85,10 @@ def deepest_training_error(group: Frames) -> Measurement | Missing:
     return Measurement((arms[1202],), FITTED, "below", "percent training error", numbers)
 
 
-def _test_error_difference(
+def test_error_difference(
     group: Frames, pair: tuple[int, int], claimed: Side
 ) -> Measurement | Missing:
-    """Final test error of the deeper minus that of the shallower network."""
+    """Final test error of the deeper minus that of the shallower residual network."""
     arms = arms_by_depth(final_error(group, "test"), "residual", "error")
     if not set(pair) <= set(arms):
         return Missing()
