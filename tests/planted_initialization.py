@@ -20,7 +20,7 @@ from resnet_study.records import INITIALIZATION_COLUMNS, Frames, frames_of
 
 DEPTHS = (8, 20, 32, 44, 56, 110)
 
-ByStage = tuple[float, float, float]
+ByStage = Sequence[float]
 
 
 def published_factors(network: NetworkKind) -> ByStage:
@@ -33,12 +33,7 @@ def published_factors(network: NetworkKind) -> ByStage:
     factor = gradient_theory.growth_toward_input(
         network.normalization, network.initialization, network.activation
     )
-    first, second, third = (
-        (factor * p for p in PADDING)
-        if network.normalization == "none"
-        else (factor, factor, factor)
-    )
-    return first, second, third
+    return [factor * (p if network.normalization == "none" else 1) for p in PADDING]
 
 
 @dataclass(frozen=True)

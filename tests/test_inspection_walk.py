@@ -33,11 +33,11 @@ def test_a_walk_through_whole_blocks_is_the_network(model: dict[str, Any]) -> No
     spec = spec_of(**model)
     network, dataset = network_of(spec), data_of(spec)
     chain, images = chain_of(network), dataset.test.images[:9]
-    x = walk.begin(chain, jnp.asarray(images), jnp.asarray(dataset.mean), "xla")
+    x = walk.begin(*chain.ends, jnp.asarray(images), jnp.asarray(dataset.mean), "xla")
     for block in chain.blocks:
-        x = walk.through(block, x, "xla")
+        x = walk.through(*block, x, "xla")
     expected = logits_of(network, CPU, images, dataset.mean)
-    assert np.allclose(walk.end(chain, x), expected, rtol=1e-4, atol=1e-4)
+    assert np.allclose(walk.end(*chain.ends, x), expected, rtol=1e-4, atol=1e-4)
 
 
 def signal(channels: int, side: int = 8) -> Any:
@@ -48,9 +48,9 @@ def signal(channels: int, side: int = 8) -> Any:
 def test_a_residual_block_without_its_layers_is_its_shortcut() -> None:
     chain = chain_of(network_of(spec_of(**DEEPER)))
     x = signal(4)
-    assert np.array_equal(walk.through(chain.blocks[1], x, "xla", "block"), x)
+    assert np.array_equal(walk.through(*chain.blocks[1], x, "xla", "block"), x)
     # The third block halves the map and doubles the channels.
-    wider = np.asarray(walk.through(chain.blocks[2], x, "xla", "block"))
+    wider = np.asarray(walk.through(*chain.blocks[2], x, "xla", "block"))
     expected = np.zeros((2, 4, 4, 8), np.float32)
     expected[..., 2:6] = np.asarray(x)[:, ::2, ::2]
     assert np.array_equal(wider, expected)
@@ -59,8 +59,8 @@ def test_a_residual_block_without_its_layers_is_its_shortcut() -> None:
 def test_nothing_is_in_the_place_of_a_plain_layer() -> None:
     chain = chain_of(network_of(spec_of(**DEEPER, residual=False)))
     x = signal(4)
-    assert np.array_equal(walk.through(chain.blocks[1], x, "xla", "block"), x)
-    without_both = walk.through(chain.blocks[2], x, "xla", "block")
+    assert np.array_equal(walk.through(*chain.blocks[1], x, "xla", "block"), x)
+    without_both = walk.through(*chain.blocks[2], x, "xla", "block")
     assert without_both.shape == (2, 4, 4, 8)
     assert np.array_equal(without_both[..., 2:6], x[:, ::2, ::2])
 
@@ -70,13 +70,13 @@ def test_where_a_plain_bottleneck_narrows_the_middle_channels_stay() -> None:
     model = {"depth": 20, "block": "bottleneck", "residual": False}
     chain = chain_of(network_of(spec_of(**model)))
     x = signal(16)
-    assert np.array_equal(walk.through(chain.blocks[1], x, "xla", "block"), x)
-    without = {part: walk.through(chain.blocks[1], x, "xla", part) for part in walk.LAYERS}
+    assert np.array_equal(walk.through(*chain.blocks[1], x, "xla", "block"), x)
+    without = {part: walk.through(*chain.blocks[1], x, "xla", part) for part in walk.LAYERS}
     assert {y.shape for y in without.values()} == {x.shape}
     # Of 16 channels 6 to 9 go on.
     outer = x.at[..., :6].add(1).at[..., 10:].add(1)
-    assert np.array_equal(walk.through(chain.blocks[1], outer, "xla", "first"), without["first"])
-    inner = walk.through(chain.blocks[1], x.at[..., 6:10].add(1), "xla", "first")
+    assert np.array_equal(walk.through(*chain.blocks[1], outer, "xla", "first"), without["first"])
+    inner = walk.through(*chain.blocks[1], x.at[..., 6:10].add(1), "xla", "first")
     assert not np.allclose(inner, without["first"], atol=1e-3)
     # The third puts out 16 of 4 channels: without it zeros are around them.
     assert not without["third"][..., :6].any()
@@ -95,7 +95,7 @@ def test_to_delete_a_plain_layer_that_does_nothing_changes_nothing(lesion: Any, 
     scale = one * np.sqrt(1 + BATCH_NORM_EPSILON)
     state[layer]["norm"] = {"scale": scale, "bias": zero, "mean": zero, "variance": one}
     block, x = block._replace(state=state), signal(4)
-    whole, cut = (walk.through(block, x, "xla", what) for what in ("", lesion))
+    whole, cut = (walk.through(*block, x, "xla", what) for what in ("", lesion))
     assert np.allclose(whole, cut, rtol=1e-5, atol=1e-6)
     other = "second" if lesion == "first" else "first"
-    assert not np.allclose(whole, walk.through(block, x, "xla", other), atol=1e-2)  # type: ignore
+    assert not np.allclose(whole, walk.through(*block, x, "xla", other), atol=1e-2)  # type: ignore

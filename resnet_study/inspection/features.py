@@ -47,12 +47,12 @@ def features_of(
     """
     chain = walk.placed(take_apart(network.module(), network.model), where)
     pixels, mean = where.replicate((images, pixel_mean))
-    x, stages = walk.begin(chain, pixels, mean, where.kernels), []
+    x, stages = walk.begin(*chain.ends, pixels, mean, where.kernels), []
     for number, block in enumerate(chain.blocks, start=1):
-        x = walk.through(block, x, where.kernels)
+        x = walk.through(*block, x, where.kernels)
         if number % (len(chain.blocks) // 3) == 0:
             stages.append(np.asarray(x))
-    return Features(tuple(stages), np.asarray(walk.end(chain, x)))
+    return Features(tuple(stages), np.asarray(walk.end(*chain.ends, x)))
 
 
 def images_at(split: Split, positions: Sequence[int]) -> Split:

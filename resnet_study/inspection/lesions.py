@@ -174,19 +174,19 @@ def errors_of(
     wrong = np.zeros(len(plans), np.int64)
     for positions, count in batches(len(images), where):
         labels = images.labels[positions[:count]]
-        signal = walk.begin(chain, where.split(images.images[positions]), mean, kernels)
+        signal = walk.begin(*chain.ends, where.split(images.images[positions]), mean, kernels)
         inputs = [signal, *_outputs(chain, whole, signal, kernels)]
         for number, plan in enumerate(plans):
             shared = next((i for i in range(len(whole)) if plan[i] != whole[i]), len(whole))
             *_, signal = inputs[shared], *_outputs(chain, plan[shared:], inputs[shared], kernels)
-            answers = np.argmax(jax.device_get(walk.end(chain, signal)), axis=1)[:count]
+            answers = np.argmax(jax.device_get(walk.end(*chain.ends, signal)), axis=1)[:count]
             wrong[number] += np.sum(answers != labels)
     return 100 * wrong / len(images)
 
 
 def _outputs(chain: Chain, plan: Plan, x: jax.Array, kernels: Kernels) -> Iterator[jax.Array]:
     for block, lesion in plan:
-        x = walk.through(chain.blocks[block], x, kernels, lesion)
+        x = walk.through(*chain.blocks[block], x, kernels, lesion)
         yield x
 
 

@@ -38,31 +38,14 @@ def placed(chain: Chain, where: Devices) -> Chain:
     return Chain(place(chain.ends), tuple(map(place, chain.blocks)), chain.homogeneous)
 
 
-def begin(chain: Chain, images: Array, pixel_mean: Array, kernels: Kernels) -> Array:
-    """From images (N, H, W, channels), uint8, to the input of the first block."""
-    return _begin(*chain.ends, images, pixel_mean, kernels)
-
-
-def through(block: Part, x: Array, kernels: Kernels, lesion: Lesion = "") -> Array:
-    """Output of a block for its input (N, H, W, C), whole or not.
-
-    A residual block without its weighted layers is its shortcut (Veit et al. 2016, arXiv
-    1605.06431, section 4.1), with what follows the addition. Where a plain network loses a layer
-    with its normalisation and nonlinearity, or all of a block, nothing is in its place; where
-    that changes the shape, what shortcut A does, and the middle channels where they become fewer.
-    """
-    return _through(*block, x, kernels, lesion)
-
-
-def end(chain: Chain, x: Array) -> Array:
-    """From the output of the last block to the logits (N, classes)."""
-    return _end(*chain.ends, x)
-
-
 @partial(jax.jit, static_argnums=(0, 4))
-def _begin(
+def begin(
     graph: Any, state: dict[str, Any], images: Array, pixel_mean: Array, kernels: Kernels
 ) -> Array:
+    """From images (N, H, W, channels), uint8, to the input of the first block of a chain.
+
+    The first two arguments are the chain's ends, as of `end`, and of `through` a block.
+    """
     recorder = Recorder(kernels=kernels)
     network = nnx.merge(graph, state)
     x: Array = network.begin(normalize(images, pixel_mean), recorder, train=False)
@@ -70,9 +53,16 @@ def _begin(
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
-def _through(
-    graph: Any, state: dict[str, Any], x: Array, kernels: Kernels, lesion: Lesion
+def through(
+    graph: Any, state: dict[str, Any], x: Array, kernels: Kernels, lesion: Lesion = ""
 ) -> Array:
+    """Output of a block for its input (N, H, W, C), whole or not.
+
+    A residual block without its weighted layers is its shortcut (Veit et al. 2016, arXiv
+    1605.06431, section 4.1), with what follows the addition. Where a plain network loses a layer
+    with its normalisation and nonlinearity, or all of a block, nothing is in its place; where
+    that changes the shape, what shortcut A does, and the middle channels where they become fewer.
+    """
     block: Block = nnx.merge(graph, state)
     recorder = Recorder(kernels=kernels)
     if not lesion:
@@ -97,6 +87,7 @@ def _nothing(layers: list[WeightedLayer], x: Array) -> Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def _end(graph: Any, state: dict[str, Any], x: Array) -> Array:
+def end(graph: Any, state: dict[str, Any], x: Array) -> Array:
+    """From the output of the last block to the logits (N, classes)."""
     logits: Array = nnx.merge(graph, state).end(x, Recorder(), train=False)
     return logits

@@ -61,8 +61,8 @@ class Chosen(NamedTuple):
 def thaw_time(group: Frames, predicted: str) -> Measurement | Missing:
     """log₂ of measured over predicted iterations until layers thaw, one median per run.
 
-    Predicted ``from_growth`` or ``from_step`` (`thaw_table`). As all of weight decay, of runs that
-    differ in depth, family, seed and `DECAY_FIELDS`.
+    Predicted ``from_growth`` or ``from_step`` (`thaw_table`), of runs that differ in depth, family,
+    seed and `DECAY_FIELDS`, as in all measures of weight decay.
     """
     table = thaw_table(_deep_plain(group))
     ratios = thaw_ratios(table, predicted)

@@ -45,13 +45,12 @@ def growth_of(model: ModelSpec) -> float | None:
     That is for plain networks of basic blocks with batch normalisation and ReLU, or with neither
     normalisation nor a saturating nonlinearity, under an initialisation of independent weights.
     """
-    if model.residual or model.block != "basic" or model.normalization not in ("batch", "none"):
+    normalized = model.normalization == "batch" and model.activation == "relu"
+    free = model.normalization == "none" and model.activation in ("relu", "linear")
+    covered = normalized or (free and model.initialization in GAINS)
+    if model.residual or model.block != "basic" or not covered:
         return None
-    if model.normalization == "batch":
-        return BN_RELU_GROWTH if model.activation == "relu" else None
-    if model.initialization not in GAINS or model.activation not in ("relu", "linear"):
-        return None
-    return growth_toward_input("none", model.initialization, model.activation)
+    return growth_toward_input(model.normalization, model.initialization, model.activation)
 
 
 def growth_toward_input(normalization: str, initialization: str, activation: str = "relu") -> float:
