@@ -52,8 +52,7 @@ class FigureDefinition:
         name: key, and name of the files.
         title: heading.
         caption: what is shown, spread, sources, assumptions; `render` adds runs and seeds.
-        draw: pure function of the records that are shown; raises `UserError` if there is nothing to
-            draw.
+        draw: pure function of what is shown; raises `UserError` if there is nothing to draw.
         across: whether it takes all runs at once, whatever they differ in, and tells them apart
             itself.
         moving: the pictures of its film in order, if it has one; pure likewise.

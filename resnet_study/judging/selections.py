@@ -100,7 +100,7 @@ def own_fields(runs: pd.DataFrame) -> list[str]:
 
 
 def comparable_groups(frames: Frames, may_differ: Sequence[str] = ()) -> list[Frames]:
-    """Split into groups that differ in depth, family, seed and these fields only; largest first."""
+    """Groups that differ in depth, family, seed and ``may_differ`` only; the largest first."""
     fields = [field for field in varying_fields(frames.runs) if field not in may_differ]
     if not fields:
         return [select(frames, frames.runs.index)]

@@ -41,6 +41,9 @@ from resnet_study.records import Frames
 MINIMUM_DEEP = 44
 """Least depth called deep: the first at which the paper's plain networks degrade."""
 
+PAIR = f"runs of depth 20 and 56 (or one from {MINIMUM_DEEP} to 110), 5 seeds or more each"
+"""What claims about `depth_pair` take, in words."""
+
 Measure = Callable[[Frames], Measurement | Missing]
 
 

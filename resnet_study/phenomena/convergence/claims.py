@@ -5,12 +5,9 @@ from __future__ import annotations
 from resnet_study.judging.claim import Claim
 from resnet_study.judging.selections import LENGTH_FIELDS
 from resnet_study.phenomena.convergence import measures
-from resnet_study.phenomena.depths import FAMILIES_ELSEWHERE, MINIMUM_DEEP
+from resnet_study.phenomena.depths import FAMILIES_ELSEWHERE, MINIMUM_DEEP, PAIR
 
 _HE = "He et al. 2015, arXiv 1512.03385"
-
-_SEEDS = "5 seeds or more each"
-_PAIR = f"runs of depth 20 and 56 (or one from {MINIMUM_DEEP} to 110), {_SEEDS}"
 
 _EARLY = (
     """Mean training error over the first quarter of the run at depth {{ depth }}, medians: plain
@@ -47,7 +44,7 @@ RESIDUAL_CONVERGES_FASTER = Claim(
     f"{_HE}, section 4.1, of the 18-layer networks on ImageNet",
     "the ResNet eases the optimization by providing faster convergence at the early stage.",
     measures.early_error_difference,
-    f"finished plain and residual runs of one depth, best 20, {_SEEDS}",
+    "finished plain and residual runs of one depth, best 20, 5 seeds or more each",
     words=_EARLY,
 )
 
@@ -76,7 +73,7 @@ LONGER_SCHEDULE_NO_CURE = Claim(
     "degradation problem, suggesting that this problem cannot be feasibly addressed by simply "
     "using more iterations.",
     measures.longer_schedule_training_error,
-    f"finished plain {_PAIR}, and as many with a schedule {measures.LONGER} times as long",
+    f"finished plain {PAIR}, and as many with a schedule {measures.LONGER} times as long",
     LENGTH_FIELDS,
     words=_LONGER,
     answer=_STILL,

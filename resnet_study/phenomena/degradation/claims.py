@@ -6,12 +6,11 @@ from functools import partial
 
 from resnet_study.judging.claim import Claim
 from resnet_study.phenomena.degradation import measures
-from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS, with_one_warmup
+from resnet_study.phenomena.depths import PAIR, WARMUP_FIELDS, with_one_warmup
 
 _HE = "He et al. 2015, arXiv 1512.03385"
 
 _SEEDS = "5 seeds or more each"
-_PAIR = f"runs of depth 20 and 56 (or one from {MINIMUM_DEEP} to 110), {_SEEDS}"
 
 _TRAINING_ERRORS = """{{ family }}-{{ deep }} ends at {{ errors[deep] }} % training error as
 trained, {{ family }}-{{ shallow }} at {{ errors[shallow] }} % {%- if clean_errors %} (images as
@@ -53,7 +52,7 @@ DEEPER_PLAIN_HIGHER_TRAINING_ERROR = Claim(
     "The deep plain nets suffer from increased depth, and exhibit higher training error "
     "when going deeper.",
     partial(measures.training_error_difference, family="plain", threshold=0.0, claimed="above"),
-    f"finished plain {_PAIR}",
+    f"finished plain {PAIR}",
     words=_TRAINING_ERRORS,
     answer=_DEEPER,
 )
@@ -67,7 +66,7 @@ RESIDUAL_NO_DEGRADATION = Claim(
     "our ResNets manage to overcome the optimization difficulty and demonstrate accuracy "
     "gains when the depth increases.",
     _NO_DEGRADATION,
-    f"finished residual {_PAIR}",
+    f"finished residual {PAIR}",
     words=_TRAINING_ERRORS,
     answer=_DEEPER,
 )
