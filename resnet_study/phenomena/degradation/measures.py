@@ -127,9 +127,7 @@ def reproduced_test_errors(depths: tuple[int, int]) -> list[dict[str, Any]]:
     return [
         {
             "source": source,
-            "errors": dict(
-                zip(rows["depth"].tolist(), rows["test_error_percent"].tolist(), strict=True)
-            ),
+            "errors": rows.set_index("depth")["test_error_percent"].to_dict(),
             "best": "best-on-test" in set(rows["selection"]),
         }
         for source, rows in table.groupby("source", sort=False)
