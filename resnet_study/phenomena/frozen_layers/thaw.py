@@ -58,6 +58,7 @@ import pandas as pd
 import scipy
 
 from resnet_study.judging.keeping import per_group
+from resnet_study.judging.selections import KEYS as RUN
 from resnet_study.judging.selections import conv_layers, of_run, per_run, step_nearest
 from resnet_study.records import Frames
 
@@ -71,7 +72,7 @@ BAND = 1.0
 RATE, MOMENTUM, DECAY = (
     f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")
 )
-KEYS = ["run_id", "family", "depth", "seed", "weight_decay"]
+KEYS = [*RUN, "weight_decay"]
 THAW_COLUMNS = [
     *KEYS,
     "layer",
@@ -85,18 +86,7 @@ THAW_COLUMNS = [
     "thaw",
     "end",
 ]
-MOTION_COLUMNS = [
-    "run_id",
-    "family",
-    "depth",
-    "seed",
-    "step",
-    "layer",
-    "rate",
-    "growth",
-    "effective",
-    "relative",
-]
+MOTION_COLUMNS = [*RUN, "step", "layer", "rate", "growth", "effective", "relative"]
 
 _TINY = float(np.finfo(np.float32).tiny)
 
@@ -125,7 +115,7 @@ def layer_motion(frames: Frames) -> pd.DataFrame:
     rows = conv_layers(frames.layers_with(*norms))
     if not len(rows) or not set(norms) <= set(rows.columns):
         return pd.DataFrame(columns=MOTION_COLUMNS)
-    table = rows[MOTION_COLUMNS[:6]].assign(rate=_rates(frames, rows))
+    table = rows[[*RUN, "step", "layer"]].assign(rate=_rates(frames, rows))
     weight, gradient = (rows[name].astype(float) for name in norms)
     start = weight.where(rows["step"] == 0)
     table["growth"] = weight / start.groupby(_keys(rows, "layer"), observed=True).transform("max")
