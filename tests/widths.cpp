@@ -75,7 +75,8 @@ int main() {
                                  {2, 32, 32, 16, 16, 3, 1, false}, {2, 10, 14, 16, 48, 3, 1, false},
                                  {2, 2, 8, 48, 16, 3, 1, false},   {1, 6, 40, 16, 16, 3, 1, false},
                                  {3, 8, 8, 64, 64, 3, 1, true},    {3, 9, 12, 16, 16, 3, 1, false},
-                                 {9, 4, 4, 32, 32, 3, 1, false},   {3, 16, 16, 16, 32, 3, 2, false}};
+                                 {9, 4, 4, 32, 32, 3, 1, false},   {21, 2, 2, 64, 48, 3, 1, false},
+                                 {3, 16, 16, 16, 32, 3, 2, false}};
   int wrong = 0;
   for (const Geometry& g : geometries) {
     const auto base = results(eight::implementation, g, false);

@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
-#include <optional>
 
 #include "microkernels.h"
 #include "plan.h"
@@ -184,9 +183,9 @@ void forward(const Forward& call, const Parallel& parallel) {
   const Layout from = input_layout(g), to = output_layout(g, 0);
   const Convolution plan = plan_convolution(g, from, to, false);
   const Shards shards(g);
-  const std::optional<Winograd> winograd = winograd_of(g, shards.tile);
+  const std::unique_ptr<Winograd> winograd = winograd_of(g, shards.tile);
   const std::vector<float> packed =
-      winograd ? winograd_kernel(call.kernel, g, false) : pack(call.kernel, g, false);
+      winograd ? winograd->kernel(call.kernel, false) : pack(call.kernel, g, false);
   const bool direct = to.channels == g.outputs;  // no channels to leave out
   std::vector<Moments> moments(shards.count, Moments(call.mean ? g.outputs : 0));
   std::vector<int64_t> zeros(shards.count);
@@ -340,10 +339,10 @@ void backward(const Backward& call, const Parallel& parallel) {
   const Convolution plan = plan_convolution(g, d_layout, gradient_layout, true);
   const WeightGradient weights = plan_weight_gradient(g, from, d_layout);
   const Shards shards(g);
-  const std::optional<Winograd> winograd = winograd_of(g, shards.tile);
+  const std::unique_ptr<Winograd> winograd = winograd_of(g, shards.tile);
   std::vector<float> packed;
   if (call.z_gradient)
-    packed = winograd ? winograd_kernel(call.kernel, g, true) : pack(call.kernel, g, true);
+    packed = winograd ? winograd->kernel(call.kernel, true) : pack(call.kernel, g, true);
 
   std::vector<float> constant(g.outputs), slope(g.outputs);
   if (call.mean) {
@@ -364,7 +363,7 @@ void backward(const Backward& call, const Parallel& parallel) {
     static thread_local Scratch scratch;
     const int64_t maps =
         shards.tile * (from.image() + d_layout.image() + gradient_layout.image());
-    const int64_t entries = winograd ? ENTRIES * g.inputs * g.outputs : 0;
+    const int64_t entries = winograd ? winograd->sums() : 0;
     float* x = scratch.take(maps + entries + (winograd ? winograd->scratch() : 0));
     float* d = x + shards.tile * from.image();
     float* gradient = d + shards.tile * d_layout.image();
@@ -404,7 +403,7 @@ void backward(const Backward& call, const Parallel& parallel) {
                  images, later);
       scatter(call, from, gradient_layout, x, gradient, image, images, partials[shard]);
     });
-    if (winograd) winograd_kernel_gradient(sums, g, kernel_part);
+    if (winograd) winograd->kernel_gradient(sums, kernel_part);
   });
 
   parallel(g.taps(), [&](int64_t tap) {

@@ -79,10 +79,11 @@ constexpr int64_t CHANNEL_GROUP = 16;  // the widest panel of any instruction se
 
 // The one place that decides which layers are computed by Winograd's algorithm (winograd.h); all
 // others are computed directly. It goes by the shape alone, and so is the same for every
-// instruction set. On maps of 2x2 it would take as many products as there are without padding.
+// instruction set.
 inline bool takes_winograd(const Geometry& g) {
   return !g.direct && g.side == 3 && g.stride == 1 && g.height % 2 == 0 && g.width % 2 == 0 &&
-         g.width > 2 && g.inputs % CHANNEL_GROUP == 0 && g.outputs % CHANNEL_GROUP == 0;
+         (g.width > 2 || g.height == 2) && g.inputs % CHANNEL_GROUP == 0 &&
+         g.outputs % CHANNEL_GROUP == 0;
 }
 
 // Whether strips of outputs run across images.

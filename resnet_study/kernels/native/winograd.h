@@ -17,7 +17,16 @@
 //   of g:  G' [ sum over tiles of (A d A') * (B' x B) ] G,   d the gradient of the 2x2 outputs;
 //   of x:  a convolution of d with g turned by 180 degrees, its channels exchanged.
 //
-// Both work a block of tiles at a time, so that what the transforms make stays in the cache, and
+// Maps of 2x2 are one tile with nothing but padding around it. Along an axis its two outputs are a
+// Toeplitz matrix times its two inputs, which takes 3 products, 9 of 16 in all; then
+//
+//        | 1 -1 |        | 0  1  0 |        |  1  1  0 |
+//   B' = | 0  1 |    G = | 0  1  1 |   A' = | -1  0  1 |
+//        | 1  0 |        | 1  1  0 |
+//
+// which keeps what the two inputs have in common out of the sums, as signals after ReLU do have.
+//
+// All work a block of tiles at a time, so that what the transforms make stays in the cache, and
 // keep their sums in registers. Each entry's sum runs over channels (or tiles) in their order, and
 // entries are added up in their order: results depend neither on the vector width nor on where
 // blocks begin.
@@ -26,7 +35,7 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
+#include <memory>
 #include <vector>
 
 #include "layer.h"
@@ -37,90 +46,126 @@
 namespace resnet_study {
 namespace INSTRUCTIONS {
 
-constexpr int64_t ENTRIES = 16;
 constexpr int64_t BLOCK = 32;  // tiles whose transforms are in the cache together
 
-// Products are summed in SUMS registers: of TILES tiles, PANEL_VECTORS vectors of outputs and
-// TOGETHER entries where tiles become outputs, of so many inputs and outputs of one entry where
+// Products are summed in up to SUMS registers: of TILES tiles, PANEL_VECTORS vectors of outputs and
+// `together` entries where tiles become outputs, of so many inputs and outputs of one entry where
 // they become the gradient of the kernel.
 constexpr int TILES = 4;
 constexpr int PANEL_VECTORS = LANES < CHANNEL_GROUP ? WIDEST : 1;
-constexpr int TOGETHER = SUMS / (TILES * PANEL_VECTORS);
 constexpr int64_t PANEL = PANEL_VECTORS * LANES;
-static_assert(ENTRIES % TOGETHER == 0 && CHANNEL_GROUP % PANEL == 0);
+static_assert(CHANNEL_GROUP % PANEL == 0);
 
 using Lane = Floats<LANES>;
 
-// B', A, G and G' times a vector.
-inline std::array<Lane, 4> input_transform(Lane a, Lane b, Lane c, Lane d) {
-  return {a - c, b + c, c - b, b - d};
-}
-inline std::array<Lane, 4> gradient_transform(Lane a, Lane b) { return {a, a + b, a - b, -b}; }
-// A' times a vector, one after the other of its four entries.
-template <int i>
-inline INLINED void add_output(Lane entry, Lane& even, Lane& odd) {
-  if constexpr (i == 0) even = entry;
-  if constexpr (i == 1) even += entry, odd = entry;
-  if constexpr (i == 2) even += entry, odd -= entry;
-  if constexpr (i == 3) odd -= entry;
-}
-inline std::array<Lane, 4> kernel_transform(Lane a, Lane b, Lane c) {
-  const Lane outer = a + c;
-  return {a, (outer + b) * 0.5f, (outer - b) * 0.5f, c};
-}
-inline std::array<Lane, 3> kernel_gradient_transform(Lane a, Lane b, Lane c, Lane d) {
-  const Lane half = (b + c) * 0.5f;
-  return {a + half, (b - c) * 0.5f, half + d};
+// B', A, A', G and G' times a vector along one axis: of tiles that overlap, and of a whole map.
+struct Overlapping {
+  static constexpr int REACH = 4, SIDE = 4;  // inputs and entries along an axis
+
+  static std::array<Lane, 4> of_input(const std::array<Lane, 4>& x) {
+    return {x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]};
+  }
+  static std::array<Lane, 4> of_gradient(Lane a, Lane b) { return {a, a + b, a - b, -b}; }
+  // A' with one entry after the other.
+  template <int i>
+  static INLINED void add_output(Lane entry, Lane& first, Lane& second) {
+    if constexpr (i == 0) first = entry;
+    if constexpr (i == 1) first += entry, second = entry;
+    if constexpr (i == 2) first += entry, second -= entry;
+    if constexpr (i == 3) second -= entry;
+  }
+  static std::array<Lane, 4> of_kernel(Lane a, Lane b, Lane c) {
+    const Lane outer = a + c;
+    return {a, (outer + b) * 0.5f, (outer - b) * 0.5f, c};
+  }
+  static std::array<Lane, 3> of_products(const std::array<Lane, 4>& s) {
+    const Lane half = (s[1] + s[2]) * 0.5f;
+    return {s[0] + half, (s[1] - s[2]) * 0.5f, half + s[3]};
+  }
+};
+
+struct Whole {
+  static constexpr int REACH = 2, SIDE = 3;
+
+  static std::array<Lane, 3> of_input(const std::array<Lane, 2>& x) {
+    return {x[0] - x[1], x[1], x[0]};
+  }
+  static std::array<Lane, 3> of_gradient(Lane a, Lane b) { return {a - b, a, b}; }
+  template <int i>
+  static INLINED void add_output(Lane entry, Lane& first, Lane& second) {
+    if constexpr (i == 0) first = entry, second = -entry;
+    if constexpr (i == 1) first += entry;
+    if constexpr (i == 2) second += entry;
+  }
+  static std::array<Lane, 3> of_kernel(Lane a, Lane b, Lane c) { return {b, b + c, a + b}; }
+  static std::array<Lane, 3> of_products(const std::array<Lane, 3>& s) {
+    return {s[2], s[0] + (s[1] + s[2]), s[1]};
+  }
+};
+
+template <class T>
+constexpr int ENTRIES = T::SIDE * T::SIDE;
+template <class T>
+constexpr int TOGETHER = SUMS / (TILES * PANEL_VECTORS) >= T::SIDE ? T::SIDE : 1;
+
+// The kernel of the gradient of the input: turned by 180 degrees, its channels exchanged.
+inline std::vector<float> turned(const float* kernel, const Geometry& g) {
+  std::vector<float> made(9 * g.inputs * g.outputs);
+  for (int64_t tap = 0; tap < 9; ++tap) {
+    const float* from = kernel + tap * g.inputs * g.outputs;
+    float* to = made.data() + (8 - tap) * g.inputs * g.outputs;
+    for (int64_t output = 0; output < g.outputs; ++output)
+      for (int64_t input = 0; input < g.inputs; ++input)
+        to[output * g.inputs + input] = from[input * g.outputs + output];
+  }
+  return made;
 }
 
-// G g G' of every pair of channels, transposed for the gradient of the input, in the order in which
-// `convolve_tiles` reads it: [panel][entries / TOGETHER][channel][TOGETHER][panel's outputs].
-// Turning g by 180 degrees exchanges the entries 0 and 3 of an axis.
-inline std::vector<float> winograd_kernel(const float* kernel, const Geometry& g,
-                                          bool transposed) {
-  const int64_t pairs = g.inputs * g.outputs;
-  const int64_t channels = transposed ? g.outputs : g.inputs;
-  std::vector<float> transformed(ENTRIES * pairs);
+// G g G' of every pair of channels, in the order in which `convolve_tiles` reads it:
+// [panel][entries / together][channel][together][panel's outputs].
+template <class T>
+std::vector<float> winograd_kernel(const float* kernel, int64_t channels, int64_t outputs) {
+  const int64_t pairs = channels * outputs;
+  constexpr int64_t side = T::SIDE, together = TOGETHER<T>;
+  std::vector<float> transformed(ENTRIES<T> * pairs);
   auto place = [&](int64_t entry, int64_t channel, int64_t output) {
-    const int64_t group = output / PANEL * (ENTRIES / TOGETHER) + entry / TOGETHER;
+    const int64_t group = output / PANEL * (ENTRIES<T> / together) + entry / together;
     return transformed.data() +
-           ((group * channels + channel) * TOGETHER + entry % TOGETHER) * PANEL + output % PANEL;
+           ((group * channels + channel) * together + entry % together) * PANEL + output % PANEL;
   };
-  auto turned = [](int64_t i) { return i % 3 ? i : 3 - i; };
-  for (int64_t input = 0; input < g.inputs; ++input)
-    for (int64_t output = 0; output < g.outputs; output += LANES) {
-      const float* from = kernel + input * g.outputs + output;
-      std::array<Lane, 4> columns[3];
+  for (int64_t channel = 0; channel < channels; ++channel)
+    for (int64_t output = 0; output < outputs; output += LANES) {
+      const float* from = kernel + channel * outputs + output;
+      std::array<Lane, side> columns[3];
       for (int64_t c = 0; c < 3; ++c)
-        columns[c] = kernel_transform(load<LANES>(from + c * pairs),
-                                      load<LANES>(from + (3 + c) * pairs),
-                                      load<LANES>(from + (6 + c) * pairs));
-      for (int64_t r = 0; r < 4; ++r) {
-        const auto row = kernel_transform(columns[0][r], columns[1][r], columns[2][r]);
-        for (int64_t c = 0; c < 4; ++c)
-          if (transposed)
-            for (int64_t j = 0; j < LANES; ++j)
-              *place(turned(r) * 4 + turned(c), output + j, input) = row[c][j];
-          else
-            store<LANES>(place(r * 4 + c, input, output), row[c]);
+        columns[c] =
+            T::of_kernel(load<LANES>(from + c * pairs), load<LANES>(from + (3 + c) * pairs),
+                         load<LANES>(from + (6 + c) * pairs));
+      for (int64_t r = 0; r < side; ++r) {
+        const auto row = T::of_kernel(columns[0][r], columns[1][r], columns[2][r]);
+        for (int64_t c = 0; c < side; ++c)
+          store<LANES>(place(r * side + c, channel, output), row[c]);
       }
     }
   return transformed;
 }
 
 // G' s G of every pair of channels; s: [entry][input][output], gradient: [tap][input][output].
-inline void winograd_kernel_gradient(const float* s, const Geometry& g, float* gradient) {
+template <class T>
+void winograd_kernel_gradient(const float* s, const Geometry& g, float* gradient) {
+  constexpr int64_t side = T::SIDE;
   const int64_t pairs = g.inputs * g.outputs;
   for (int64_t pair = 0; pair < pairs; pair += LANES) {
-    const float* from = s + pair;
-    std::array<Lane, 3> columns[4];
-    for (int64_t c = 0; c < 4; ++c)
-      columns[c] = kernel_gradient_transform(
-          load<LANES>(from + c * pairs), load<LANES>(from + (4 + c) * pairs),
-          load<LANES>(from + (8 + c) * pairs), load<LANES>(from + (12 + c) * pairs));
+    std::array<std::array<Lane, side>, 3> rows;
+    for (int64_t c = 0; c < side; ++c) {
+      std::array<Lane, side> column;
+      for (int64_t r = 0; r < side; ++r)
+        column[r] = load<LANES>(s + (r * side + c) * pairs + pair);
+      const auto made = T::of_products(column);
+      for (int64_t r = 0; r < 3; ++r) rows[r][c] = made[r];
+    }
     for (int64_t r = 0; r < 3; ++r) {
-      const auto row = kernel_gradient_transform(columns[0][r], columns[1][r], columns[2][r],
-                                                 columns[3][r]);
+      const auto row = T::of_products(rows[r]);
       for (int64_t c = 0; c < 3; ++c)
         store<LANES>(gradient + (r * 3 + c) * pairs + pair, row[c]);
     }
@@ -129,37 +174,38 @@ inline void winograd_kernel_gradient(const float* s, const Geometry& g, float* g
 
 // A panel of the outputs of some tiles, from the transforms of their inputs. x: [entry][tile]
 // [channel], entries `step` apart; out: each tile's upper left pixel.
-template <int tiles>
+template <class T, int tiles>
 void convolve_tiles(const float* x, int64_t step, int64_t channels, const float* kernel,
                     const std::array<float*, tiles>& out, int64_t outputs, int64_t out_row,
                     Prefetch& ahead) {
-  constexpr int places = tiles * PANEL_VECTORS;
+  constexpr int places = tiles * PANEL_VECTORS, together = TOGETHER<T>;
   Lane line[2 * places], top[2 * places], bottom[2 * places];  // of columns; of columns and rows
-  with_constants<ENTRIES / TOGETHER>([&](auto group) INLINED {
-    Lane sum[TOGETHER * places];
-    with_constants<TOGETHER * places>([&](auto i) INLINED { sum[i] = Lane{}; });
+  with_constants<ENTRIES<T> / together>([&](auto group) INLINED {
+    Lane sum[together * places];
+    with_constants<together * places>([&](auto i) INLINED { sum[i] = Lane{}; });
     ahead.step();
-    const float* from = x + group * TOGETHER * step;
+    const float* from = x + group * together * step;
 #pragma GCC unroll 2
-    for (int64_t channel = 0; channel < channels; ++channel, kernel += TOGETHER * PANEL) {
-      Lane weight[TOGETHER * PANEL_VECTORS];
-      with_constants<TOGETHER * PANEL_VECTORS>(
+    for (int64_t channel = 0; channel < channels; ++channel, kernel += together * PANEL) {
+      Lane weight[together * PANEL_VECTORS];
+      with_constants<together * PANEL_VECTORS>(
           [&](auto i) INLINED { weight[i] = load<LANES>(kernel + i * LANES); });
-      with_constants<TOGETHER * places>([&](auto i) INLINED {
-        constexpr int v = i % PANEL_VECTORS, entry = i / PANEL_VECTORS % TOGETHER;
-        constexpr int tile = i / PANEL_VECTORS / TOGETHER;
+      with_constants<together * places>([&](auto i) INLINED {
+        constexpr int v = i % PANEL_VECTORS, entry = i / PANEL_VECTORS % together;
+        constexpr int tile = i / PANEL_VECTORS / together;
         sum[i] += weight[entry * PANEL_VECTORS + v] *
                   from[entry * step + tile * channels + channel];
       });
     }
-    with_constants<TOGETHER * places>([&](auto i) INLINED {
-      constexpr int v = i % PANEL_VECTORS, entry = i / PANEL_VECTORS % TOGETHER;
-      constexpr int tile = i / PANEL_VECTORS / TOGETHER, at = 2 * (tile * PANEL_VECTORS + v);
-      constexpr int row = (group * TOGETHER + entry) / 4, column = (group * TOGETHER + entry) % 4;
-      add_output<column>(sum[i], line[at], line[at + 1]);
-      if constexpr (column == 3) {
-        add_output<row>(line[at], top[at], bottom[at]);
-        add_output<row>(line[at + 1], top[at + 1], bottom[at + 1]);
+    with_constants<together * places>([&](auto i) INLINED {
+      constexpr int v = i % PANEL_VECTORS, entry = i / PANEL_VECTORS % together;
+      constexpr int tile = i / PANEL_VECTORS / together, at = 2 * (tile * PANEL_VECTORS + v);
+      constexpr int row = (group * together + entry) / T::SIDE;
+      constexpr int column = (group * together + entry) % T::SIDE;
+      T::template add_output<column>(sum[i], line[at], line[at + 1]);
+      if constexpr (column == T::SIDE - 1) {
+        T::template add_output<row>(line[at], top[at], bottom[at]);
+        T::template add_output<row>(line[at + 1], top[at + 1], bottom[at + 1]);
       }
     });
   });
@@ -198,27 +244,57 @@ inline void accumulate_tiles(const float* x, const float* d, int64_t tiles, int6
     }
 }
 
-// The tiles of some images, which lie one below the other, in blocks of whole rows of tiles, and
-// where their transforms lie.
+// How a layer of some geometry is computed by fewer products.
 class Winograd {
  public:
-  Winograd(const Geometry& g, int64_t images)
-      : rows_(images * g.height / 2),
+  virtual ~Winograd() = default;
+  virtual int64_t scratch() const = 0;  // floats that `convolve` and `accumulate` work in
+  virtual int64_t sums() const = 0;     // floats that `accumulate` adds to
+  // G g G'; transposed for the gradient of the input.
+  virtual std::vector<float> kernel(const float* kernel, bool transposed) const = 0;
+  // out = the convolution of so many images with such a kernel. Columns beside the map are read
+  // from the margin of `from`.
+  virtual void convolve(const Layout& from, const Layout& to, const float* x, const float* kernel,
+                        float* out, int64_t images, float* scratch, Prefetch ahead) const = 0;
+  // sums[entry][input][output] += (A d A') * (B' x B), summed over the tiles of so many images.
+  virtual void accumulate(const Layout& x_layout, const Layout& d_layout, const float* x,
+                          const float* d, float* sums, int64_t images, float* scratch,
+                          Prefetch ahead) const = 0;
+  // G' sums G.
+  virtual void kernel_gradient(const float* sums, float* gradient) const = 0;
+};
+
+// The tiles of some images, which lie one below the other, in blocks of whole rows of tiles, and
+// where their transforms lie.
+template <class T>
+class Tiled final : public Winograd {
+ public:
+  Tiled(const Geometry& g, int64_t images)
+      : g_(g),
+        rows_(images * g.height / 2),
         across_(g.width / 2),
         block_(std::clamp<int64_t>(BLOCK / across_, 1, rows_)),
         most_(std::max(g.inputs, g.outputs)),
         zeros_((g.width + 2) * most_) {}
 
-  // Floats that `convolve` and `accumulate` work in.
-  int64_t scratch() const { return zeros_ + 2 * ENTRIES * spaced(most_); }
+  int64_t scratch() const override { return zeros_ + 2 * ENTRIES<T> * spaced(most_); }
+  int64_t sums() const override { return ENTRIES<T> * g_.inputs * g_.outputs; }
 
-  // out = the convolution of so many images with what `winograd_kernel` returned. Columns beside
-  // the map are read from the margin of `from`.
+  std::vector<float> kernel(const float* kernel, bool transposed) const override {
+    if (transposed) return winograd_kernel<T>(turned(kernel, g_).data(), g_.outputs, g_.inputs);
+    return winograd_kernel<T>(kernel, g_.inputs, g_.outputs);
+  }
+
+  void kernel_gradient(const float* sums, float* gradient) const override {
+    winograd_kernel_gradient<T>(sums, g_, gradient);
+  }
+
   void convolve(const Layout& from, const Layout& to, const float* x, const float* kernel,
-                float* out, int64_t images, float* scratch, Prefetch ahead) const {
+                float* out, int64_t images, float* scratch, Prefetch ahead) const override {
     const int64_t channels = from.channels, outputs = to.channels, step = spaced(channels);
     const int64_t all = images * from.height / 2;
-    ahead.begin((all * across_ + TILES - 1) / TILES * (outputs / PANEL) * (ENTRIES / TOGETHER));
+    ahead.begin((all * across_ + TILES - 1) / TILES * (outputs / PANEL) *
+                (ENTRIES<T> / TOGETHER<T>));
     const Buffers buffers = divide(scratch);
     for (int64_t first = 0; first < all; first += block_) {
       const int64_t rows = std::min(block_, all - first), tiles = rows * across_;
@@ -233,9 +309,9 @@ class Winograd {
         auto some = [&](auto count, int64_t t) INLINED {
           std::array<float*, count> pixels;
           for (float*& pixel : pixels) pixel = next();
-          convolve_tiles<count>(buffers.x + t * channels, step, channels,
-                                kernel + panel * ENTRIES * channels, pixels, outputs, to.row(),
-                                ahead);
+          convolve_tiles<T, count>(buffers.x + t * channels, step, channels,
+                                   kernel + panel * ENTRIES<T> * channels, pixels, outputs,
+                                   to.row(), ahead);
         };
         int64_t t = 0;
         for (; t + TILES <= tiles; t += TILES) some(std::integral_constant<int, TILES>{}, t);
@@ -244,18 +320,17 @@ class Winograd {
     }
   }
 
-  // sums[entry][input][output] += (A d A') * (B' x B), summed over the tiles of so many images.
   void accumulate(const Layout& x_layout, const Layout& d_layout, const float* x, const float* d,
-                  float* sums, int64_t images, float* scratch, Prefetch ahead) const {
+                  float* sums, int64_t images, float* scratch, Prefetch ahead) const override {
     const int64_t inputs = x_layout.channels, outputs = d_layout.channels;
     const int64_t all = images * x_layout.height / 2;
-    ahead.begin((all + block_ - 1) / block_ * ENTRIES);
+    ahead.begin((all + block_ - 1) / block_ * ENTRIES<T>);
     const Buffers buffers = divide(scratch);
     for (int64_t first = 0; first < all; first += block_) {
       const int64_t rows = std::min(block_, all - first);
       transform_input(x_layout, x, first, rows, buffers.zeros, buffers.x);
       transform_gradient(d_layout, d, first, rows, buffers.gradient);
-      for (int64_t entry = 0; entry < ENTRIES; ++entry, ahead.step())
+      for (int64_t entry = 0; entry < ENTRIES<T>; ++entry, ahead.step())
         accumulate_tiles(buffers.x + entry * spaced(inputs),
                          buffers.gradient + entry * spaced(outputs), rows * across_, inputs,
                          outputs, sums + entry * inputs * outputs);
@@ -271,7 +346,7 @@ class Winograd {
 
   Buffers divide(float* scratch) const {
     std::fill_n(scratch, zeros_, 0.0f);
-    return {scratch, scratch + zeros_, scratch + zeros_ + ENTRIES * spaced(most_)};
+    return {scratch, scratch + zeros_, scratch + zeros_ + ENTRIES<T> * spaced(most_)};
   }
 
   // Floats from one entry to the next: a cache line more than the tiles take, since distances of
@@ -281,30 +356,37 @@ class Winograd {
   void transform_input(const Layout& layout, const float* x, int64_t first, int64_t rows,
                        const float* zeros, float* to) const {
     const int64_t channels = layout.channels, step = spaced(channels);
+    constexpr int side = T::SIDE, reach = T::REACH, margin = reach / 2 - 1;
     for (int64_t row = first; row < first + rows; ++row, to += across_ * channels) {
-      const float* lines[4];
-      for (int64_t i = 0; i < 4; ++i) {
-        const int64_t line = 2 * row - 1 + i;  // outside of its image: zeros
+      std::array<const float*, reach> lines;
+      for (int64_t i = 0; i < reach; ++i) {
+        const int64_t line = 2 * row - margin + i;  // outside of its image: zeros
         const bool inside = floor_div(line, layout.height) == 2 * row / layout.height;
-        lines[i] = inside ? x + layout.at(line, -1) : zeros;
+        lines[i] = inside ? x + layout.at(line, -margin) : zeros;
       }
       for (int64_t c = 0; c < channels; c += LANES) {
-        auto column = [&](int64_t at) INLINED {
-          return input_transform(load<LANES>(lines[0] + at), load<LANES>(lines[1] + at),
-                                 load<LANES>(lines[2] + at), load<LANES>(lines[3] + at));
+        auto column = [&](int64_t number) INLINED {
+          std::array<Lane, reach> values;
+          with_constants<reach>(
+              [&](auto i) INLINED { values[i] = load<LANES>(lines[i] + number * channels + c); });
+          return T::of_input(values);
         };
         float* tile = to + c;
-        // Two of a tile's four columns are also the first two of the next one.
-        auto left = column(c), middle = column(c + channels);
+        std::array<std::array<Lane, side>, reach> columns;
+        with_constants<reach - 2>([&](auto i) INLINED { columns[i] = column(i); });
         for (int64_t t = 0; t < across_; ++t, tile += channels) {
-          const auto right = column(c + (2 * t + 2) * channels);
-          const auto last = column(c + (2 * t + 3) * channels);
-          with_constants<4>([&](auto r) INLINED {
-            const auto entries = input_transform(left[r], middle[r], right[r], last[r]);
-            with_constants<4>(
-                [&](auto i) INLINED { store<LANES>(tile + (r * 4 + i) * step, entries[i]); });
+          with_constants<2>([&](auto i) INLINED {
+            columns[reach - 2 + i] = column(2 * t + reach - 2 + i);
           });
-          left = right, middle = last;
+          with_constants<side>([&](auto r) INLINED {
+            std::array<Lane, reach> line;
+            with_constants<reach>([&](auto i) INLINED { line[i] = columns[i][r]; });
+            const auto entries = T::of_input(line);
+            with_constants<side>(
+                [&](auto i) INLINED { store<LANES>(tile + (r * side + i) * step, entries[i]); });
+          });
+          // The last two columns of a tile of four are also the first two of the next one.
+          with_constants<reach - 2>([&](auto i) INLINED { columns[i] = columns[i + 2]; });
         }
       }
     }
@@ -313,29 +395,33 @@ class Winograd {
   void transform_gradient(const Layout& layout, const float* d, int64_t first, int64_t rows,
                           float* to) const {
     const int64_t channels = layout.channels, step = spaced(channels);
+    constexpr int side = T::SIDE;
     for (int64_t row = first; row < first + rows; ++row) {
       const float* from = d + layout.at(2 * row, 0);
       for (int64_t t = 0; t < across_; ++t, from += 2 * channels, to += channels)
         for (int64_t c = 0; c < channels; c += LANES) {
           auto column = [&](const float* at) INLINED {
-            return gradient_transform(load<LANES>(at), load<LANES>(at + layout.row()));
+            return T::of_gradient(load<LANES>(at), load<LANES>(at + layout.row()));
           };
           const auto left = column(from + c), right = column(from + channels + c);
-          with_constants<4>([&](auto r) INLINED {
-            const auto entries = gradient_transform(left[r], right[r]);
-            with_constants<4>(
-                [&](auto i) INLINED { store<LANES>(to + (r * 4 + i) * step + c, entries[i]); });
+          with_constants<side>([&](auto r) INLINED {
+            const auto entries = T::of_gradient(left[r], right[r]);
+            with_constants<side>(
+                [&](auto i) INLINED { store<LANES>(to + (r * side + i) * step + c, entries[i]); });
           });
         }
     }
   }
 
+  const Geometry g_;
   const int64_t rows_, across_, block_;  // rows of tiles, tiles in one, rows in a block
   const int64_t most_, zeros_;           // channels; floats in a row of zeros
 };
 
-inline std::optional<Winograd> winograd_of(const Geometry& g, int64_t images) {
-  return takes_winograd(g) ? std::optional<Winograd>(std::in_place, g, images) : std::nullopt;
+inline std::unique_ptr<Winograd> winograd_of(const Geometry& g, int64_t images) {
+  if (!takes_winograd(g)) return nullptr;
+  if (g.height == 2 && g.width == 2) return std::make_unique<Tiled<Whole>>(g, images);
+  return std::make_unique<Tiled<Overlapping>>(g, images);
 }
 
 }  // namespace INSTRUCTIONS
