@@ -355,6 +355,7 @@ def test_contribution_of_a_geometric_path_gradient_is_binomial() -> None:
 def test_constant_path_gradient_needs_as_many_paths_as_it_carries() -> None:
     part = pd.DataFrame({"depth": 56, "index": np.arange(28), "value": 1.0})
     assert fits.carrying_path_share(part) == pytest.approx(0.95)
+    assert fits.carrying_path_share(part, 0.5) == pytest.approx(0.5)
 
 
 def test_blocks_that_change_the_shape_do_not_count_for_the_norm() -> None:

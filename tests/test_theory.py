@@ -227,5 +227,5 @@ def test_path_shares_are_those_of_all_subsets_of_blocks() -> None:
 def test_correlations_fall_exponentially_and_as_the_root() -> None:
     layers = np.array([1, 2, 4])
     assert theory.plain_gradient_correlation(layers) == pytest.approx([1 / 2, 1 / 4, 1 / 16])
-    residual = theory.residual_gradient_correlation(layers)
-    assert residual == pytest.approx([1, math.sqrt(1 / 2), 1 / 2])
+    residual = theory.residual_gradient_correlation(layers, beta=0.5)
+    assert residual == pytest.approx([2, math.sqrt(2), 1])

@@ -107,17 +107,21 @@ class RenderedFigure:
 
 
 def figure(
-    title: str, caption: str, **settings: Any
+    title: str,
+    caption: str,
+    across: bool = False,
+    moving: Callable[[Frames], Iterable[Figure]] | None = None,
+    beside: str = "",
+    shown: Callable[[Frames], Frames] = _all,
 ) -> Callable[[Callable[[Frames], Figure]], FigureDefinition]:
     """Make a figure of a function that draws it under the common style; its name is the key.
 
     Args:
-        title, caption: as in `FigureDefinition`.
-        settings: its further attributes.
+        title, caption, across, moving, beside, shown: as in `FigureDefinition`.
     """
 
     def define(draw: Callable[[Frames], Figure]) -> FigureDefinition:
-        return FigureDefinition(draw.__name__, title, caption, draw, **settings)
+        return FigureDefinition(draw.__name__, title, caption, draw, across, moving, beside, shown)
 
     return define
 

@@ -105,6 +105,7 @@ struct Whole {
 
 template <class T>
 constexpr int ENTRIES = T::SIDE * T::SIDE;
+// Entries that are summed together: a row of them, if their sums fit the registers.
 template <class T>
 constexpr int TOGETHER = SUMS / (TILES * PANEL_VECTORS) >= T::SIDE ? T::SIDE : 1;
 

@@ -317,7 +317,8 @@ def _gentler(
     runs = group.runs[group.runs.index.isin(values.index[np.isfinite(values)])]
     warms = warm_up(runs) & (runs["schedule.warmup_learning_rate"] != runs[RATE])
     best, result = (0, 0), None
-    for depth, part in runs.groupby("depth"):
+    for depth in sorted(runs["depth"].unique()):
+        part = runs[runs["depth"] == depth]
         warm = warms[part.index]
         high, low = part[RATE].max(), part[RATE].min()
         full = part[~warm & (part[RATE] == high)]
@@ -329,11 +330,11 @@ def _gentler(
                 # Of several warm-ups the one with most seeds.
                 settings = other[list(WARMUP_FIELDS)].apply(tuple, axis=1)
                 other = other[settings == settings.value_counts().idxmax()]
-        size = (min(full["seed"].nunique(), other["seed"].nunique()), int(str(depth)))
+        size = (min(full["seed"].nunique(), other["seed"].nunique()), int(depth))
         if size[0] and size > best:
             best = size
             arms = {"full": full, "gentle": other}
             by_seed = {name: values[a.index].set_axis(a["seed"]) for name, a in arms.items()}
             rates = [high, low] if gentle == "low rate" else [high]
-            result = by_seed, {"depth": size[1], "rates": rates}
+            result = by_seed, {"depth": int(depth), "rates": rates}
     return result

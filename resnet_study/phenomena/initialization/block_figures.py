@@ -248,10 +248,8 @@ def _block_ratios(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _power_of_depth(panel: Axes, table: pd.DataFrame) -> Any:
     """Draw the fit, and return its legend entry."""
-    depths, slope = (
-        np.array(fits.depths_of(table), float),
-        fits.by_seed(table, fits.exponent).mean(),
-    )
+    depths = np.array(fits.depths_of(table), float)
+    slope = fits.by_seed(table, fits.exponent).mean()
     level = np.log(table.to_numpy(float)).mean() - slope * np.log(depths).mean()
     panel.plot(depths, np.exp(level) * depths**slope, gid="fit", **style.THEORY)
     return style.key(f"fit, depth^{slope:.2f}".replace("-", "−"), **style.THEORY)

@@ -239,23 +239,23 @@ def contribution(part: pd.DataFrame) -> np.ndarray:
     return np.asarray(shares / shares.sum())
 
 
-def central_interval(shares: np.ndarray) -> tuple[float, float]:
-    """Where the cumulated shares, shape (K,), pass 2.5 and 97.5 %.
+def central_interval(shares: np.ndarray, content: float = 0.95) -> tuple[float, float]:
+    """Where the cumulated shares, shape (K,), pass (1 − content)/2 and (1 + content)/2.
 
     The share of index k is spread evenly from k to k + 1, so that the borders move smoothly; the
     indices inside are floor(low) to floor(high).
     """
     cumulated = np.concatenate([[0.0], np.cumsum(shares)])
     edges = np.arange(len(cumulated))
-    low, high = np.interp([0.025, 0.975], cumulated, edges)
+    low, high = np.interp([(1 - content) / 2, (1 + content) / 2], cumulated, edges)
     return float(low), float(high)
 
 
-def carrying_path_share(part: pd.DataFrame) -> float:
-    """Share of all paths whose length lies in the interval that carries 95 % of the gradient."""
+def carrying_path_share(part: pd.DataFrame, content: float = 0.95) -> float:
+    """Share of all paths whose length lies in the interval that carries most of the gradient."""
     carried = contribution(part)
     cumulated = np.concatenate([[0.0], np.cumsum(path_shares(len(part) - 1))])
-    low, high = np.interp(central_interval(carried), np.arange(len(cumulated)), cumulated)
+    low, high = np.interp(central_interval(carried, content), np.arange(len(cumulated)), cumulated)
     return float(high - low)
 
 

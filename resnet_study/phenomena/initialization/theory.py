@@ -86,9 +86,9 @@ def plain_gradient_correlation(layers: np.ndarray) -> np.ndarray:
     return np.asarray(0.5 ** np.asarray(layers, dtype=float))
 
 
-def residual_gradient_correlation(layers: np.ndarray) -> np.ndarray:
-    """The same with shortcuts and batch normalisation, 1/(β√L) (ibid.), for β = 1."""
-    return np.asarray(1 / np.sqrt(np.asarray(layers, dtype=float)))
+def residual_gradient_correlation(layers: np.ndarray, beta: float = 1.0) -> np.ndarray:
+    """The same with shortcuts and batch normalisation, 1/(β√L) (ibid.)."""
+    return np.asarray(1 / (beta * np.sqrt(np.asarray(layers, dtype=float))))
 
 
 def path_shares(blocks: int) -> np.ndarray:
