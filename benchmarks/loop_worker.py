@@ -7,6 +7,7 @@ once everything is compiled; reading and writing of checkpoints is no part of it
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,15 @@ class Run:
         self.execution = Execution(kernels=kernels)  # type: ignore[arg-type]
 
     def turn(self, seconds: float) -> float:
-        """Images per second over so many seconds after the first second of training."""
+        """Images per second over at least so many seconds after everything is compiled."""
         stop, speed, until = StopFlag(), float("nan"), 0.0
 
         def watch(report: Report) -> None:
             nonlocal speed, until
-            now = time.monotonic()
-            until = until or now + seconds
-            speed = report.images_per_second
-            if now >= until:
-                stop.requested = True
+            if math.isfinite(report.images_per_second):
+                now, speed = time.monotonic(), report.images_per_second
+                until = until or now + seconds
+                stop.requested = now >= until
 
         options = Options(checkpoint_seconds=1e9, execution=self.execution)
         host = Host(stop=stop, on_progress=watch)

@@ -85,7 +85,13 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Median and spread of positive values; the spread of a single one is not known."""
+    """Median and spread of positive values; the spread of a single one is not known.
+
+    Raises:
+        ValueError: if a value is none, such as that of a turn too short to be timed.
+    """
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        raise ValueError(f"not all are positive numbers: {list(values)}")
     median = statistics.median(values)
     if len(values) < 2:
         return Estimate(median, math.inf, len(values))

@@ -70,6 +70,11 @@ class TestTiming:
         assert not found.conclusive
         assert str(found).startswith(word)
 
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0])
+    def test_what_was_not_timed_is_refused(self, value: float) -> None:
+        with pytest.raises(ValueError, match="positive"):
+            timing.estimate([1, 2, value, 2, 1])
+
     def test_one_value_has_no_spread(self) -> None:
         assert timing.estimate([3]).as_json() == {
             "median": 3,
@@ -213,6 +218,14 @@ class TestWorkers:
             with pytest.raises(WorkerError, match="no answer to sleep within 0 s"):
                 worker.call("sleep", limit=0.2, seconds=60)
             assert worker.process.poll() is not None
+
+
+def test_a_turn_of_a_run_lasts_until_its_speed_is_known(tmp_path: Path) -> None:
+    values = {"data.name": "digits", "data.batch_size": 16, "model.depth": 8}
+    with Worker("loop", [sys.executable, str(FOLDER / "loop_worker.py")]) as worker:
+        worker.call("build", values=values, folder=str(tmp_path / "run"), kernels="auto")
+        for _ in range(2):
+            assert 0 < worker.call("turn", seconds=0) < float("inf")
 
 
 @pytest.mark.parametrize(

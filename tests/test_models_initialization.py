@@ -10,7 +10,7 @@ from flax import nnx
 
 from resnet_study.architecture import ModelSpec
 from resnet_study.datasets import DATASETS
-from resnet_study.models import Network, weights_of
+from resnet_study.models import Network, initialization, weights_of
 from resnet_study.models.initialization import initializer, scaled
 from tests.drawn import normal
 
@@ -38,6 +38,36 @@ def test_variances_are_those_of_the_papers(name: str, variance) -> None:
         assert abs(ratio - 1) < 5 * (2 / weight.size) ** 0.5
         if name == "uniform":
             assert jnp.abs(weight).max() <= fan_in**-0.5
+
+
+@pytest.mark.parametrize("name", ["he", "uniform"])
+@pytest.mark.parametrize(
+    "shape", [(7,), (64, 10), (3, 3, 16, 16), (4095,), (4096,), (3, 3, 64, 64), (3, 3, 64, 66)]
+)
+def test_layers_that_share_a_program_get_the_numbers_of_their_own(name: str, shape) -> None:
+    draw = initializer(ModelSpec(initialization=name))
+    shape = shape if len(shape) > 1 else (*shape, 1)
+    alone = jax.jit(draw, static_argnums=(1, 2))  # within a program each shape is drawn as it is
+    for seed in range(3):
+        key = jax.random.key(seed)
+        found = draw(key, shape, jnp.float32)
+        np.testing.assert_allclose(found, alone(key, shape, jnp.float32), rtol=1e-6, atol=1e-6)
+
+
+def test_weights_of_a_network_are_drawn_by_few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cold start compiles them, and took longest where every shape had its own."""
+    shapes, compiled = set(), initialization._quickly_compiled
+
+    def watched(distribution):
+        def draw(key, shape, dtype):
+            shapes.add(shape)
+            return compiled(distribution)(key, shape, dtype)
+
+        return draw
+
+    monkeypatch.setattr(initialization, "_quickly_compiled", watched)
+    weights()
+    assert shapes == {(length,) for length in initialization.LENGTHS}
 
 
 @pytest.mark.parametrize(("activation", "gain"), [("tanh", 1.0), ("linear", 1.0), ("relu", 2.0)])

@@ -80,19 +80,29 @@ def _fans(shape: Sequence[int]) -> tuple[int, int]:
     return pixels * shape[-2], pixels * shape[-1]
 
 
+LENGTHS = (4095, 9 * 64 * 64)
+"""Of what is drawn for layers with fewer numbers: from 4096 on, XLA fuses a draw otherwise, which
+moves last bits; and as many as the largest layer of the paper's networks has."""
+
+
 def _drawn(distribution: Initializer, key: Array, shape: Sequence[int], dtype: Any) -> Array:
     """Numbers from a distribution.
 
-    LLVM takes up to ten seconds to optimise the draw of one shape, which then runs once. With less
-    optimisation it takes half of one, and the numbers are the same bits.
+    Layers of all shapes share a few programs, since to compile one for each took most of a cold
+    start. A number depends on the key and its place in the array alone (jax calls such keys
+    partitionable), so the first of a longer array are the same.
     """
     if isinstance(key, jax.core.Tracer):
         return distribution(key, shape, dtype)  # jax takes no options within another program
-    return _quickly_compiled(distribution)(key, tuple(shape), dtype)
+    count = math.prod(shape)
+    length = next((length for length in LENGTHS if count <= length), 1 << (count - 1).bit_length())
+    numbers = np.asarray(_quickly_compiled(distribution)(key, (length,), dtype))
+    return jax.numpy.array(numbers[:count].reshape(shape))
 
 
 @functools.cache
 def _quickly_compiled(distribution: Initializer) -> Callable[..., Array]:
+    """LLVM would take up to ten seconds to optimise what runs for milliseconds."""
     options = {"xla_backend_optimization_level": 1}
     return jax.jit(distribution, static_argnums=(1, 2), compiler_options=options)
 
