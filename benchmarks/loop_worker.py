@@ -1,13 +1,14 @@
 """The project's training loop as a worker process: a long run, some seconds of it at a time.
 
 Each turn resumes the run from its checkpoint, trains for a while and stops it, as Ctrl-C and
-the same command again would. What is reported is the speed that the loop itself measures
-once everything is compiled; reading and writing of checkpoints is no part of it.
+the same command again would. What is reported is the speed between what the loop tells of its
+progress, once a step is compiled; reading and writing of checkpoints is no part of it.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -49,22 +50,31 @@ class Run:
         self.execution = Execution(kernels=kernels)  # type: ignore[arg-type]
 
     def turn(self, seconds: float) -> float:
-        """Images per second over at least so many seconds after everything is compiled."""
-        stop, speed, until = StopFlag(), float("nan"), 0.0
+        """Images per second, the median between what the loop tells in at least so many seconds.
+
+        Between two of these a second program is compiled where a cadence needs one.
+        """
+        stop, speeds = StopFlag(), list[float]()
+        began = math.inf
+        last: tuple[int, float] | None = None
 
         def watch(report: Report) -> None:
-            nonlocal speed, until
-            if math.isfinite(report.images_per_second):
-                now, speed = time.monotonic(), report.images_per_second
-                until = until or now + seconds
-                stop.requested = now >= until
+            nonlocal began, last
+            now = time.monotonic()
+            if last is None:
+                known = math.isfinite(report.images_per_second)
+                began, last = now, (report.step, now) if known else None
+            elif report.step > last[0]:
+                speeds.append((report.step - last[0]) * self.spec.data.batch_size / (now - last[1]))
+                last = report.step, now
+                stop.requested = now >= began + seconds
 
         options = Options(checkpoint_seconds=1e9, execution=self.execution)
         host = Host(stop=stop, on_progress=watch)
         summary = train(self.spec, self.dataset, self.folder, options, host)
         if summary["status"] != "stopped":
             raise RuntimeError(f"the run is {summary['status']} after {summary['iterations']}")
-        return speed
+        return statistics.median(speeds)
 
 
 def dataset_of(spec: RunSpec) -> Dataset:

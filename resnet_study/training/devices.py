@@ -256,7 +256,7 @@ def save_memory(spec: RunSpec) -> None:
     default XLA:CPU takes the temporaries of a step when it is dispatched, while those of the
     step before are in use, and glibc finds them a third place after that. If a step ends before
     the next one is dispatched, one place serves all. On 32x32 images that costs up to 2 % of the
-    time, on 8x8 ones 2-7 % (``benchmarks/memory.py``).
+    time, on 8x8 ones 9-18 % (``benchmarks/memory.py``).
 
     Counts for the whole process; the second part only if nothing was computed in it yet.
 
