@@ -8,7 +8,6 @@ progress, once a step is compiled; reading and writing of checkpoints is no part
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -50,31 +49,28 @@ class Run:
         self.execution = Execution(kernels=kernels)  # type: ignore[arg-type]
 
     def turn(self, seconds: float) -> float:
-        """Images per second, the median between what the loop tells in at least so many seconds.
+        """Images per second over at least so many seconds after the first steps.
 
-        Between two of these a second program is compiled where a cadence needs one.
+        The loop tells of its progress in strides of up to seconds, so short turns scatter.
         """
-        stop, speeds = StopFlag(), list[float]()
-        began = math.inf
-        last: tuple[int, float] | None = None
+        stop, speed = StopFlag(), math.nan
+        first: tuple[int, float] | None = None
 
         def watch(report: Report) -> None:
-            nonlocal began, last
+            nonlocal first, speed
             now = time.monotonic()
-            if last is None:
-                known = math.isfinite(report.images_per_second)
-                began, last = now, (report.step, now) if known else None
-            elif report.step > last[0]:
-                speeds.append((report.step - last[0]) * self.spec.data.batch_size / (now - last[1]))
-                last = report.step, now
-                stop.requested = now >= began + seconds
+            if first is None:
+                first = (report.step, now) if math.isfinite(report.images_per_second) else None
+            elif report.step > first[0] and not stop.requested:
+                images = (report.step - first[0]) * self.spec.data.batch_size
+                speed, stop.requested = images / (now - first[1]), now >= first[1] + seconds
 
         options = Options(checkpoint_seconds=1e9, execution=self.execution)
         host = Host(stop=stop, on_progress=watch)
         summary = train(self.spec, self.dataset, self.folder, options, host)
         if summary["status"] != "stopped":
             raise RuntimeError(f"the run is {summary['status']} after {summary['iterations']}")
-        return statistics.median(speeds)
+        return speed
 
 
 def dataset_of(spec: RunSpec) -> Dataset:
