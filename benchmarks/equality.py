@@ -22,7 +22,8 @@ and more where a deep plain network amplifies it, beyond `BACKWARD` at one in te
 plain-56 on 8×8 images, with whatever kernels. So all is done from `TRIALS` weights: a step that is
 wrong is wrong from each of them, while a unit at the kink is chance. Loss and running statistics,
 which no kink moves, must agree from each, and everything in float64; gradients, velocities and
-updates of what is timed from most, so their median counts.
+updates of what is timed from most, so their median counts. An error that shows from a minority of
+weights alone passes as such a unit would, but is printed.
 
 Freshly initialised deep plain networks amplify rounding as they amplify gradients, by 1.2 per
 layer: at depth 110 two correct float32 implementations have nothing in common. So the

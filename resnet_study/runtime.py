@@ -183,7 +183,7 @@ def _set_compilation_cache() -> str:
 def keep_programs(folder: Path) -> None:
     """Compiled ones, in a folder, unless the user has named another.
 
-    Small ones too: weights are drawn by dozens, whose compilation takes most of a start.
+    Small ones too: what draws, scales and places weights is dozens of them.
     """
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
