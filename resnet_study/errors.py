@@ -2,10 +2,17 @@
 
 import reprlib
 import sys
+import sysconfig
+import traceback
+from pathlib import Path
 from typing import Any
 
 SHOWN = 80
 """Most characters of a value that a message quotes."""
+
+_INSTALLED = ("stdlib", "platstdlib", "purelib", "platlib")
+_NOT_THEIRS = ("<", str(Path(__file__).parent), *map(sysconfig.get_path, _INSTALLED))
+"""Where files of this package, of Python and of other libraries begin."""
 
 
 class UserError(Exception):
@@ -43,6 +50,15 @@ def shown(value: Any) -> str:
         text = _brief.repr(value) if holds else str(value)
     text = " ".join(text.split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def told(error: BaseException) -> str:
+    """A mistake in code that is not ours, in one line: ``KeyError: 'row' (mine.py, line 24)``."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}{': ' if first else ''}{first}{place}"
 
 
 def is_number(value: Any) -> bool:

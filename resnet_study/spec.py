@@ -297,21 +297,27 @@ def _check_types(spec: RunSpec) -> None:
     for section in _SECTIONS:
         part = getattr(spec, section)
         for name, hint in _types(section).items():
-            value, where = getattr(part, name), f"{section}.{name}"
-            if typing.get_origin(hint) is Literal:
-                choices = typing.get_args(hint)
-                require(value in choices, where, value, f"valid are {', '.join(choices)}")
-            elif hint is float:
-                require(is_number(value), where, value, "a finite number is needed")
+            value = getattr(part, name)
+            check_type(f"{section}.{name}", value, hint)
+            if hint is float:
                 object.__setattr__(part, name, float(value))
-            elif isinstance(hint, types.UnionType):
-                ok = type(value) in typing.get_args(hint)
-                require(ok, where, value, "a duration is iterations (400), epochs (30ep) or 50%")
-            else:
-                require(type(value) is hint, where, value, f"a value of type {hint.__name__}")
-                if hint is int:
-                    # More neither fits a machine nor what counts there.
-                    require(abs(value) < 2**31, where, value, "a number below 2,147,483,648")
+
+
+def check_type(where: str, value: Any, hint: Any) -> None:
+    """Refuse a value that a field of this type (`parameter_types`) cannot have."""
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        require(value in choices, where, value, f"valid are {', '.join(choices)}")
+    elif hint is float:
+        require(is_number(value), where, value, "a finite number is needed")
+    elif isinstance(hint, types.UnionType):
+        ok = type(value) in typing.get_args(hint)
+        require(ok, where, value, "a duration is iterations (400), epochs (30ep) or 50%")
+    else:
+        require(type(value) is hint, where, value, f"a value of type {hint.__name__}")
+        if hint is int:
+            # More neither fits a machine nor what counts there.
+            require(abs(value) < 2**31, where, value, "a number below 2,147,483,648")
 
 
 def _resolve_data(data: DataSpec) -> DataSpec:

@@ -180,7 +180,7 @@ def test_figures_across_arms_are_drawn_once_and_others_by_group(tmp_path: Path) 
 def test_runs_without_normalisation_are_refused(name: str) -> None:
     frames = frozen_frames(seeds=1, values={"model.normalization": "none"})
     with pytest.raises(UserError, match="batch normalisation"):
-        draw(name, frames)
+        phenomena.figures()[name](frames)
 
 
 def test_points_have_the_colour_of_their_family_and_a_marker_for_each_arm() -> None:

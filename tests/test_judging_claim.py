@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from resnet_study import phenomena
 from resnet_study.errors import UserError
-from resnet_study.judging.claim import Claim, Finding
+from resnet_study.judging.claim import BATCH_NORMALIZATION, Claim, Finding
 from resnet_study.judging.judge import judge
 from resnet_study.judging.measurement import Measurement, Missing, Side
 from resnet_study.judging.verdict import effects, tally
 from resnet_study.records import Frames, frames_of
 from resnet_study.studies.study import Study
+from tests.planted import join, planted_frames
 
 NOTHING = frames_of([])
 """No record is needed where the measurement is planted."""
@@ -248,3 +251,77 @@ def test_missing_runs_are_named_by_the_claim() -> None:
     why = claim(Missing("runs that converge")).evaluate(NOTHING)
     assert why.needed == "runs that converge: runs of any depth"
     assert why.runs == "runs of any depth"
+
+
+def test_a_claim_takes_all_runs_unless_it_says_which() -> None:
+    kinds = [{"model.normalization": kind} for kind in ("batch", "none")]
+    frames = join(*(planted_frames((8,), 3, layers=False, values=kind) for kind in kinds))
+    taken = []
+
+    def runs(group: Frames) -> Measurement:
+        taken.append(set(group.runs["model.normalization"]))
+        return measurement([[1.0]])
+
+    about = Claim("x", "It is so.", "nobody", None, runs, "runs", ("model.normalization",))
+    about.evaluate(frames)
+    replace(about, where=BATCH_NORMALIZATION).evaluate(frames)
+    assert taken == [{"batch", "none"}, {"batch"}]
+
+
+def test_every_claim_of_the_package_says_which_networks_it_is_about() -> None:
+    trained = [claim for claim in phenomena.claims().values() if not claim.of_initialization]
+    assert trained
+    assert all(claim.where for claim in trained)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"where": {"model.residul": False}}, "claim x: no field model.residul.*model.residual"),
+        ({"may_differ": ("optimizer.weight_deca",)}, "claim x: no field .*optimizer.weight_decay"),
+        ({"where": {"model.depth": "20"}}, "claim x: where model.depth.*type int"),
+        ({"where": {"model.residual": 0}}, "claim x: where model.residual=0.*type bool"),
+        ({"where": {"model.normalization": "batchnorm"}}, "valid are batch"),
+        ({"where": {"schedule.iterations": "50%"}}, "schedule.iterations.*type int"),
+        ({"series": "signal"}, "claim x: its name does not begin with series=signal"),
+    ],
+)
+def test_what_no_run_can_have_is_refused_when_the_claim_is_made(
+    wrong: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        replace(claim(Missing(), "x"), **wrong)
+
+
+@pytest.mark.parametrize("part", ["words", "answer"])
+def test_a_template_that_is_none_is_refused_before_training(part: str) -> None:
+    wrong = replace(claim(Missing(), "x"), **{part: "Share {{ share"})
+    with pytest.raises(UserError, match=f"claim x: {part} is no template"):
+        Study("s", "S", "?", claims=(wrong,)).check()
+
+
+def test_mistakes_of_a_measure_or_template_are_told_in_one_line() -> None:
+    def fails(_: Frames) -> Measurement:
+        return measurement([[{}["share"]]])
+
+    wrong = replace(claim(Missing(), "x"), measure=fails)
+    with pytest.raises(UserError, match=r"x: its measure fails \(KeyError: 'share' \(test_judging"):
+        judge([wrong], NOTHING)
+    named = replace(measurement([[1.0]]), numbers={"share": 1.0})
+    for part in ("words", "answer"):
+        with pytest.raises(UserError, match=f"claim x: {part}: UndefinedError: 'shar'"):
+            judge([replace(claim(named, "x"), **{part: "{{ shar }}"})], NOTHING)
+
+
+@pytest.mark.parametrize("wrong", [{"claimed": "inside"}, {"arms": ()}])
+def test_a_measurement_that_none_can_judge_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"valid are above|one, or two"):
+        replace(measurement([[1.0]]), **wrong)
+
+
+def test_a_study_refuses_two_of_one_name_and_an_order_that_is_none() -> None:
+    twice = (claim(Missing(), "x"), claim(Missing(), "x"))
+    with pytest.raises(UserError, match="s: claims: x twice"):
+        Study("s", "S", "?", claims=twice)
+    with pytest.raises(UserError, match=r's: order="seeds": valid are longest, sweeps, seed'):
+        Study("s", "S", "?", order="seeds")  # type: ignore[arg-type]

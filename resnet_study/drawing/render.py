@@ -20,7 +20,7 @@ from resnet_study.drawing.data import csv_of
 from resnet_study.drawing.film import FILMS, save_film
 from resnet_study.drawing.place import Place, drawing_into
 from resnet_study.drawing.style import drawing, titled
-from resnet_study.errors import UserError
+from resnet_study.errors import UserError, told
 from resnet_study.files import write_atomically
 from resnet_study.names import nearest_hint
 from resnet_study.records import Frames
@@ -216,8 +216,7 @@ def _render(
     try:
         figure = definition(group)
     except Exception as error:  # a figure of one's own can raise anything
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        problem = reason.strip().splitlines()[0]
+        problem = str(error) if isinstance(error, UserError) else told(error)
         if strict:
             raise UserError(f"{definition.name}: {problem}") from error
         return RenderedFigure(name, title, definition.caption, {}, problem)

@@ -16,6 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from resnet_study.durations import Duration
+from resnet_study.errors import UserError, told
 from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.judging.selections import comparable_groups, select, varying_fields
 from resnet_study.judging.statistics import Interval, median_interval
@@ -28,11 +30,13 @@ from resnet_study.judging.verdict import (
     tally,
     verdict,
 )
-from resnet_study.judging.words import in_words
+from resnet_study.judging.words import in_words, template
+from resnet_study.names import nearest_hint
 from resnet_study.records import Frames
+from resnet_study.spec import check_type, parameter_types
 
 BATCH_NORMALIZATION: Mapping[str, Any] = {"model.normalization": "batch"}
-"""The runs that most claims are about, see `Claim.where`."""
+"""The networks that most claims of the package are about, for `Claim.where`."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Claim:
             differ; the measure then tells them apart.
         of_initialization: whether it is about `Frames.initialization`, measured without runs: the
             measure then takes all records as they are.
-        where: spec fields with the value that the runs have to have; an empty one takes all runs.
+        where: spec fields with the value that the runs have to have; by default it takes all runs.
         words: template of the sentences in which the numbers are told (`words.in_words`).
         answer: template of the answer in plain words, of the same numbers and the median `effect`.
         fact: common to claims that are one by algebra; they count once among several.
@@ -117,12 +121,41 @@ class Claim:
     runs: str
     may_differ: tuple[str, ...] = ()
     of_initialization: bool = False
-    where: Mapping[str, Any] = field(default_factory=lambda: BATCH_NORMALIZATION)
+    where: Mapping[str, Any] = field(default_factory=dict)
     words: str = ""
     answer: str = ""
     fact: str = ""
     series: str = ""
     common: str = ""
+
+    def __post_init__(self) -> None:
+        known = parameter_types()
+        for field_name in (*self.where, *self.may_differ):
+            if field_name not in known:
+                hint = nearest_hint(field_name, known)
+                raise UserError(f"claim {self.name}: no field {field_name} of a spec; {hint}")
+        for field_name, value in self.where.items():
+            hint = known[field_name]
+            # Durations are iterations once a spec is made.
+            check_type(
+                f"claim {self.name}: where {field_name}", value, int if hint == Duration else hint
+            )
+        if not self.name.startswith(self.series):
+            raise UserError(f"claim {self.name}: its name does not begin with series={self.series}")
+
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong before there are records, at the price of a moment.
+
+        Raises:
+            UserError: for a template that is none.
+        """
+        for part in ("words", "answer"):
+            try:
+                template(getattr(self, part))
+            except Exception as error:
+                raise UserError(
+                    f"claim {self.name}: {part} is no template ({told(error)})"
+                ) from error
 
     def evaluate(self, frames: Frames, confidence: float = 0.95) -> Finding:
         """Judge the claim by itself, as the only primary one.
@@ -139,12 +172,12 @@ class Claim:
         Several claims may share the ``groups`` of the same records.
         """
         if self.of_initialization:
-            return self.measure(frames)
+            return self._measured(frames)
         found = (groups or Groups(frames)).of(self.where, self.may_differ)
         if not found:
             wanted = " and ".join(f"{name}={value}" for name, value in self.where.items())
             return Missing(f"runs with {wanted}" if wanted else "")
-        results = [self.measure(group) for group in found]
+        results = [self._measured(group) for group in found]
         sizes = [
             (min(map(len, result.arms)), len(group.runs))
             if isinstance(result, Measurement)
@@ -192,7 +225,7 @@ class Claim:
             common=self.common,
         )
         alpha = 1 - confidence
-        detail = in_words(self.words, m.numbers) if m.numbers else ""
+        detail = self._told("words", m.numbers) if m.numbers else ""
         if isinstance(m, Missing):
             word = VERDICTS[-1] if role == "primary" else f"{role}: {VERDICTS[-1]}"
             wanted = f"{m.needed}: {self.runs}" if m.needed else self.runs
@@ -210,8 +243,22 @@ class Claim:
             found.text,
             detail + _theory_note(m, interval) + share_text(found, p_values, family, alpha),
             "" if min(p_values) <= alpha else needed(found, alpha / family),
-            answer=in_words(self.answer, {**m.numbers, "effect": interval.estimate}, ""),
+            answer=self._told("answer", {**m.numbers, "effect": interval.estimate}, ""),
         )
+
+    def _measured(self, frames: Frames) -> Measurement | Missing:
+        try:
+            return self.measure(frames)
+        except UserError as error:
+            raise UserError(f"claim {self.name}: {error}") from error
+        except Exception as error:  # a measure of one's own can raise anything
+            raise UserError(f"claim {self.name}: its measure fails ({told(error)})") from error
+
+    def _told(self, part: str, numbers: Mapping[str, Any], *ending: str) -> str:
+        try:
+            return in_words(getattr(self, part), numbers, *ending)
+        except Exception as error:  # a template likewise
+            raise UserError(f"claim {self.name}: {part}: {told(error)}") from error
 
 
 class Groups:

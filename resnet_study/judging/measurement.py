@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 
+from resnet_study.errors import require
 from resnet_study.judging.selections import ENDED
 from resnet_study.records import Frames
 
@@ -45,6 +46,11 @@ class Measurement:
     unit: str
     numbers: Mapping[str, Any] = field(default_factory=dict)
     theory: tuple[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        sides = get_args(Side)
+        require(self.claimed in sides, "claimed", self.claimed, f"valid are {', '.join(sides)}")
+        require(len(self.arms) in (1, 2), "arms", len(self.arms), "one, or two to be compared")
 
 
 class Missing(NamedTuple):

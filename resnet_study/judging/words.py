@@ -18,7 +18,7 @@ from resnet_study.judging.statistics import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 ENDING = """
 {% if diverged %}Diverged runs ({{ diverged }}) count with their last error.{% endif %}
@@ -35,14 +35,22 @@ ENDING = """
 _COUNTED = dict.fromkeys(("diverged", "not_ended", "warmups", "groups"), 0)
 
 
-def in_words(template: str, numbers: Mapping[str, Any], ending: str = ENDING) -> str:
+def template(text: str) -> Template:
+    """Read a template.
+
+    Raises:
+        jinja2.TemplateSyntaxError: if it is none.
+    """
+    return _environment().from_string(text)
+
+
+def in_words(text: str, numbers: Mapping[str, Any], ending: str = ENDING) -> str:
     """The numbers in the sentences of a template and of an ending, on one line.
 
     Raises:
         jinja2.UndefinedError: if the template names a number that there is not.
     """
-    text = _environment().from_string(template + ending).render(_COUNTED | dict(numbers))
-    return " ".join(text.split())
+    return " ".join(template(text + ending).render(_COUNTED | dict(numbers)).split())
 
 
 def number(value: Any, form: str = ".3g", unit: str = "") -> str:

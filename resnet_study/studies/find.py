@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from resnet_study import phenomena, probes
-from resnet_study.errors import UserError
+from resnet_study.errors import UserError, told
 from resnet_study.files import expanded
 from resnet_study.judging.judge import Finding, judge
 from resnet_study.judging.selections import select
@@ -165,6 +165,5 @@ def _module(file: Path) -> ModuleType:
     except UserError:
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(f"{file}: cannot be loaded ({type(error).__name__}: {reason})") from None
+        raise UserError(f"{file}: cannot be loaded ({told(error)})") from None
     return module

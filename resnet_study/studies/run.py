@@ -38,6 +38,7 @@ def run_study(
     Returns:
         Exit code: 0, 1 if a run failed, 130 if interrupted (nothing is drawn then).
     """
+    study.check()
     specs = specs_of(study)
     (options or Options()).source.refuse_unused([spec.data.name for spec in specs])
     print(f"{study.title}\n{study.question}")

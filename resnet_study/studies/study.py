@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from resnet_study.errors import UserError
+from resnet_study.errors import UserError, require
 from resnet_study.judging.claim import Claim, Finding
 from resnet_study.judging.judge import judge
 from resnet_study.probes import Probe
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from resnet_study.drawing.render import FigureDefinition
 
 Sweep = str | Path | Mapping[str, Any]
+
+Order = Literal["longest", "sweeps", "seed"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Study:
     seeds: tuple[int, ...] = ()
     cost: str = ""
     initialization: bool = False
-    order: Literal["longest", "sweeps", "seed"] = "longest"
+    order: Order = "longest"
     probes: tuple[Probe, ...] = ()
     folder: Path | None = None
 
@@ -63,6 +65,25 @@ class Study:
         strange = [claim.name for claim in self.primary if claim not in self.claims]
         if strange:
             raise UserError(f"{self.name}: primary={', '.join(strange)}: not among its claims")
+        orders = get_args(Order)
+        require(
+            self.order in orders,
+            f"{self.name}: order",
+            self.order,
+            f"valid are {', '.join(orders)}",
+        )
+        for kind in ("claims", "figures", "probes"):
+            names = [one.name for one in getattr(self, kind)]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise UserError(
+                    f"{self.name}: {kind}: {', '.join(twice)} twice; give one another name"
+                )
+
+    def check(self) -> None:
+        """Refuse before anything is trained what would fail after it (`Claim.check`)."""
+        for claim in self.claims:
+            claim.check()
 
     def judge(
         self, frames: Frames, claims: Sequence[Claim] = (), confidence: float = 0.95

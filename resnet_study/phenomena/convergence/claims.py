@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from resnet_study.judging.claim import Claim
+from functools import partial
+
+from resnet_study.judging.claim import BATCH_NORMALIZATION, Claim
 from resnet_study.judging.selections import LENGTH_FIELDS
 from resnet_study.phenomena.convergence import measures
 from resnet_study.phenomena.depths import FAMILIES_ELSEWHERE, MINIMUM_DEEP, PAIR
 
 _HE = "He et al. 2015, arXiv 1512.03385"
+
+_claim = partial(Claim, where=BATCH_NORMALIZATION)
 
 _EARLY = (
     """Mean training error over the first quarter of the run at depth {{ depth }}, medians: plain
@@ -37,7 +41,7 @@ _STILL = """After {{ long.iterations|number(",") }} iterations plain-{{ deep }} 
 {{ effect|abs }} percentage points {{ "below" if effect < 0 else "above" }} plain-{{ shallow }} in
 training error; after {{ short.iterations|number(",") }} it was {{ short.gap|number("+.3g") }}."""
 
-RESIDUAL_CONVERGES_FASTER = Claim(
+RESIDUAL_CONVERGES_FASTER = _claim(
     "residual_converges_faster",
     "At depth 20 (without it: the shallowest that both have) the mean training error over the "
     "first quarter of the run is higher for the plain than for the residual network.",
@@ -48,7 +52,7 @@ RESIDUAL_CONVERGES_FASTER = Claim(
     words=_EARLY,
 )
 
-CONVERGENCE_EXPONENTIALLY_SLOW = Claim(
+CONVERGENCE_EXPONENTIALLY_SLOW = _claim(
     "convergence_exponentially_slow",
     "The iterations that plain networks need to bring the training error to "
     f"{measures.LEVEL:g} % and keep it there grow exponentially with depth rather than "
@@ -62,7 +66,7 @@ CONVERGENCE_EXPONENTIALLY_SLOW = Claim(
     words=_ITERATIONS,
 )
 
-LONGER_SCHEDULE_NO_CURE = Claim(
+LONGER_SCHEDULE_NO_CURE = _claim(
     "longer_schedule_no_cure",
     f"With a schedule at least {measures.LONGER} times as long and of the same shape, a "
     "plain network of 56 layers (without it: the deepest from "

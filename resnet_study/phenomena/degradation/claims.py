@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from resnet_study.judging.claim import Claim
+from resnet_study.judging.claim import BATCH_NORMALIZATION, Claim
 from resnet_study.phenomena.degradation import measures
 from resnet_study.phenomena.depths import PAIR, WARMUP_FIELDS, with_one_warmup
 
 _HE = "He et al. 2015, arXiv 1512.03385"
+
+_claim = partial(Claim, where=BATCH_NORMALIZATION)
 
 _SEEDS = "5 seeds or more each"
 
@@ -44,7 +46,7 @@ _NO_DEGRADATION = partial(
     claimed="below",
 )
 
-DEEPER_PLAIN_HIGHER_TRAINING_ERROR = Claim(
+DEEPER_PLAIN_HIGHER_TRAINING_ERROR = _claim(
     "deeper_plain_higher_training_error",
     "A plain network of 56 layers (without it: the deepest from 44 to 110) ends with a higher "
     "training error than one of 20.",
@@ -57,7 +59,7 @@ DEEPER_PLAIN_HIGHER_TRAINING_ERROR = Claim(
     answer=_DEEPER,
 )
 
-RESIDUAL_NO_DEGRADATION = Claim(
+RESIDUAL_NO_DEGRADATION = _claim(
     "residual_no_degradation",
     "A residual network of 56 layers (without it: the deepest from 44 to 110) does not end "
     "with a higher training error than one of 20, within a margin of "
@@ -71,7 +73,7 @@ RESIDUAL_NO_DEGRADATION = Claim(
     answer=_DEEPER,
 )
 
-RESIDUAL_NO_DEGRADATION_TO_110 = Claim(
+RESIDUAL_NO_DEGRADATION_TO_110 = _claim(
     "residual_no_degradation_to_110",
     "A residual network of 110 layers does not end with a higher training error than one of "
     f"20, within a margin of {measures.MARGIN:g} percentage point.",
@@ -85,7 +87,7 @@ RESIDUAL_NO_DEGRADATION_TO_110 = Claim(
     answer=_DEEPER,
 )
 
-RESIDUAL_GAINS_ACCURACY_TO_110 = Claim(
+RESIDUAL_GAINS_ACCURACY_TO_110 = _claim(
     "residual_gains_accuracy_to_110",
     "A residual network of 110 layers ends with a lower test error than one of 20.",
     f"{_HE}, section 4.2 and Table 6",
@@ -97,7 +99,7 @@ RESIDUAL_GAINS_ACCURACY_TO_110 = Claim(
     words=_TEST_ERRORS,
 )
 
-DEEPEST_FITS_TRAINING_SET = Claim(
+DEEPEST_FITS_TRAINING_SET = _claim(
     "deepest_fits_training_set",
     f"A residual network of 1202 layers ends with a training error below {measures.FITTED:g} %.",
     f"{_HE}, section 4.2, of ResNet-1202",
@@ -108,7 +110,7 @@ DEEPEST_FITS_TRAINING_SET = Claim(
     words=_FITTED,
 )
 
-DEEPEST_OVERFITS = Claim(
+DEEPEST_OVERFITS = _claim(
     "deepest_overfits",
     "A residual network of 1202 layers ends with a higher test error than one of 110. (That "
     "it fits the training set, which makes this overfitting, is deepest_fits_training_set.)",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from resnet_study.judging.claim import Claim
+from resnet_study.judging.claim import BATCH_NORMALIZATION, Claim
 from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.frozen_layers import measures
 
@@ -71,7 +71,13 @@ warm-up{% endif %}: training error at the end {{ errors.full }} and {{ errors.ge
 equally many iterations."""
 
 
-_claim = partial(Claim, source=_FROZEN, quote=None, may_differ=measures.DECAY_FIELDS)
+_claim = partial(
+    Claim,
+    source=_FROZEN,
+    quote=None,
+    where=BATCH_NORMALIZATION,
+    may_differ=measures.DECAY_FIELDS,
+)
 
 
 def _gentler(arm: str, how: str, gentle: measures.Gentle) -> tuple[Claim, Claim]:

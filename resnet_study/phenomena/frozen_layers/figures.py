@@ -44,6 +44,14 @@ MARKERS = "os^Dv<>p"
 PREDICTED = {"from_growth": "from weight growth", "from_step": "from effective step"}
 
 
+def normalized(frames: Frames) -> Frames:
+    """The runs with batch normalisation, without which no effective step is defined."""
+    chosen = select(frames, frames.runs.index[frames.runs["model.normalization"] == "batch"])
+    if not len(chosen.runs):
+        raise UserError("is about batch normalisation; choose runs that have it")
+    return chosen
+
+
 @figure(
     "Weight growth and effective step",
     "Weight norm of chosen convolutions relative to initialisation, and their effective step e = "
@@ -53,10 +61,10 @@ PREDICTED = {"from_growth": "from weight growth", "from_step": "from effective s
     f"alone, so its gradient falls as 1/‖w‖. {panels.MEDIANS} Dotted: from its peak, the norm of "
     "the layer that grew most if weight decay alone acted, exp(−ηλk/(1−μ)); and the equilibrium of "
     "weight decay and growth, e = √(2ηλ/(1+μ)) (Wan et al. 2020, arXiv 2006.08419).",
+    shown=normalized,
 )
 def weight_growth(frames: Frames) -> Figure:
     """A row per family, of the depth with most seeds; theory is dotted where there is decay."""
-    frames = _normalized(frames)
     recorded = panels.layer_rows(frames, *PROBES)
     motion = thaw.layer_motion(frames)
     for quantity in MOTION:
@@ -105,10 +113,10 @@ def weight_growth(frames: Frames) -> Figure:
     "the gradient at given norm stays as it is. Hollow: not thawed by the last record, a lower "
     "bound.",
     across=True,
+    shown=normalized,
 )
 def thaw_times(frames: Frames) -> Figure:
     """Measured against predicted iterations until a layer thaws, a point per layer and run."""
-    frames = _normalized(frames)
     panels.layer_rows(frames, *PROBES)
     if thaw.layer_motion(frames).empty:
         raise UserError("no recorded norm is finite; see the status of the runs")
@@ -159,10 +167,10 @@ def thaw_times(frames: Frames) -> Figure:
     f"of the networks with most such arms. {panels.MEDIANS} The triangle marks the median thaw of "
     "the slowest frozen layer, where all were seen to thaw.",
     across=True,
+    shown=normalized,
 )
 def thaw_curves(frames: Frames) -> Figure:
     """Training error by weight decay, rate and warm-up, a panel per network; marked: last thaw."""
-    frames = _normalized(frames)
     split = train_split(frames)
     rows = frames.metrics[frames.metrics["split"] == split]
     rows, left_out = panels.drawable_rows(rows, "error", positive=False)
@@ -223,13 +231,6 @@ def _looks(arms: Iterable[str]) -> dict[str, dict[str, Any]]:
         taken = sum(look["color"] == colour for look in looks.values())
         looks[arm] = {"color": colour, "marker": MARKERS[taken % len(MARKERS)]}
     return looks
-
-
-def _normalized(frames: Frames) -> Frames:
-    chosen = select(frames, frames.runs.index[frames.runs["model.normalization"] == "batch"])
-    if not len(chosen.runs):
-        raise UserError("is about batch normalisation; choose runs that have it")
-    return chosen
 
 
 def _most_seeds(rows: pd.DataFrame) -> int:

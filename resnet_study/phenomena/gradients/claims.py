@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from resnet_study.judging.claim import Claim
+from resnet_study.judging.claim import BATCH_NORMALIZATION, Claim
 from resnet_study.judging.measurement import Side
 from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.gradients import measures
 
 _HE = "He et al. 2015, arXiv 1512.03385"
 _YANG = "Yang et al. 2019, arXiv 1902.08129"
+
+_claim = partial(Claim, where=BATCH_NORMALIZATION)
 
 _DEEP_PLAIN = (
     f"plain runs of depth 56 (or the deepest, of at least {MINIMUM_DEEP}) with layer records"
@@ -71,7 +73,7 @@ def _in_training(
         f"In a plain network of {network} with batch normalisation the {_MEANING[quantity]} at "
         f"layer 2 {relation.format(measures.BORDERS[quantity])} that at the last convolution"
     )
-    return Claim(
+    return _claim(
         f"{series}_{name}",
         f"{common} {when}.",
         f"{_HE}, section 4.1, of plain-34 on ImageNet; quantity and factor are this project's",
@@ -91,7 +93,7 @@ def _in_training(
     )
 
 
-GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN = Claim(
+GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN = _claim(
     "gradients_explode_at_initialization_plain_bn",
     "At initialisation the activation gradient of a plain network of 56 layers (without it: "
     "the deepest) with batch normalisation grows toward the input, by a factor above 1 per "
@@ -103,7 +105,7 @@ GRADIENTS_EXPLODE_AT_INITIALIZATION_PLAIN_BN = Claim(
     words=_GROWTH,
 )
 
-GRADIENTS_AT_INITIALIZATION_RESIDUAL_MILD = Claim(
+GRADIENTS_AT_INITIALIZATION_RESIDUAL_MILD = _claim(
     "gradients_at_initialization_residual_mild",
     "At initialisation the activation gradient of a residual network of 56 layers (without "
     f"it: the deepest, of at least {MINIMUM_DEEP}) with batch normalisation is "

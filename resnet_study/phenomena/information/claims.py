@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from resnet_study.judging.claim import Claim
+from resnet_study.judging.claim import BATCH_NORMALIZATION, Claim
 from resnet_study.phenomena.depths import MINIMUM_DEEP
 from resnet_study.phenomena.information import measures
 
@@ -30,10 +30,12 @@ more in plain-20."""
 _AGREE = """In the early layers of plain-{{ depth }} the gradients of two halves of a mini-batch
 agree by a cosine of {{ plain[depth] }}."""
 
+_claim = partial(Claim, where=BATCH_NORMALIZATION)
+
 CHAOTIC, ORDERED = 0.5, 0.9
 """Correlation of the responses to an image and its copy; that of the two images is 0.995."""
 
-CHAOTIC_AT_INITIALIZATION = Claim(
+CHAOTIC_AT_INITIALIZATION = _claim(
     "forward_map_chaotic_at_initialization",
     f"At initialisation the last convolution of a {_DEEP} with batch normalisation takes an image "
     "and the same image with noise of a tenth of its norm to responses whose correlation is below "
@@ -46,7 +48,7 @@ CHAOTIC_AT_INITIALIZATION = Claim(
     answer=_CORRELATED + " at initialisation.",
 )
 
-ORDERED_AFTER_10 = Claim(
+ORDERED_AFTER_10 = _claim(
     "forward_map_ordered_after_10_steps",
     f"After 10 iterations the same correlation is above {ORDERED} in a {_DEEP}: chaos does not "
     "last, and is no reason for what follows.",
@@ -58,7 +60,7 @@ ORDERED_AFTER_10 = Claim(
     answer=_CORRELATED + " after 10 iterations.",
 )
 
-CLASSES_LOST_AFTER_10 = Claim(
+CLASSES_LOST_AFTER_10 = _claim(
     "classes_lost_after_10_steps",
     f"After 10 iterations the responses of the last convolution of a {_DEEP} hardly tell classes "
     "apart: the correlation of two images of one class minus that of two classes is less than a "
@@ -72,7 +74,7 @@ CLASSES_LOST_AFTER_10 = Claim(
     answer=_KEPT,
 )
 
-GRADIENTS_AGREE_EARLY = Claim(
+GRADIENTS_AGREE_EARLY = _claim(
     "gradients_agree_early",
     "The gradients that two halves of a mini-batch have for the weights of layers 2 to "
     f"{measures.EARLY_LAYERS} of a {_DEEP} agree: their cosine, mean over these layers and the "

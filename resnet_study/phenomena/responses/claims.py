@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from resnet_study.judging.claim import Claim
+from functools import partial
+
+from resnet_study.judging.claim import BATCH_NORMALIZATION, Claim
 from resnet_study.phenomena.depths import FAMILIES_ELSEWHERE, MINIMUM_DEEP, WARMUP_FIELDS
 from resnet_study.phenomena.responses import measures
 
 _HE = "He et al. 2015, arXiv 1512.03385"
+
+_claim = partial(Claim, where=BATCH_NORMALIZATION)
 
 _SEEDS = "5 seeds or more each"
 _AT_ONE_DEPTH = (
@@ -20,7 +24,7 @@ _AGAINST_DEPTH = """Response standard deviation after training, mean over the co
 residual networks: {{ responses }}. Judged: {{ deep }} minus 20. In the paper (CIFAR-10, Figure
 7): {{ paper }}. Finished runs only."""
 
-RESIDUAL_RESPONSES_SMALLER = Claim(
+RESIDUAL_RESPONSES_SMALLER = _claim(
     "residual_responses_smaller",
     "At depth 20 (without it: the shallowest that both have) the responses of the convolutions "
     "after training have a larger standard deviation in the plain than in the residual "
@@ -32,7 +36,7 @@ RESIDUAL_RESPONSES_SMALLER = Claim(
     words=_AT_ONE_DEPTH,
 )
 
-RESPONSES_SMALLER_WITH_DEPTH = Claim(
+RESPONSES_SMALLER_WITH_DEPTH = _claim(
     "responses_smaller_with_depth",
     "The responses of the convolutions after training have a smaller standard deviation in a "
     f"residual network of 110 layers (without it: the deepest from {MINIMUM_DEEP}"
