@@ -22,6 +22,7 @@ The columns of ``layers.parquet``, what a step computes and the table in docs/re
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul, truediv
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from jax import Array
 
 
-class Observed(NamedTuple):
+@dataclass(frozen=True)
+class Observed:
     """What a training step knows of the network before its update, layer by layer.
 
     Sequences have one entry for each of the depth weighted layers, in forward order.
@@ -45,8 +47,6 @@ class Observed(NamedTuple):
     """∂L/∂w_l of the loss alone, weight decay not mixed in."""
     velocity: Sequence[Array]
     """Of the optimiser, before this step."""
-    updates: Sequence[Array]
-    """Δw_l of this step, learning rate included; empty unless there are probes of one's own."""
     scales: Sequence[Array | None]
     """γ_l, (channels,)."""
     shifts: Sequence[Array | None]
@@ -70,6 +70,13 @@ class Observed(NamedTuple):
     """Euclidean norm of each tensor."""
     by_layer: Callable[..., Any]
     """`resnet_study.tensors.by_layer`: a function of one layer's tensors for all layers."""
+    make_updates: Callable[[], Sequence[Array]]
+    """What `updates` are made by."""
+
+    @functools.cached_property
+    def updates(self) -> Sequence[Array]:
+        """Δw_l of this step, learning rate included; traced, which takes a while, if asked for."""
+        return self.make_updates()
 
 
 class Passes(NamedTuple):

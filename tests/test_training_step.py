@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from resnet_study import probes
 from resnet_study.data import load_dataset
 from resnet_study.datasets import DATASETS
 from resnet_study.models import weights_of
@@ -132,6 +133,23 @@ def test_probes_are_the_recorded_ones_and_change_nothing() -> None:
     assert without[1].layers == {}
     for a, b in zip(*map(jax.tree.leaves, (with_probes[0], without[0])), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_built_in_probe_sees_all_that_one_of_ones_own_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = probes.Probe(
+        "largest_update",
+        "largest |Δw_l|",
+        function=lambda o: o.by_layer(lambda u: jnp.max(jnp.abs(u)), o.updates),
+    )
+    monkeypatch.setattr(probes, "BUILT_IN", (*probes.BUILT_IN, own))
+    spec = spec_of()
+    state = start(spec)
+    following, metrics = make_train_step(spec, SHAPE)(state, batch_of(spec))
+    ends = zip(weights_of(following.parameters), weights_of(state.parameters), strict=True)
+    expected = [float(jnp.max(jnp.abs(after - before))) for after, before in ends]
+    np.testing.assert_allclose(metrics.layers["largest_update"], expected, rtol=1e-3)
 
 
 def test_without_normalisation_output_and_response_are_one() -> None:

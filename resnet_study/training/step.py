@@ -182,15 +182,11 @@ def make_train_step(
         descent = descend(rate, gradients, state.optimizer, state.parameters)
         layers = {}
         if responses is not None:
-            updates = []  # what only probes of one's own look at; tracing it takes a while
-            if spec.probes.extra:
-                changes = descend.updates(rate, gradients, state.optimizer, state.parameters)[0]
-                updates = weights_of(changes)
+            moved = (rate, gradients, state.optimizer, state.parameters)
             observed = Observed(
                 weights=weights_of(state.parameters),
                 gradients=weights_of(gradients),
                 velocity=weights_of(optax.tree_utils.tree_get(state.optimizer, "trace")),
-                updates=updates,
                 scales=normalizations_of(state.parameters, "scale"),
                 shifts=normalizations_of(state.parameters, "bias"),
                 output_gradient_norms=tapped[:, 0],
@@ -201,6 +197,7 @@ def make_train_step(
                 **descent.measured,
                 norms=tensors.norms,
                 by_layer=tensors.by_layer,
+                make_updates=lambda: weights_of(descend.updates(*moved)[0]),
             )
             layers = {p.name: p.function(observed) for p in recorded if p.function is not None}
             layers |= responses.extra
