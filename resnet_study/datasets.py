@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from resnet_study.errors import UserError
 from resnet_study.files import expanded
@@ -22,12 +22,41 @@ class DatasetShape(NamedTuple):
     classes: int
 
 
-DATASETS: dict[str, DatasetShape] = {
-    "digits": DatasetShape(1437, 360, 8, 8, 1, 10),
-    "cifar10": DatasetShape(50_000, 10_000, 32, 32, 3, 10),
-    "synthetic": DatasetShape(512, 128, 8, 8, 3, 10),
-    "cifar100": DatasetShape(50_000, 10_000, 32, 32, 3, 100),
+class DatasetEntry(NamedTuple):
+    """All that there is to say of one data set; adding one is one of these, and its loader.
+
+    Attributes:
+        shape: examples and images.
+        loader: ``module:function`` that makes or unpacks it: training images, test images, and
+            what they are called in records. Empty where images are looked for in files
+            (`DataSource`) and known by their content (`resnet_study.data.originals`).
+        augmentation: what ``data.augmentation=auto`` is for it.
+    """
+
+    shape: DatasetShape
+    loader: str = ""
+    augmentation: Literal["none", "crop", "crop-flip"] = "none"
+
+
+DatasetName = Literal["digits", "cifar10", "synthetic", "cifar100"]
+
+ENTRIES: Mapping[DatasetName, DatasetEntry] = {
+    "digits": DatasetEntry(
+        DatasetShape(1437, 360, 8, 8, 1, 10), "resnet_study.data.digits:load_digits"
+    ),
+    "cifar10": DatasetEntry(DatasetShape(50_000, 10_000, 32, 32, 3, 10), augmentation="crop-flip"),
+    "synthetic": DatasetEntry(
+        DatasetShape(512, 128, 8, 8, 3, 10), "resnet_study.data.synthetic:make_synthetic"
+    ),
+    "cifar100": DatasetEntry(
+        DatasetShape(50_000, 10_000, 32, 32, 3, 100), augmentation="crop-flip"
+    ),
 }
+
+DATASETS: Mapping[str, DatasetShape] = {name: entry.shape for name, entry in ENTRIES.items()}
+
+IN_FILES = tuple(name for name, entry in ENTRIES.items() if not entry.loader)
+"""Data sets whose images lie in files, of which a run may take fewer."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +75,6 @@ class DataSource:
 
     def refuse_unused(self, names: Collection[str]) -> None:
         """Refuse a place that none of these data sets is read from."""
-        if self.cifar10 is not None and not set(names) & {"cifar10", "cifar100"}:
+        if self.cifar10 is not None and not set(names) & set(IN_FILES):
             told = ", ".join(sorted(set(names))) or "what is measured here"
             raise UserError(f"--cifar10={self.cifar10}: {told} needs no files; leave it out")

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from resnet_study.architecture import ModelSpec, check_model
-from resnet_study.datasets import DATASETS
+from resnet_study.datasets import DATASETS, ENTRIES, IN_FILES, DatasetName
 from resnet_study.durations import Duration, to_iterations
 from resnet_study.errors import UserError, is_number, require
 from resnet_study.files import json_object
@@ -37,7 +37,7 @@ SCHEMA_VERSION = 1
 class DataSpec:
     """What is trained on, and how it is split and augmented."""
 
-    name: Literal["digits", "cifar10", "synthetic", "cifar100"] = "digits"
+    name: DatasetName = "digits"
     """digits: 1,797 real 8x8 images bundled with scikit-learn; cifar10, cifar100 (its 100 fine
     classes): see `resnet-study data --help`; synthetic: deterministic images for tests."""
     validation: float = 0.1
@@ -328,16 +328,15 @@ def _resolve_data(data: DataSpec) -> DataSpec:
         "the held-out fraction lies between 0 and 0.5",
     )
     require(
-        not data.subset or data.name in ("cifar10", "cifar100"),
+        not data.subset or data.name in IN_FILES,
         "data.subset",
         data.subset,
-        f"{data.name} is always whole; only cifar10 and cifar100 can have fewer images",
+        f"{data.name} is always whole; only {' and '.join(IN_FILES)} can have fewer images",
     )
     require(data.crop_padding >= 0, "data.crop_padding", data.crop_padding, "at least 0 pixels")
     check_batch(data, split_sizes(data)[0])
     if data.augmentation == "auto":
-        crops = data.name in ("cifar10", "cifar100")
-        data = replace(data, augmentation="crop-flip" if crops else "none")
+        data = replace(data, augmentation=ENTRIES[data.name].augmentation)
     return data
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import jax
 import numpy as np
@@ -18,12 +19,13 @@ from resnet_study.data.batches import (
 )
 from resnet_study.data.dataset import pixel_mean, stable_permutation
 from resnet_study.data.digits import load_digits, stratified_test_indices
+from resnet_study.data.originals import ORIGINALS
 from resnet_study.data.synthetic import make_synthetic
-from resnet_study.datasets import DATASETS
+from resnet_study.datasets import DATASETS, ENTRIES, IN_FILES, DatasetName
 from resnet_study.errors import UserError
-from resnet_study.spec import DataSpec
+from resnet_study.spec import DataSpec, from_flat
 
-NAMES = ("digits", "synthetic")
+NAMES = tuple(name for name in DATASETS if name not in IN_FILES)
 
 
 def rows(split: Split) -> list[bytes]:
@@ -79,6 +81,16 @@ def test_split_depends_on_the_seed_and_nothing_else_does() -> None:
     # Two draws of a tenth share about a tenth of their images.
     shared = len(set(rows(first.val)) & set(rows(other.val)))
     assert shared < len(other.val) / 3
+
+
+def test_a_data_set_is_one_entry_and_its_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(ENTRIES) == set(get_args(DatasetName))
+    assert set(IN_FILES) == set(ORIGINALS)
+    other = ENTRIES["synthetic"]._replace(augmentation="crop")
+    monkeypatch.setitem(ENTRIES, "digits", other)  # type: ignore[arg-type]
+    spec = from_flat({"data.name": "digits"}).data
+    assert spec.augmentation == "crop"
+    assert load_dataset(spec, 0).source == "synthetic"
 
 
 def test_no_validation_images() -> None:

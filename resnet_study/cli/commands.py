@@ -13,13 +13,13 @@ import sys
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from resnet_study import kernels as native_kernels
 from resnet_study.cli.drawing import Drawing
-from resnet_study.datasets import DataSource
+from resnet_study.datasets import IN_FILES, DatasetName, DataSource
 from resnet_study.errors import UserError
 from resnet_study.launch.agent import check_point
 from resnet_study.launch.options import Pool
@@ -226,7 +226,7 @@ def claims(
 
 
 def data(
-    name: Annotated[Literal["cifar10", "digits", "synthetic", "cifar100"], Positional] = "cifar10",
+    name: Annotated[DatasetName, Positional] = "cifar10",
     subset: bool = False,
     *,
     source: Annotated[DataSource, Flat],
@@ -255,7 +255,7 @@ def data(
     from resnet_study.spec import DataSpec
 
     source.refuse_unused([name])
-    if subset and name not in ("cifar10", "cifar100"):
+    if subset and name not in IN_FILES:
         raise UserError(f"--subset: {name} needs no files; leave it out")
     if name == "cifar10" and source.cifar10 is None and not is_available():
         with count_progress("downloading", "B") as progress:

@@ -6,10 +6,12 @@ as pure functions) and `resnet_study.data.batches` (the order of the training ex
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 
 from resnet_study.data.dataset import Dataset, Progress, Split, pixel_mean, stable_permutation
-from resnet_study.datasets import DATASETS, DataSource
+from resnet_study.datasets import DATASETS, ENTRIES, DataSource
 from resnet_study.spec import DataSpec, check_batch, split_sizes
 
 __all__ = ["Dataset", "Progress", "Split", "load_dataset"]
@@ -64,14 +66,11 @@ def _load(
     # Each loader is imported when it is asked for: scikit-learn and Pillow take their time.
     from resnet_study.data.originals import ORIGINALS, digest_of
 
-    if spec.name in ORIGINALS:
+    module, _, function = ENTRIES[spec.name].loader.partition(":")
+    if not module:
         from resnet_study.data.cifar10 import load_cifar10
 
         original = ORIGINALS[spec.name]
         return load_cifar10(source.cifar10, None, progress, original, spec.subset)
-    if spec.name == "digits":
-        from resnet_study.data.digits import load_digits as load
-    else:
-        from resnet_study.data.synthetic import make_synthetic as load
-    train, test, label = load()
+    train, test, label = getattr(importlib.import_module(module), function)()
     return train, test, label, (digest_of(train), digest_of(test))

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from resnet_study import files, lease, records, runtime
+from resnet_study.datasets import IN_FILES
 from resnet_study.errors import UserError
 from resnet_study.launch.options import Pool
 from resnet_study.launch.status import how_far
@@ -59,7 +60,7 @@ def run_slice(
         print(f"{archive}: {len(taken)} runs taken from it")
     if not runtime.uses_cpu():
         runtime.keep_programs((folder / "compiled").resolve())
-    real = next((spec for spec in specs if spec.data.name in ("cifar10", "cifar100")), None)
+    real = next((spec for spec in specs if spec.data.name in IN_FILES), None)
     if real is not None:
         # Decoded once, here: the workers find it in the cache.
         from resnet_study.data import load_dataset
