@@ -29,6 +29,7 @@ from resnet_study.judging.selections import (
     layer_quantity,
     median_over_seeds,
     over_last,
+    select,
 )
 from resnet_study.judging.words import number
 from resnet_study.probes import FIRST, GRADIENTS
@@ -137,34 +138,34 @@ TABLES = {
 }
 
 
-def raw(layers: pd.DataFrame, step: int) -> str:
+def raw(network: Frames, step: int) -> str:
     """‖∂L/∂z‖ at layer 2 over the same at the last convolution."""
-    return _factor(_over_last(layers, "raw").loc[step])
+    return _factor(_over_last(network, "raw").loc[step])
 
 
-def signal(layers: pd.DataFrame, step: int) -> str:
+def signal(network: Frames, step: int) -> str:
     """The signal, likewise."""
-    return _factor(_over_last(layers, "signal").loc[step])
+    return _factor(_over_last(network, "signal").loc[step])
 
 
-def turn(layers: pd.DataFrame, step: int) -> str:
+def turn(network: Frames, step: int) -> str:
     """The turn, likewise."""
-    return _factor(_over_last(layers, "turn").loc[step])
+    return _factor(_over_last(network, "turn").loc[step])
 
 
-def signal_apart(layers: pd.DataFrame, step: int) -> str:
+def signal_apart(network: Frames, step: int) -> str:
     """Largest factor, either way, between the signals of both layers, from an iteration on."""
-    return _widest(_over_last(layers, "signal").loc[step:])
+    return _widest(_over_last(network, "signal").loc[step:])
 
 
-def turn_apart(layers: pd.DataFrame, step: int) -> str:
+def turn_apart(network: Frames, step: int) -> str:
     """The same of the turn."""
-    return _widest(_over_last(layers, "turn").loc[step:])
+    return _widest(_over_last(network, "turn").loc[step:])
 
 
-def signal_lowest(layers: pd.DataFrame, step: int) -> str:
+def signal_lowest(network: Frames, step: int) -> str:
     """The signal over that at the last convolution, at the layer from 2 on where it is least."""
-    rows = conv_layers(layers)
+    rows = conv_layers(network.layers)
     rows = rows[(rows["step"] == step) & (rows["layer"] >= FIRST)]
     signals = rows.assign(signal=layer_quantity(rows, "signal")).pivot(
         index="layer", columns="run_id", values="signal"
@@ -172,16 +173,42 @@ def signal_lowest(layers: pd.DataFrame, step: int) -> str:
     return _factor(float((signals / signals.iloc[-1]).median(axis=1).min()))
 
 
-def weights(layers: pd.DataFrame, step: int) -> str:
+def weights(network: Frames, step: int) -> str:
     """‖w‖ of layer 2."""
+    layers = network.layers
     return _rounded(
         float(layers[(layers["layer"] == 2) & (layers["step"] == step)]["weight_norm"].median())
     )
 
 
+def training_error(network: Frames, step: int) -> str:
+    """As trained, in percent."""
+    return _error(network, "train", step)
+
+
+def test_error(network: Frames, step: int) -> str:
+    """In percent."""
+    return _error(network, "test", step)
+
+
+def _error(network: Frames, split: str, step: int) -> str:
+    rows = network.metrics[network.metrics["split"] == split].set_index("step")
+    return f"{rows['error'].groupby('step').median()[step]:.2f}"
+
+
 NUMBERS = {
     function.__name__: function
-    for function in (raw, signal, turn, signal_apart, turn_apart, signal_lowest, weights)
+    for function in (
+        raw,
+        signal,
+        turn,
+        signal_apart,
+        turn_apart,
+        signal_lowest,
+        weights,
+        training_error,
+        test_error,
+    )
 }
 """Of several seeds the median."""
 
@@ -202,9 +229,9 @@ def filled(text: str) -> str:
 
 def _number(match: re.Match[str]) -> str:
     study, family, depth, name, step = match.groups()
-    layers = _layers(study, family, int(depth))
+    network = _network(study, family, int(depth))
     start = match[0][: match[0].index("-->") + 3]
-    return f"{start}{NUMBERS[name](layers, int(step))}<!-- end -->"
+    return f"{start}{NUMBERS[name](network, int(step))}<!-- end -->"
 
 
 def _number_of_finding(match: re.Match[str]) -> str:
@@ -218,30 +245,29 @@ def _number_of_finding(match: re.Match[str]) -> str:
     return f"{start}{number(value, '.4g')}<!-- end -->"
 
 
-def _layers(study: str, family: str, depth: int) -> pd.DataFrame:
-    """Records of the layers of a network, all seeds.
+def _network(study: str, family: str, depth: int) -> Frames:
+    """Records of a network, all seeds.
 
     Raises:
         KeyError: if there is none.
     """
-    layers = _frames(study).layers
-    own = layers[(layers["family"] == family) & (layers["depth"] == depth)]
-    if own.empty:
+    frames = _frames(study)
+    runs = frames.runs[(frames.runs["family"] == family) & (frames.runs["depth"] == depth)]
+    if runs.empty:
         raise KeyError(f"{study}: no {family}-{depth}")
-    return own
+    return select(frames, runs.index)
 
 
-def _over_last(layers: pd.DataFrame, name: str) -> pd.Series:
+def _over_last(network: Frames, name: str) -> pd.Series:
     """One of the three gradients at layer 2 over the same at the last convolution, by iteration."""
-    frames = Frames(pd.DataFrame(), pd.DataFrame(), layers)
-    return over_last(frames, GRADIENTS[name]).groupby("step")["ratio"].median()
+    return over_last(network, GRADIENTS[name]).groupby("step")["ratio"].median()
 
 
 def _three_gradients(study: str, network: str) -> dict[int, str]:
     """``raw / signal / turn`` by recorded step, as log10."""
     family, depth = network.split("-")
-    layers = _layers(study, family, int(depth))
-    ratios = pd.DataFrame({name: np.log10(_over_last(layers, name)) for name in GRADIENTS})
+    own = _network(study, family, int(depth))
+    ratios = pd.DataFrame({name: np.log10(_over_last(own, name)) for name in GRADIENTS})
     return {int(str(step)): " / ".join(map(_signed, row)) for step, row in ratios.iterrows()}
 
 

@@ -6,8 +6,8 @@ Combinations that make no sense are refused with the reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from resnet_study.errors import UserError, require
 
@@ -129,6 +129,23 @@ def is_the_papers(model: ModelSpec) -> bool:
     )
 
 
+RESIDUAL_ONLY = {
+    "shortcut": "shortcuts",
+    "subsampling": "shortcuts",
+    "block_order": "addition to place around",
+    "branch_scaling": "branches",
+    "shortcut_scaling": "shortcuts",
+}
+"""Fields that a plain network has at their defaults, and what it lacks for another choice."""
+
+
+def plain_of(model: ModelSpec) -> ModelSpec:
+    """The plain network of the same layers."""
+    names = (*RESIDUAL_ONLY, "gate_bias", "dropout_ratio")
+    defaults: dict[str, Any] = {name: _default_of(name) for name in names}
+    return replace(model, residual=False, **defaults)
+
+
 def check_model(model: ModelSpec) -> None:
     """Refuse what is no network, and combinations without meaning.
 
@@ -144,11 +161,8 @@ def check_model(model: ModelSpec) -> None:
         )
     require(model.width >= 1, "model.width", model.width, "at least one filter is needed")
     if not model.residual:
-        _only_default(model, "shortcut", "a plain network has no shortcuts")
-        _only_default(model, "subsampling", "a plain network has no shortcuts")
-        _only_default(model, "block_order", "a plain network has no addition to place around")
-        _only_default(model, "branch_scaling", "a plain network has no branches")
-        _only_default(model, "shortcut_scaling", "a plain network has no shortcuts")
+        for name, reason in RESIDUAL_ONLY.items():
+            _only_default(model, name, f"a plain network has no {reason}")
     if model.shortcut != "A":
         _only_default(model, "subsampling", "only shortcut A subsamples; B and C project")
     _check_normalization(model)
@@ -253,5 +267,9 @@ def _check_shortcut_scaling(model: ModelSpec) -> None:
 
 
 def _only_default(model: ModelSpec, name: str, reason: str) -> None:
-    value, default = getattr(model, name), ModelSpec.__dataclass_fields__[name].default
+    value, default = getattr(model, name), _default_of(name)
     require(value == default, f"model.{name}", value, f"{reason}; leave it at {default}")
+
+
+def _default_of(name: str) -> Any:
+    return ModelSpec.__dataclass_fields__[name].default

@@ -9,7 +9,7 @@ import jax
 import pytest
 from flax import nnx
 
-from resnet_study.architecture import ModelSpec, check_model, is_the_papers
+from resnet_study.architecture import ModelSpec, check_model, is_the_papers, plain_of
 from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.models import Network
@@ -63,6 +63,20 @@ ARMS: list[dict] = [
 def test_what_no_reading_of_the_paper_allows_is_not_its_network(fields: dict) -> None:
     assert is_the_papers(ModelSpec(depth=110))
     assert not is_the_papers(ModelSpec(depth=110, **fields))
+
+
+@pytest.mark.parametrize("fields", [{}, *ARMS], ids=str)
+def test_every_network_has_a_plain_one_of_the_same_layers(fields: dict) -> None:
+    model = ModelSpec(depth=56, **fields)
+    plain = plain_of(model)
+    check_model(plain)
+    assert not plain.residual
+    assert plain_of(plain) == plain
+    assert (plain.depth, plain.block, plain.normalization) == (
+        model.depth,
+        model.block,
+        model.normalization,
+    )
 
 
 @pytest.mark.slow

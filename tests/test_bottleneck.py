@@ -152,8 +152,10 @@ def test_a_projection_shares_the_pre_activation_of_its_block(order: str, shortcu
 
 
 def test_theory_has_no_factor_for_layers_of_unequal_width() -> None:
-    assert theory.growth_of(ModelSpec(depth=20, residual=False)) == theory.BN_RELU_GROWTH
-    assert theory.growth_of(model_of(depth=20, residual=False)) is None
+    basic = theory.growth_of(ModelSpec(depth=20, residual=False), 128)
+    assert basic is not None
+    assert basic.factor == theory.BN_RELU_GROWTH
+    assert theory.growth_of(model_of(depth=20, residual=False), 128) is None
 
 
 def test_a_block_costs_about_what_a_basic_one_does() -> None:

@@ -1,12 +1,22 @@
 """Theory lines against random networks, differentiated by hand."""
 
+import itertools
 import math
+from dataclasses import replace
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 
+from resnet_study.architecture import ModelSpec
+from resnet_study.datasets import DATASETS
+from resnet_study.judging.statistics import log_slope
 from resnet_study.phenomena.gradients import theory as gradient_theory
 from resnet_study.phenomena.initialization import theory
+from resnet_study.phenomena.initialization.chain import backpropagate, make_chain, propagate
+from resnet_study.phenomena.initialization.measuring import first_batch, stages_of
+from resnet_study.tensors import arithmetic
+from resnet_study.training.programs import keys_of
 
 GAINS = {"he": 2.0, "lecun": 1.0, "uniform": 1 / 3}
 ACTIVATIONS = {
@@ -80,6 +90,74 @@ def test_the_values() -> None:
     for activation, expected in values:
         factor = gradient_theory.growth_toward_input("none", "uniform", activation)
         assert factor == pytest.approx(expected)
+
+
+SETTINGS = {
+    field: get_args(hint) for field, hint in get_type_hints(ModelSpec).items() if get_args(hint)
+}
+
+
+@pytest.mark.parametrize(
+    ("normalization", "initialization", "activation"),
+    [*itertools.product(*(SETTINGS[f] for f in ("normalization", "initialization", "activation")))],
+)
+def test_every_plain_network_has_the_theory_that_is_about_it_or_none(
+    normalization: Any, initialization: Any, activation: Any
+) -> None:
+    model = ModelSpec(
+        residual=False,
+        normalization=normalization,
+        initialization=initialization,
+        activation=activation,
+    )
+    growth = gradient_theory.growth_of(model, 128)
+    if growth is None:
+        return
+    assert normalization in ("batch", "none")
+    assert activation in ("relu", "linear")
+    assert ("mean-field" in growth.name) == (normalization == "batch")
+    settings = (normalization, initialization, activation)
+    assert growth.factor == gradient_theory.growth_toward_input(*settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"initialization": "orthogonal"},
+        {"initialization": "delta-orthogonal"},
+        {"pooling": "max"},
+        {"batch_norm_images": 2},
+        {"batch_norm_images": gradient_theory.LEAST_IMAGES},
+    ],
+    ids=str,
+)
+def test_there_is_a_theory_where_a_network_grows_as_it_has_it(fields: Any) -> None:
+    """Growth of a network on digits, within stages, beside the mean field with zero padding."""
+    model = ModelSpec(depth=32, residual=False, precision="float64", **fields)
+    growths = []
+    with arithmetic("float64"):
+        for seed in range(3):
+            chain = make_chain(model, DATASETS["digits"], keys_of(seed).initialization)
+            batch = first_batch(seed)
+            signal = propagate(chain, batch.images)
+            norms = backpropagate(chain, signal, batch.labels).layers[1:]
+            stages = stages_of(model, 2).tolist()
+            growths.append(np.exp(-log_slope(np.arange(len(norms)), np.asarray(norms), stages)))
+    expected = np.exp(
+        np.mean([np.log(gradient_theory.padded_bn_growth(side)) for side in (8, 4, 2)])
+    )
+    far = abs(np.median(growths) / expected - 1)
+    assert (far < 0.01) == (gradient_theory.growth_of(model, 128) is not None), growths
+
+
+def test_few_images_have_no_theory_whether_they_are_the_batch_or_a_part_of_it() -> None:
+    model, few = ModelSpec(residual=False), gradient_theory.LEAST_IMAGES - 1
+    assert gradient_theory.growth_of(model, few) is None
+    assert gradient_theory.growth_of(replace(model, batch_norm_images=few), 128) is None
+    free = replace(model, normalization="none")
+    assert gradient_theory.growth_of(free, few) is not None
 
 
 def test_line_is_anchored_at_the_last_3x3_layer() -> None:

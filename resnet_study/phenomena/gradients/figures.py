@@ -7,7 +7,6 @@ nor a convolution. Which three gradients there are is said in `resnet_study.prob
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,9 +17,9 @@ from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels, plots, style
 from resnet_study.drawing.render import figure
-from resnet_study.judging.selections import layer_quantity, models_of, over_last
+from resnet_study.judging.selections import layer_quantity, over_last
 from resnet_study.judging.words import two_digits
-from resnet_study.phenomena.gradients import theory
+from resnet_study.phenomena.gradients import measures, theory
 from resnet_study.probes import FIRST, GRADIENTS
 from resnet_study.records import Frames
 
@@ -38,17 +37,6 @@ DEEP = 56
 has so little gradient left that most of its panel would be empty."""
 
 COLOUR_QUANTILES = (0.01, 0.99)
-
-PLAIN: dict[str, Any] = {
-    "residual": False,
-    "shortcut": "A",
-    "subsampling": "stride",
-    "block_order": "original",
-    "branch_scaling": "none",
-    "shortcut_scaling": "none",
-    "gate_bias": -6.0,
-}
-"""What makes a plain network of any other."""
 
 THREE = {"raw": "raw ‖∂L/∂z‖", "signal": "signal ‖w‖‖∂L/∂w‖", "turn": "turn (angle)"}
 """The three gradients and the titles of their panels."""
@@ -85,8 +73,7 @@ def gradient_profile(frames: Frames) -> Figure:
     families, depths = panels.families_in(rows), panels.shown_depths(rows)
     colours = style.sequential(steps, "plasma")
     # All runs of a figure differ in depth, family and seed alone.
-    growth = theory.growth_of(replace(models_of(frames.runs.iloc[:1])[0], **PLAIN))
-    predicted = "plain" in families and growth is not None
+    growth = measures.predicted_growth(frames.runs)
     titles = [f"{family}-{depth}" for family in families for depth in depths]
     size = (len(families), len(depths), 1.75 * len(families))
     drawn, axes = style.new_figure(*size, titles, sharex="col")
@@ -97,13 +84,13 @@ def gradient_profile(frames: Frames) -> Figure:
         gid = f"{family}-{depth}-step{{hue}}"
         plots.lines(panel, own, "layer", "relative", gid, hue=("step", colours))
         if family == "plain" and growth is not None:
-            panel.plot(*theory.theory_line(depth, growth), gid="theory", **style.THEORY)
+            panel.plot(*theory.theory_line(depth, growth.factor), gid="theory", **style.THEORY)
         if own.empty:
             plots.say(panel, "not recorded")
     style.label(axes, "layer", "last convolution = 1")
     handles = style.keys({style.thousands(s): colours[s] for s in steps}, "iteration {}")
-    if predicted:
-        handles.append(style.key(f"theory, ×{growth:.3f} per layer", **style.THEORY))
+    if predicted := growth is not None and "plain" in families:
+        handles.append(style.key(f"theory, ×{growth.factor:.3f} per layer", **style.THEORY))
     sentences = [
         panels.over_seeds(rows, ["family", "depth", "step", "layer"]),
         "Vertical lines: stages.",

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from resnet_study.architecture import plain_of
 from resnet_study.judging import selections
 from resnet_study.judging.measurement import (
     FAMILIES,
@@ -28,6 +29,13 @@ its inverse it has vanished, above it exploded. The paper gives no number. These
 down in `experiments/cifar10_night.py` before any of its runs had ended."""
 
 
+def predicted_growth(runs: pd.DataFrame) -> theory.Growth | None:
+    """What theory predicts for the plain networks of comparable runs, whether there are any."""
+    first = runs.iloc[:1]
+    model = plain_of(selections.models_of(first)[0])
+    return theory.growth_of(model, int(first["data.batch_size"].iloc[0]))
+
+
 def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
     """Growth of the activation-gradient norm per layer toward the input at step 0."""
     arms = arms_by_depth(selections.growth_per_layer(group), "plain", "growth")
@@ -44,9 +52,8 @@ def plain_growth_at_initialization(group: Frames) -> Measurement | Missing:
         "factor_within_stages": float(within.median()),
         "factors_elsewhere": factors,
     }
-    plain = group.runs[group.runs["family"] == "plain"]
-    growth = theory.growth_of(selections.models_of(plain.iloc[:1])[0])
-    predicted = ("mean-field theory √(π/(π−1)), wide layers", growth) if growth else None
+    growth = predicted_growth(group.runs)
+    predicted = (growth.name, growth.factor) if growth else None
     return Measurement((arms[depth],), 1.0, "above", "factor per layer", numbers, predicted)
 
 

@@ -39,18 +39,46 @@ PASSED = {"relu": 1 / 2, "linear": 1.0, "sigmoid": 1 / 16}
 about 0; of the sigmoid at most, its slope being 1/4 at 0 and smaller elsewhere."""
 
 
-def growth_of(model: ModelSpec) -> float | None:
-    """The factor per layer that theory predicts for a network; None where there is no theory.
+LEAST_IMAGES = 16
+"""Fewest images whose statistics were measured to be as good as those of many: the growth is the
+same within 1 % (`initial_factor_bn_plain_images` of the study `signal_propagation`)."""
 
-    That is for plain networks of basic blocks with batch normalisation and ReLU, or with neither
-    normalisation nor a saturating nonlinearity, under an initialisation of independent weights.
+
+class Growth(NamedTuple):
+    """A factor per layer toward the input, and the theory that it is from."""
+
+    factor: float
+    name: str
+
+
+def growth_of(model: ModelSpec, images: int) -> Growth | None:
+    """What theory predicts for a network; None where there is no theory.
+
+    That is for plain networks of basic blocks with ReLU and batch normalisation over `LEAST_IMAGES`
+    images or more, or with neither normalisation nor a saturating nonlinearity, if the weights of
+    a window are independent; under batch normalisation orthogonal ones are as good, but none that
+    leave all of the window but its centre empty. How the last map is pooled changes where the
+    gradient begins, and not how it grows.
+
+    Args:
+        model: the network.
+        images: of its mini-batches.
     """
-    normalized = model.normalization == "batch" and model.activation == "relu"
-    free = model.normalization == "none" and model.activation in ("relu", "linear")
-    covered = normalized or (free and model.initialization in GAINS)
-    if model.residual or model.block != "basic" or not covered:
+    if model.residual or model.block != "basic":
         return None
-    return growth_toward_input(model.normalization, model.initialization, model.activation)
+    independent = model.initialization in GAINS
+    if model.normalization == "batch" and model.activation == "relu":
+        enough = (model.batch_norm_images or images) >= LEAST_IMAGES
+        covered = enough and (independent or model.initialization == "orthogonal")
+        name = "mean-field theory √(π/(π−1)), wide layers"
+    else:
+        free = model.normalization == "none" and model.activation in ("relu", "linear")
+        covered = free and independent
+        name = "√(n·Var w·E[φ′²]), wide layers without borders"
+    if not covered:
+        return None
+    settings = (model.normalization, model.initialization, model.activation)
+    return Growth(growth_toward_input(*settings), name)
 
 
 def growth_toward_input(normalization: str, initialization: str, activation: str = "relu") -> float:
@@ -61,7 +89,7 @@ def growth_toward_input(normalization: str, initialization: str, activation: str
 
     Args:
         normalization: ``batch`` (then the activation is ReLU) or ``none``.
-        initialization: a key of `GAINS`; without effect under batch normalisation.
+        initialization: a key of `GAINS`; under batch normalisation any of `growth_of`.
         activation: a key of `PASSED`; for the sigmoid the factor is an upper bound.
     """
     if normalization == "batch":

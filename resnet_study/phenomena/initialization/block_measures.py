@@ -29,12 +29,13 @@ from resnet_study.phenomena.initialization.fits import (
 )
 from resnet_study.phenomena.initialization.gradient_measures import PADDING, SIDES
 from resnet_study.records import Frames
+from resnet_study.reference import VEIT_BLOCKS, VEIT_SHARE
 
 SLOPE_MARGIN = 0.25
 """Around the 1 that a block adds to the ratio of variances."""
 
 SHORT_PATHS = 0.05
-"""Share of all paths below which those that carry the gradient are few; in the source 0.0045."""
+"""Share of all paths below which those that carry the gradient are few (source: `VEIT_SHARE`)."""
 
 DETECTABLE = 0.01
 """Depths at which the correlation of a seed is below are not fitted: along one line of finitely
@@ -219,9 +220,16 @@ def gradient_path_share(frames: Frames) -> Measurement | Missing:
         "mean_length": float(carried @ np.arange(blocks + 1)),
         "percent_of_paths": 100 * geometric_mean(shares),
     }
-    theirs = ("0.45 % of a trained network", math.log10(0.0045)) if depth == 110 else None
+    theirs = f"{100 * VEIT_SHARE:g} % of a trained network", math.log10(VEIT_SHARE)
     border = math.log10(SHORT_PATHS)
-    return Measurement((np.log10(shares),), border, "below", "log10(share)", numbers, theirs)
+    return Measurement(
+        (np.log10(shares),),
+        border,
+        "below",
+        "log10(share)",
+        numbers,
+        theirs if blocks == VEIT_BLOCKS else None,
+    )
 
 
 def norm_preservation_slope(frames: Frames) -> Measurement | Missing:

@@ -41,8 +41,7 @@ from resnet_study.phenomena.initialization.fits import BN_RESIDUAL, NetworkKind
 from resnet_study.records import Frames
 
 FACTOR_MARGIN = 5.0
-"""Percent of the predicted factor per layer: over 20 layers BN's 1.211 would become 1.150 or
-1.272, and He's 1 a factor of e either way."""
+"""Percent of the predicted factor per layer: over 20 layers a factor of e either way."""
 
 EXPONENT_MARGIN = 0.25
 """Around an exponent of 1 (a ratio in proportion to depth): half way to 1/2 and 3/2. It was 0.5,

@@ -1,4 +1,4 @@
-"""Whether finite width or a finite mini-batch explains why gradients grow by less than 1.211.
+"""Whether finite width or a finite mini-batch explains why gradients grow by less than √(π/(π−1)).
 
 Plain networks with batch normalisation and ReLU at initialisation, of one depth, with other numbers
 of filters and of images. The mean field (`resnet_study.phenomena.gradients.theory`) is for

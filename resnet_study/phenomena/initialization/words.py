@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from resnet_study.reference import VEIT_BLOCKS, VEIT_LENGTHS, VEIT_SHARE
+
 FACTOR = """{{ network }} ({{ setting }}) at initialisation: the activation-gradient norm is
 multiplied by {{ factor|number(".4g") }} per layer toward the input, within stages
 ({{ predicted|number(".4g") }} predicted); stage by stage
@@ -83,11 +85,14 @@ PATH_LAW = """{{ network }} ({{ setting }}) at initialisation: gradient g of one
 branches, k = 1 to {{ longest }}: root mean square miss in ln g of an exponential in k
 {{ misses.exponential }}, of a power of k {{ misses.power }}. Every branch multiplies g by
 {{ factor_per_branch|number(".4g") }}. The source measured a trained network."""
-PATH_SHARE = """{{ network }} ({{ setting }}) at initialisation: paths through
+PATH_SHARE = (
+    """{{ network }} ({{ setting }}) at initialisation: paths through
 {{ branches_from }} to {{ branches_to }} of the {{ blocks }} branches carry 95 % of the gradient,
 the sum over k of C({{ blocks }}, k)·g(k), with a mean length of {{ mean_length }}; they are
-{{ percent_of_paths }} % of all paths. In the source (110 layers, trained): 5 to 17 of 54, 0.45
-%. If g did not fall with k, 95 % of the gradient would need 95 % of the paths."""
+{{ percent_of_paths }} % of all paths. In the source (110 layers, trained): """
+    + f"{VEIT_LENGTHS[0]} to {VEIT_LENGTHS[1]} of {VEIT_BLOCKS}, {100 * VEIT_SHARE:g} %."
+    + """ If g did not fall with k, 95 % of the gradient would need 95 % of the paths."""
+)
 NORM_PRESERVATION = """Residual networks with BN at initialisation, ratio of the gradient norms
 at input and output of a block, blocks that keep the shape: mean |ln ratio| {{ mean_deviation }};
 geometric mean ratio {{ mean_ratio|number(".4g") }}."""

@@ -16,8 +16,8 @@ import pandas as pd
 from resnet_study import probes
 from resnet_study.drawing import panels
 from resnet_study.errors import UserError
-from resnet_study.judging.selections import conv_layers, models_of
-from resnet_study.phenomena.gradients import theory
+from resnet_study.judging.selections import conv_layers
+from resnet_study.phenomena.gradients.measures import predicted_growth
 from resnet_study.records import LAYER_COLUMNS, Frames
 
 KEYS = ("run_id", "family", "depth", "seed")
@@ -200,10 +200,9 @@ def _group(label: str, frames: Frames) -> Group:
     networks = rows.groupby(["family", "depth"], observed=True)
     layers = {f"{family}-{depth}": _layers(own) for (family, depth), own in networks}
     # All runs of a group differ in depth, family and seed alone.
-    plain = frames.runs[frames.runs["family"] == "plain"]
-    growth = theory.growth_of(models_of(plain.iloc[:1])[0]) if len(plain) else None
+    growth = predicted_growth(frames.runs) if (frames.runs["family"] == "plain").any() else None
     ordered = sorted(runs, key=lambda run: (run.depth, run.family, run.seed))
-    return Group(label, tuple(ordered), layers, growth, panels.of_runs(frames))
+    return Group(label, tuple(ordered), layers, growth and growth.factor, panels.of_runs(frames))
 
 
 def _columns(rows: pd.DataFrame) -> list[str]:
