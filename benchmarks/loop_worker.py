@@ -26,7 +26,7 @@ from resnet_study.training.options import (  # noqa: E402
     Execution,
     Host,
     Options,
-    Report,
+    Standing,
     StopFlag,
 )
 
@@ -56,13 +56,13 @@ class Run:
         stop, speed = StopFlag(), math.nan
         first: tuple[int, float] | None = None
 
-        def watch(report: Report) -> None:
+        def watch(standing: Standing) -> None:
             nonlocal first, speed
             now = time.monotonic()
             if first is None:
-                first = (report.step, now) if math.isfinite(report.images_per_second) else None
-            elif report.step > first[0] and not stop.requested:
-                images = (report.step - first[0]) * self.spec.data.batch_size
+                first = (standing.step, now) if math.isfinite(standing.images_per_second) else None
+            elif standing.step > first[0] and not stop.requested:
+                images = (standing.step - first[0]) * self.spec.data.batch_size
                 speed, stop.requested = images / (now - first[1]), now >= first[1] + seconds
 
         options = Options(checkpoint_seconds=1e9, execution=self.execution)

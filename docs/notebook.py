@@ -17,7 +17,7 @@ from resnet_study.judging.compare import Question, compare, differences
 from resnet_study.judging.judge import judge
 from resnet_study.judging.measurement import Measurement, Missing, arms_by_depth
 from resnet_study.judging.selections import conv_layers, layer_quantity, over_last, rows_at
-from resnet_study.launch.options import Pool
+from resnet_study.launch.resources import Pool
 from resnet_study.phenomena.gradients.figures import signal_and_turn
 from resnet_study.records import read_frames
 from resnet_study.studies.find import home

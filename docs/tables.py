@@ -35,7 +35,7 @@ from resnet_study.judging.words import number
 from resnet_study.probes import FIRST, GRADIENTS
 from resnet_study.records import Frames, read_frames
 from resnet_study.report.content import error_table, verdict_counts
-from resnet_study.report.words import effect_text
+from resnet_study.report.wording import effect_text
 from resnet_study.studies.find import load_study
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -52,3 +52,20 @@ def integers(flag: str, text: str) -> list[int]:
     if not all(re.fullmatch(r"-?[0-9]{1,18}", word) for word in words):
         raise UserError(f"{flag}={text}: write whole numbers, such as 0,7,12")
     return [int(word) for word in words]
+
+
+def lasting(seconds: float | None) -> str:
+    """``44 s``, ``12 min``, ``3 h 20 min``; a dash where it is not known."""
+    if seconds is None:
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def clock(seconds: float) -> str:
+    """Of what is being waited for, with its seconds: ``1:05 min``, ``3 h 20 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{rest:02d} min"

@@ -20,7 +20,7 @@ from rich.progress import (
 from resnet_study.terminal import Console
 
 if TYPE_CHECKING:
-    from resnet_study.training.options import Report
+    from resnet_study.training.options import Standing
 
 
 @contextmanager
@@ -37,17 +37,17 @@ def count_progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]
 
 
 @contextmanager
-def run_progress() -> Iterator[Callable[[Report], None]]:
-    """A bar for the reports of one run."""
+def run_progress() -> Iterator[Callable[[Standing], None]]:
+    """A bar for where one run stands."""
     with _bar(MofNCompleteColumn()) as bar:
         task = bar.add_task("iterations", total=None, note="compiling")
 
-        def update(report: Report) -> None:
-            speed = report.images_per_second
-            parts = [] if math.isnan(report.error) else [f"training error {report.error:.1f} %"]
+        def update(standing: Standing) -> None:
+            speed = standing.images_per_second
+            parts = [] if math.isnan(standing.error) else [f"training error {standing.error:.1f} %"]
             parts += [] if math.isnan(speed) else [f"{speed:.0f} images/s"]
             note = ", ".join(parts)
-            bar.update(task, completed=report.step, total=report.iterations, note=note)
+            bar.update(task, completed=standing.step, total=standing.iterations, note=note)
 
         yield update
 

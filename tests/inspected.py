@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from resnet_study.data import Dataset, load_dataset
-from resnet_study.inspection.network import Inspected
+from resnet_study.inspection.inspected import Inspected
 from resnet_study.records import RunWriter
 from resnet_study.spec import RunSpec, from_flat
 from resnet_study.training import checkpoints

@@ -38,7 +38,7 @@ from PIL import Image
 
 from resnet_study import runtime
 from resnet_study.data import archives, cifar10, load_dataset, pickles
-from resnet_study.data.cache import Content
+from resnet_study.data.cache import ReadImages
 from resnet_study.data.cifar10 import cache_folder, find_cifar10, load_cifar10
 from resnet_study.data.download import ARCHIVE, MD5, download_cifar10
 from resnet_study.data.originals import CIFAR10, ORIGINALS, Original
@@ -449,7 +449,7 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     calls: list[Path] = []
     read = cifar10._read
 
-    def counted(path: Path, *arguments: object) -> Content:
+    def counted(path: Path, *arguments: object) -> ReadImages:
         calls.append(path)
         return read(path, *arguments)  # type: ignore[arg-type]
 
@@ -457,7 +457,7 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return calls
 
 
-def same(first: Content, second: Content) -> bool:
+def same(first: ReadImages, second: ReadImages) -> bool:
     return first[2:] == second[2:] and all(
         np.array_equal(a.images, b.images) and np.array_equal(a.labels, b.labels)
         for a, b in zip(first[:2], second[:2], strict=True)
@@ -556,7 +556,7 @@ def test_all_images_as_jpeg(tmp_path: Path) -> None:
     # Channel means of the original training images, to two digits, are widely published.
     channels = train.images.mean(axis=(0, 1, 2)) / 255
     np.testing.assert_allclose(channels, [0.4914, 0.4822, 0.4465], atol=0.002)
-    assert same(load_cifar10(JPEG_ARCHIVE), Content(train, test, source, digests))
+    assert same(load_cifar10(JPEG_ARCHIVE), ReadImages(train, test, source, digests))
 
 
 @pytest.mark.slow
@@ -613,10 +613,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
             self.send_response(206)
             last = len(server.content) - 1
-            self.send_header("Content-Range", f"bytes {start}-{last}/{last + 1}")
+            self.send_header("ReadImages-Range", f"bytes {start}-{last}/{last + 1}")
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(len(server.content) - start))
+        self.send_header("ReadImages-Length", str(len(server.content) - start))
         self.end_headers()
         self.wfile.write(server.content[start:][: server.breaks_after])
 

@@ -196,7 +196,7 @@ ALL_TAKE_PATHS = (
 
 BAD = [
     (["trian"], "no subcommand trian; did you mean train?"),
-    (["qqqq"], "no subcommand qqqq; there are train, sweep,"),
+    (["qqqq"], "no subcommand qqqq; known are train, sweep,"),
     (["--verbose"], "--verbose"),
     (["train", "--model.depth=9"], "model.depth=9: depth is 6n+2"),
     (["train", "--model.dept=8"], "--model.dept=8; did you mean --model.depth?"),
@@ -246,7 +246,7 @@ BAD = [
     (["figures", "{study}", "--format=bmp"], "--format=bmp: known are png, svg"),
     (["figures", "{study}", "--only=training_curves", "--output={file}"], "a folder is needed"),
     *(([*words, "{file}"], "is a file, no folder; give a study") for words in ALL_TAKE_PATHS[:-1]),
-    (["data", "imagenet"], "data: imagenet: valid are 'cifar10'"),
+    (["data", "imagenet"], "data: imagenet: valid are 'digits', 'cifar10'"),
     (["compare", "error", "{study}", "--against=stp"], "unknown field stp; did you mean step?"),
     (["compare", "error", "{study}", "--by=family,"], "--by=family,: names with commas between"),
     (["compare", "error", "{study}", "--difference=famly"], "did you mean family?"),
@@ -262,7 +262,7 @@ BAD = [
         "--plot=a.gif: the file ends in .png, .svg or .pdf",
     ),
     (["compare", "error", "{study}", "--plot={file}/a.png"], "{file}"),
-    (["data", "mnist"], "'cifar10', 'digits', 'synthetic'"),
+    (["data", "mnist"], "'digits', 'cifar10', 'synthetic', 'cifar100'"),
     (["data", "--cifar10={tmp}/none"], "{tmp}/none"),
     (["doctor", "now"], "now"),
     (["data", "digits", "--cifar10={file}"], "--cifar10={file}: digits needs no files; leave it"),

@@ -41,7 +41,7 @@ from PIL import Image
 
 from resnet_study import environment, runtime
 from resnet_study.data import Split, archives, cifar10, images, load_dataset
-from resnet_study.data.cache import Content
+from resnet_study.data.cache import ReadImages
 from resnet_study.data.cifar10 import load_cifar10
 from resnet_study.data.originals import CIFAR10, CIFAR100, Original, digest_of
 from resnet_study.errors import UserError
@@ -71,7 +71,7 @@ def pack(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def load(path: Path, original: Original = SMALL, subset: bool = False) -> Content:
+def load(path: Path, original: Original = SMALL, subset: bool = False) -> ReadImages:
     return load_cifar10(path, original=original, subset=subset)
 
 

@@ -18,7 +18,7 @@ from resnet_study.data.augment import draw
 from resnet_study.data.batches import epoch_order
 from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
-from resnet_study.inspection.network import export, load, logits_of
+from resnet_study.inspection.inspected import export, load, logits_of
 from resnet_study.models import weights_of
 from resnet_study.models.initialization import drawn, initializer
 from resnet_study.records import read_run

@@ -13,7 +13,7 @@ from resnet_study.data.augment import normalize
 from resnet_study.drawing.render import save
 from resnet_study.errors import UserError
 from resnet_study.inspection import features
-from resnet_study.inspection.network import logits_of
+from resnet_study.inspection.inspected import logits_of
 from resnet_study.models import Recorder
 from tests.inspected import CPU, data_of, network_of, spec_of
 

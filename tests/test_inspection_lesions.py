@@ -16,7 +16,7 @@ from resnet_study.architecture import ModelSpec
 from resnet_study.data import Dataset, Split
 from resnet_study.data.augment import normalize
 from resnet_study.inspection import lesion_figure, lesions
-from resnet_study.inspection.network import Inspected, logits_of
+from resnet_study.inspection.inspected import Inspected, logits_of
 from resnet_study.models import Recorder
 from resnet_study.phenomena.initialization.chain import take_apart
 from resnet_study.studies.find import home
@@ -152,21 +152,21 @@ def test_the_rank_correlation_counts_pairs_in_order() -> None:
 
 
 def test_a_study_has_a_plan_for_every_block_and_layer() -> None:
-    study = lesions.study_of(ModelSpec(depth=20, residual=False), seed=0, samples=2)
-    assert len(set(study.single)) == 9
-    assert len(set(study.layers)) == 18
-    assert list(study.deletions) == list(study.swaps) == [1, 2, 3, 5, 8]
-    assert {len(plans) for plans in (*study.deletions.values(), *study.swaps.values())} == {2}
+    chosen = lesions.lesions_of(ModelSpec(depth=20, residual=False), seed=0, samples=2)
+    assert len(set(chosen.single)) == 9
+    assert len(set(chosen.layers)) == 18
+    assert list(chosen.deletions) == list(chosen.swaps) == [1, 2, 3, 5, 8]
+    assert {len(plans) for plans in (*chosen.deletions.values(), *chosen.swaps.values())} == {2}
     # More samples are those and more.
-    more = lesions.study_of(ModelSpec(depth=20, residual=False), seed=0, samples=4)
-    assert all(more.swaps[k][:2] == plans for k, plans in study.swaps.items())
+    more = lesions.lesions_of(ModelSpec(depth=20, residual=False), seed=0, samples=4)
+    assert all(more.swaps[k][:2] == plans for k, plans in chosen.swaps.items())
     # A bottleneck has three layers, and its network begins with a block of another shape too.
     bottlenecks = ModelSpec(depth=29, residual=False, block="bottleneck")
-    assert len(set(lesions.study_of(bottlenecks, seed=0, samples=1).layers)) == 27
+    assert len(set(lesions.lesions_of(bottlenecks, seed=0, samples=1).layers)) == 27
     assert set(lesions.pairs_of_equal_shape(bottlenecks)) == {(1, 2), (4, 5), (7, 8)}
     assert len(lesions.pairs_of_equal_shape(ModelSpec(depth=20))) == 5
     # Three blocks have no two of equal shape.
-    smallest = lesions.study_of(ModelSpec(depth=8), seed=0, samples=1)
+    smallest = lesions.lesions_of(ModelSpec(depth=8), seed=0, samples=1)
     assert not smallest.swaps
     assert not smallest.layers
 

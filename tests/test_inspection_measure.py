@@ -13,7 +13,7 @@ from resnet_study.drawing.render import render
 from resnet_study.errors import UserError
 from resnet_study.inspection import lesion_figure
 from resnet_study.inspection import measure as measuring
-from resnet_study.inspection.network import load
+from resnet_study.inspection.inspected import load
 from resnet_study.phenomena.initialization import block_measures, fits
 from resnet_study.phenomena.initialization.arms import GRADIENTS, InitializationArm, SeededArm
 from resnet_study.phenomena.initialization.measuring import measure_arm

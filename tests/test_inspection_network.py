@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from resnet_study.errors import UserError
-from resnet_study.inspection.network import batches, images_of, load, logits_of, on_devices
+from resnet_study.inspection.inspected import batches, images_of, load, logits_of, on_devices
 from resnet_study.spec import from_flat
 from resnet_study.training.options import Execution
 from resnet_study.training.programs import keys_of, program_of, shape_of

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resnet_study.inspection import walk
-from resnet_study.inspection.network import Inspected, logits_of
+from resnet_study.inspection.inspected import Inspected, logits_of
 from resnet_study.models.normalization import BATCH_NORM_EPSILON
 from resnet_study.phenomena.initialization.chain import Chain, take_apart
 from tests.inspected import CPU, data_of, network_of, spec_of

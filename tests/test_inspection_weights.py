@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from resnet_study.errors import UserError
 from resnet_study.inspection import weights
-from resnet_study.inspection.network import export, load, logits_of
+from resnet_study.inspection.inspected import export, load, logits_of
 from tests.inspected import CPU, data_of, network_of, run_of, spec_of
 
 NETWORKS: list[dict[str, Any]] = [

@@ -20,13 +20,13 @@ from rich.console import Console
 from resnet_study import lease, progress
 from resnet_study.launch import display, local, worker
 from resnet_study.launch.local import run_local
-from resnet_study.launch.options import Pool
+from resnet_study.launch.resources import Pool
 from resnet_study.launch.worker import Assignment, run_one
 from resnet_study.records import read_run, read_summary
 from resnet_study.spec import RunSpec, from_flat, to_json
 from resnet_study.tracking.tracker import Tracker
 from resnet_study.training import loop
-from resnet_study.training.options import Execution, Options, Report, StopFlag
+from resnet_study.training.options import Execution, Options, Standing, StopFlag
 
 COMMAND = [sys.executable, "-m", "resnet_study", "sweep"]
 TIMEOUT = 240
@@ -184,7 +184,7 @@ def test_a_failing_run_is_reported_and_the_others_finish(tmp_path: Path) -> None
 DRIVER = """
 import json, sys
 from pathlib import Path
-from resnet_study.launch.options import Pool
+from resnet_study.launch.resources import Pool
 from resnet_study.launch.local import run_local
 from resnet_study.training.options import Options
 from resnet_study.spec import (from_flat)
@@ -297,7 +297,7 @@ def test_what_fails_in_showing_ends_no_run(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(loop, "STATUS_SECONDS", 0.0)
     shown = []
 
-    def fail(report: Report) -> None:
+    def fail(report: Standing) -> None:
         shown.append(report.step)
         raise ValueError("I/O operation on closed file")
 
@@ -468,7 +468,7 @@ def test_the_display_tells_what_is_done_and_what_failed(
         for spec in specs[1:]:
             bars.started(spec)
         for error in (math.nan, 12.5):
-            bars.progress(specs[1], vars(Report(6, 12, error, math.nan)))
+            bars.progress(specs[1], vars(Standing(6, 12, error, math.nan)))
             bars.progress_bars.refresh()
         bars.finished(specs[1], summary)
         bars.waiting(specs[2])
@@ -523,7 +523,7 @@ def test_a_display_whose_terminal_is_gone_raises_nothing(
     spec = tiny()
     with display.Display([spec], {spec.run_id: 1.0}, set()) as bars:
         bars.started(spec)
-        bars.progress(spec, vars(Report(6, 12, 12.5, math.nan)))
+        bars.progress(spec, vars(Standing(6, 12, 12.5, math.nan)))
         bars.lost(spec, "gone")
         bars.failed(spec, "why")
         bars.finished(spec, {"status": "finished"})
@@ -534,8 +534,8 @@ def test_a_display_whose_terminal_is_gone_raises_nothing(
 def test_the_bars_of_single_tasks(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
     file = shown(monkeypatch, progress, terminal)
     with progress.run_progress() as report:
-        report(Report(1, 12, math.nan, math.nan))
-        report(Report(6, 12, 12.5, 2000.4))
+        report(Standing(1, 12, math.nan, math.nan))
+        report(Standing(6, 12, 12.5, 2000.4))
         time.sleep(0.3)
     for unit in ("B", "images"):
         with progress.count_progress("loading", unit) as count:

@@ -11,7 +11,7 @@ import pytest
 from resnet_study.cli import main
 from resnet_study.errors import UserError
 from resnet_study.launch import queue, sbatch
-from resnet_study.launch.options import SlurmOptions, minutes
+from resnet_study.launch.resources import SlurmOptions, minutes
 from resnet_study.launch.slurm import _parameters
 
 

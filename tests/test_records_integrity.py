@@ -15,7 +15,7 @@ from resnet_study import cli
 from resnet_study.data import load_dataset
 from resnet_study.errors import UserError
 from resnet_study.launch.local import run_local
-from resnet_study.launch.options import Pool
+from resnet_study.launch.resources import Pool
 from resnet_study.launch.status import how_far, run_states
 from resnet_study.launch.worker import Assignment, run_one
 from resnet_study.probes import recorded_steps

@@ -16,8 +16,9 @@ from resnet_study import phenomena
 from resnet_study.drawing.render import RenderedFigure, render
 from resnet_study.judging.claim import in_series
 from resnet_study.judging.judge import Finding, judge
+from resnet_study.names import lasting
 from resnet_study.records import Frames
-from resnet_study.report import content, words, write_report
+from resnet_study.report import content, wording, write_report
 from resnet_study.report.explorer import explorer_page
 from resnet_study.studies.find import load_study, studies
 from resnet_study.studies.study import Study
@@ -39,7 +40,7 @@ FINDING = Finding(
     claim="some_claim",
     statement="The statement.",
     source="Somebody 2020, arXiv 2001.00001",
-    quote="Quoted words.",
+    quote="Quoted wording.",
     verdict="reproduced",
     effect=-4.3125,
     unit="percentage points",
@@ -128,7 +129,7 @@ def test_every_finding_and_figure_of_a_whole_study_is_there(tmp_path: Path) -> N
     markdown, html = report(tmp_path, frames, findings, figures)
     page = Page(html)
     for block in in_series(findings):
-        said = words.common_text(block) if len(block) > 1 else words.question_text(block[0])
+        said = wording.common_text(block) if len(block) > 1 else wording.question_text(block[0])
         assert page.text.count(said) == 1
     for finding in findings:
         assert f"claim-{finding.claim}" in page.ids
@@ -231,13 +232,15 @@ def test_the_explorer_runs_its_script_in_a_frame_of_its_own(tmp_path: Path) -> N
 def test_an_answer_is_told_in_plain_words_of_the_network_that_was_judged() -> None:
     statement = "In a plain network of 56 layers (without it: the deepest from 44) it is so."
     finding = replace(FINDING, statement=statement, numbers={"depth": np.int64(56)})
-    assert words.question_text(finding) == "In a plain network of 56 layers it is so."
-    assert words.question_text(replace(finding, numbers={"depth": 44})) == statement
+    assert wording.question_text(finding) == "In a plain network of 56 layers it is so."
+    assert wording.question_text(replace(finding, numbers={"depth": 44})) == statement
     told = replace(finding, answer="Plain-56 ends 74 points above plain-20.", n="4 of 5 seeds")
-    assert words.answer_text(told) == (f"{told.answer} (Medians; the claim holds in 4 of 5 seeds.)")
+    assert wording.answer_text(told) == (
+        f"{told.answer} (Medians; the claim holds in 4 of 5 seeds.)"
+    )
     one = replace(told, n="1 of 1 seed")
-    assert words.answer_text(one) == f"{told.answer} (the claim holds in 1 of 1 seed.)"
-    assert words.answer_text(replace(told, effect=None)) == "There is no estimate."
+    assert wording.answer_text(one) == f"{told.answer} (the claim holds in 1 of 1 seed.)"
+    assert wording.answer_text(replace(told, effect=None)) == "There is no estimate."
 
 
 @pytest.mark.parametrize("study", studies())
@@ -250,7 +253,7 @@ def test_the_level_of_an_interval_is_explained_where_it_stands(tmp_path: Path) -
     _, html = report(tmp_path, findings=[replace(FINDING, confidence=0.984375)])
     assert "98.44 % interval" in Page(html).text
     assert "hold the true median with a probability of 98.44 % or more" in Page(html).text
-    assert words.level_text(replace(FINDING, interval=None)) == ""
+    assert wording.level_text(replace(FINDING, interval=None)) == ""
 
 
 def test_the_answer_comes_first_then_a_picture_and_the_rest_is_folded(tmp_path: Path) -> None:
@@ -343,10 +346,10 @@ def test_verdicts_are_words_and_counted(verdict: str, tmp_path: Path) -> None:
 
 
 def test_effect_is_given_with_unit_interval_and_level() -> None:
-    text = words.effect_text(FINDING)
+    text = wording.effect_text(FINDING)
     assert text == "−4.312 percentage points, 95 % interval −5 to −3.5"
-    assert words.effect_text(replace(FINDING, interval=None)).endswith("points, no interval")
-    assert words.effect_text(replace(FINDING, effect=None, interval=None)) == "no estimate"
+    assert wording.effect_text(replace(FINDING, interval=None)).endswith("points, no interval")
+    assert wording.effect_text(replace(FINDING, effect=None, interval=None)) == "no estimate"
 
 
 def test_error_table_is_median_and_range_of_each_depth_and_family() -> None:
@@ -460,4 +463,4 @@ def test_a_run_read_twice_counts_once() -> None:
     [(None, "–"), (44.2, "44 s"), (720, "12 min"), (12_000, "3 h 20 min"), (7_190, "2 h 00 min")],
 )
 def test_duration(seconds: float | None, text: str) -> None:
-    assert content.duration(seconds) == text
+    assert lasting(seconds) == text

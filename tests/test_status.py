@@ -16,8 +16,8 @@ from resnet_study.errors import UserError
 from resnet_study.launch import placement
 from resnet_study.launch.estimate import cost, estimate
 from resnet_study.launch.local import run_local
-from resnet_study.launch.options import Pool
 from resnet_study.launch.placement import Placement, default_workers, placements
+from resnet_study.launch.resources import Pool
 from resnet_study.launch.status import STATES, how_far, run_states
 from resnet_study.records import RunWriter
 from resnet_study.spec import RunSpec, from_flat, to_json

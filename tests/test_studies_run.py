@@ -12,7 +12,7 @@ from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.launch import local
 from resnet_study.launch.local import Outcome
-from resnet_study.launch.options import Pool
+from resnet_study.launch.resources import Pool
 from resnet_study.phenomena.initialization import measuring
 from resnet_study.phenomena.initialization.arms import (
     ARMS,

@@ -84,14 +84,14 @@ def test_what_no_machine_holds_is_refused_before_it_is_taken(
 
 
 def test_a_run_and_an_inspection_ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from resnet_study.inspection import network
+    from resnet_study.inspection import inspected
     from resnet_study.training import devices
 
     monkeypatch.setattr(memory, "_memory_of", lambda members: 1000)
     with pytest.raises(UserError, match="takes at least"):
         devices.choose(Execution(), spec_of())
     with pytest.raises(UserError, match="takes at least"):
-        network._initial(spec_of())
+        inspected._initial(spec_of())
 
 
 def test_a_container_and_a_device_tell_their_limit(

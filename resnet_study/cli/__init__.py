@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 done, but a run failed; 2 the user can mend it; 130 interr
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import functools
 import io
@@ -33,6 +32,7 @@ from resnet_study.cli import (
 )
 from resnet_study.errors import UserError
 from resnet_study.launch.agent import HINT, unnested
+from resnet_study.names import nearest_hint
 from resnet_study.tracking.tracker import under_agent
 
 PROGRAM = "resnet-study"
@@ -114,9 +114,7 @@ def _settle() -> None:
 
 def _dispatch(words: list[str]) -> int:
     if words and not words[0].startswith("-") and words[0] not in SUBCOMMANDS:
-        near = difflib.get_close_matches(words[0], SUBCOMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(SUBCOMMANDS)}"
-        raise UserError(f"no subcommand {words[0]}; {hint}")
+        raise UserError(f"no subcommand {words[0]}; {nearest_hint(words[0], SUBCOMMANDS)}")
     if words == ["--version"]:
         print(PROGRAM, __version__)
         return 0

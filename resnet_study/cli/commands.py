@@ -22,7 +22,7 @@ from resnet_study.cli.drawing import Drawing
 from resnet_study.datasets import IN_FILES, DatasetName, DataSource
 from resnet_study.errors import UserError
 from resnet_study.launch.agent import check_point
-from resnet_study.launch.options import Pool
+from resnet_study.launch.resources import Pool
 from resnet_study.spec import RunSpec
 from resnet_study.tracking.tracker import ALL_RECORDS, make_tracker, under_agent
 from resnet_study.training.options import Host, Options, StopFlag

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from resnet_study.data import Dataset
     from resnet_study.inspection.evaluate import Evaluation
-    from resnet_study.inspection.network import Inspected
+    from resnet_study.inspection.inspected import Inspected
     from resnet_study.training.devices import Devices
 
 
@@ -57,8 +57,8 @@ def evaluate(
     network, dataset, where, note = _opened(run, weights, step, split, source, execution)
     from resnet_study.files import strict
     from resnet_study.inspection import evaluate as evaluating
-    from resnet_study.inspection.network import export as write_weights
-    from resnet_study.inspection.network import images_of, logits_of
+    from resnet_study.inspection.inspected import export as write_weights
+    from resnet_study.inspection.inspected import images_of, logits_of
 
     images = images_of(dataset, split)
     logits = logits_of(network, where, images.images, dataset.mean)
@@ -233,7 +233,7 @@ def _opened(
 
     runtime.prepare()
     from resnet_study.data import load_dataset
-    from resnet_study.inspection import network as networks
+    from resnet_study.inspection import inspected as networks
     from resnet_study.progress import count_progress
 
     if split not in networks.SPLITS:

@@ -15,7 +15,7 @@ from resnet_study.cli.commands import (
     refuse_no_study,
     refuse_nothing,
 )
-from resnet_study.launch.options import Pool
+from resnet_study.launch.resources import Pool
 
 NINE_MINUTES = Pool(minutes=9.0)
 

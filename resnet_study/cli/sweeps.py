@@ -21,8 +21,8 @@ from resnet_study.cli.commands import (
 )
 from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError
-from resnet_study.launch.options import Pool, SlurmOptions
-from resnet_study.names import counted
+from resnet_study.launch.resources import Pool, SlurmOptions
+from resnet_study.names import clock, counted
 
 if TYPE_CHECKING:
     from resnet_study.probes import Probe
@@ -244,7 +244,7 @@ def status(
 
 def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, devices: int) -> None:
     from resnet_study import records
-    from resnet_study.launch.display import differing, duration
+    from resnet_study.launch.display import differing
     from resnet_study.launch.estimate import estimate
     from resnet_study.launch.placement import default_workers
     from resnet_study.launch.status import run_states
@@ -256,7 +256,7 @@ def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, device
     rows: list[tuple[str, ...]] = []
     left = []
     for point, run in zip(points, states, strict=True):
-        time = duration(seconds[run.run_id]) if seconds else ""
+        time = clock(seconds[run.run_id]) if seconds else ""
         rows.append((run.run_id, *(str(point[name]) for name in varying), run.state, time))
         if run.state not in records.DONE:
             left.append(seconds.get(run.run_id, 0.0))
@@ -265,5 +265,5 @@ def _print_runs(specs: list[RunSpec], results: Path, workers: int | None, device
     count = workers or default_workers(devices)
     total = ""
     if seconds and left:
-        total = f"; about {duration(max(sum(left) / count, max(left)))} with {count} at a time"
+        total = f"; about {clock(max(sum(left) / count, max(left)))} with {count} at a time"
     print(f"{len(specs)} runs, {len(left)} of them to do{total}\n({source})")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import uuid
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +12,13 @@ import numpy as np
 from resnet_study.data.dataset import Split
 from resnet_study.data.originals import Original
 from resnet_study.data.trees import files_in
+from resnet_study.files import replacing
 
 VERSION = 2
 """Part of every fingerprint; a change of how images are decoded or named must raise it."""
 
 
-class Content(NamedTuple):
+class ReadImages(NamedTuple):
     """What was read.
 
     Attributes:
@@ -57,7 +56,7 @@ def fingerprint_of(source: Path, original: Original) -> str:
     return hashlib.sha256("\n".join([head, *sorted(lines)]).encode()).hexdigest()
 
 
-def read_cache(file: Path, fingerprint: str) -> Content | None:
+def read_cache(file: Path, fingerprint: str) -> ReadImages | None:
     """The cached content; None if there is none, or it is of another source or damaged."""
     try:
         # The checksums of the zip format, which numpy writes, reveal damage.
@@ -70,19 +69,18 @@ def read_cache(file: Path, fingerprint: str) -> Content | None:
                 for split in ("train", "test")
             )
             digests = str(stored["digests"][0]), str(stored["digests"][1])
-            return Content(train, test, str(stored["source"]), digests)
+            return ReadImages(train, test, str(stored["source"]), digests)
     except Exception:  # a damaged file can raise anything, and it can be made again
         return None
 
 
-def write_cache(file: Path, fingerprint: str, content: Content) -> None:
+def write_cache(file: Path, fingerprint: str, content: ReadImages) -> None:
     """Replace the cached content in one step; go on without where that fails."""
-    part = file.with_name(f".{file.stem}.{uuid.uuid4().hex}.npz")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(file) as stream:
             np.savez(
-                part,
+                stream,
                 fingerprint=np.array(fingerprint),
                 source=np.array(content.source),
                 digests=np.array(content.digests),
@@ -91,6 +89,3 @@ def write_cache(file: Path, fingerprint: str, content: Content) -> None:
                 test_images=content.test.images,
                 test_labels=content.test.labels,
             )
-            os.replace(part, file)
-        finally:
-            part.unlink(missing_ok=True)

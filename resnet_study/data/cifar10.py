@@ -13,10 +13,10 @@ import os
 from pathlib import Path, PurePath
 
 from resnet_study.data import archives, foreign, trees
-from resnet_study.data.cache import Content, cache_file, fingerprint_of, read_cache, write_cache
+from resnet_study.data.cache import ReadImages, cache_file, fingerprint_of, read_cache, write_cache
 from resnet_study.data.dataset import Progress
 from resnet_study.data.download import md5_of
-from resnet_study.data.layouts import Images, Request, read_layout
+from resnet_study.data.layouts import FoundImages, Request, read_layout
 from resnet_study.data.originals import (
     CIFAR10,
     DataError,
@@ -39,7 +39,7 @@ def load_cifar10(
     progress: Progress | None = None,
     original: Original = CIFAR10,
     subset: bool = False,
-) -> Content:
+) -> ReadImages:
     """Training and test images, from the decoded cache where there is one.
 
     A cached copy counts only while the source has the same path, size and time of change;
@@ -143,7 +143,7 @@ def _find(place: Path, original: Original, nearest: bool = False) -> Path | None
         raise problem(place, f"cannot be read ({error.strerror or error})", original) from None
 
 
-def _read(source: Path, original: Original, subset: bool, progress: Progress | None) -> Content:
+def _read(source: Path, original: Original, subset: bool, progress: Progress | None) -> ReadImages:
     if source.is_file():
         with source.open("rb") as file:
             known = archives.is_archive(file.read(512))
@@ -155,10 +155,12 @@ def _read(source: Path, original: Original, subset: bool, progress: Progress | N
     verified = images.verified or _is_trusted(source, original, images, digests)
     found = len(images.train), len(images.test)
     label = label_of(original, images.form, found, digests, verified)
-    return Content(images.train, images.test, label, digests)
+    return ReadImages(images.train, images.test, label, digests)
 
 
-def _is_trusted(source: Path, original: Original, images: Images, digests: tuple[str, str]) -> bool:
+def _is_trusted(
+    source: Path, original: Original, images: FoundImages, digests: tuple[str, str]
+) -> bool:
     """Whether an archive of batches has a published checksum in place of known content.
 
     Raises:

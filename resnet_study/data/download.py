@@ -62,6 +62,7 @@ def download_cifar10(
                 f"{url}: the download has MD5 {found} instead of {md5} and was removed; "
                 f"run the command again, or {_BY_HAND}"
             )
+        # Not `files.replacing`: what a broken connection leaves is where the next try goes on.
         os.replace(part, target)
     except OSError as error:
         raise UserError(

@@ -40,7 +40,7 @@ from resnet_study.data.trees import TABLES, Tree, is_image, is_parquet
 _PROGRESS_EVERY = 500
 
 
-class Images(NamedTuple):
+class FoundImages(NamedTuple):
     """Training and test images as they were found.
 
     Attributes:
@@ -93,14 +93,14 @@ class Request:
         check_counts(self.where, self.original, counts, self.subset)
 
 
-def read_layout(request: Request) -> Images:
+def read_layout(request: Request) -> FoundImages:
     """Find and read whichever layout there is.
 
     Raises:
         DataError: if there is none, saying what is there instead, or if it is damaged, of
             another data set or incomplete.
     """
-    readers: tuple[Callable[[Request], Images | None], ...] = (
+    readers: tuple[Callable[[Request], FoundImages | None], ...] = (
         lambda r: _read_batches(r, ""),
         lambda r: _read_batches(r, ".bin"),
         _read_parquet,
@@ -136,7 +136,7 @@ def _batch_folders(tree: Tree, original: Original, suffix: str) -> list[PurePosi
     return whole or (list(found) if original.label_bytes == 1 else [])
 
 
-def _read_batches(request: Request, suffix: str) -> Images | None:
+def _read_batches(request: Request, suffix: str) -> FoundImages | None:
     original = request.original
     folders = _batch_folders(request.tree, original, suffix)
     if not folders:
@@ -166,7 +166,7 @@ def _read_batches(request: Request, suffix: str) -> Images | None:
         splits.append(Split(np.ascontiguousarray(channels_first.transpose(0, 2, 3, 1)), labels))
     request.check([split.labels for split in splits])
     form = "binary batches" if suffix else "Python batches"
-    return Images(splits[0], splits[1], form, all(proofs))
+    return FoundImages(splits[0], splits[1], form, all(proofs))
 
 
 def _read_batch(request: Request, path: PurePosixPath) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -195,7 +195,7 @@ def _read_batch(request: Request, path: PurePosixPath) -> tuple[np.ndarray, np.n
 # --- images in files --------------------------------------------------------------------
 
 
-def _read_class_folders(request: Request) -> Images | None:
+def _read_class_folders(request: Request) -> FoundImages | None:
     """``<root>/<split>/<class>/<image>``, sorted by class and file name."""
     original, roots = request.original, set()
     members: dict[str, list[tuple[str, str, PurePosixPath]]] = {split: [] for split in SPLITS}
@@ -235,7 +235,7 @@ def _check_classes(request: Request, split: str, found: set[str]) -> None:
         raise request.error(f"{split}/ {kind} images of {shown}{count}")
 
 
-def _read_kaggle(request: Request) -> Images | None:
+def _read_kaggle(request: Request) -> FoundImages | None:
     """``trainLabels.csv`` beside ``train/<id>.png``; the test images need labels too."""
     tables = [path for path in request.tree if path.name == TABLES[0]]
     if not tables:
@@ -264,7 +264,7 @@ def _read_kaggle(request: Request) -> Images | None:
 def _by_table(
     request: Request, table: PurePosixPath, folder: PurePosixPath
 ) -> tuple[list[PurePosixPath], np.ndarray]:
-    """Images and labels in the order of a table with the columns ``id`` and ``label``."""
+    """FoundImages and labels in the order of a table with the columns ``id`` and ``label``."""
     order = {name: label for label, name in enumerate(request.original.classes)}
     names = {path.stem: path for path in request.tree if path.parent == folder}
     paths, labels = [], []
@@ -285,7 +285,7 @@ def _by_table(
 
 def _decode(
     request: Request, paths: Sequence[Sequence[PurePosixPath]], labels: Sequence[np.ndarray]
-) -> Images:
+) -> FoundImages:
     request.check(labels)
     total, done, splits, forms = sum(map(len, paths)), 0, [], set()
     for part, classes in zip(paths, labels, strict=True):
@@ -297,7 +297,7 @@ def _decode(
             if request.progress is not None and (done % _PROGRESS_EVERY == 0 or done == total):
                 request.progress(done, total)
         splits.append(Split(pixels, classes))
-    return Images(splits[0], splits[1], _form(forms))
+    return FoundImages(splits[0], splits[1], _form(forms))
 
 
 def _form(forms: Iterable[str]) -> str:
@@ -307,7 +307,7 @@ def _form(forms: Iterable[str]) -> str:
 # --- Hugging Face's parquet files -------------------------------------------------------
 
 
-def _read_parquet(request: Request) -> Images | None:
+def _read_parquet(request: Request) -> FoundImages | None:
     """``train-*.parquet`` and ``test-*.parquet``, or ``train/*.parquet`` and ``test/``."""
     tables = sorted(path for path in request.tree if is_parquet(path))
     if not tables:
@@ -336,4 +336,4 @@ def _read_parquet(request: Request) -> Images | None:
                 if request.progress is not None and done % _PROGRESS_EVERY == 0:
                     request.progress(done, sum(map(len, labels)))
         splits.append(Split(pixels, classes))
-    return Images(splits[0], splits[1], _form(forms))
+    return FoundImages(splits[0], splits[1], _form(forms))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from resnet_study.data.originals import ORIGINALS
 from resnet_study.files import write_atomically
-from resnet_study.inspection.network import Inspected
+from resnet_study.inspection.inspected import Inspected
 
 
 class Evaluation(NamedTuple):

@@ -14,7 +14,7 @@ from resnet_study.drawing import style
 from resnet_study.drawing.look import WIDTH, current
 from resnet_study.errors import UserError, require
 from resnet_study.inspection import walk
-from resnet_study.inspection.network import Inspected, in_its_arithmetic
+from resnet_study.inspection.inspected import Inspected, in_its_arithmetic
 from resnet_study.phenomena.initialization.chain import take_apart
 from resnet_study.training.devices import Devices
 

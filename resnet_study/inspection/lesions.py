@@ -35,7 +35,7 @@ import scipy
 from resnet_study.architecture import ModelSpec
 from resnet_study.data.dataset import Split, stable_permutation
 from resnet_study.inspection import walk
-from resnet_study.inspection.network import Inspected, batches
+from resnet_study.inspection.inspected import Inspected, batches
 from resnet_study.inspection.walk import Lesion
 from resnet_study.kernels import Kernels
 from resnet_study.phenomena.initialization.chain import Chain, take_apart
@@ -43,13 +43,13 @@ from resnet_study.phenomena.initialization.measuring import Values, stages_of
 from resnet_study.training.devices import Devices
 
 Plan = tuple[tuple[int, Lesion], ...]
-"""The blocks that a signal goes through, by number from 0, and what each is without."""
+"""The blocks that an image goes through, by number from 0, and what each is without."""
 
 DELETION_ENTROPY, SWAP_ENTROPY, IMAGE_ENTROPY = 41, 43, 47
 """Keep the random numbers of deletions, swaps and images apart from all others."""
 
 
-class Study(NamedTuple):
+class Lesions(NamedTuple):
     """What is done to one network: plans by quantity, index for index.
 
     Attributes:
@@ -134,7 +134,7 @@ def counts_of(blocks: int) -> list[int]:
     return counts
 
 
-def study_of(model: ModelSpec, seed: int, samples: int) -> Study:
+def lesions_of(model: ModelSpec, seed: int, samples: int) -> Lesions:
     """What is done to a network; what is random is drawn with the seed."""
     blocks = 3 * model.blocks_per_stage
     counts, can_swap = counts_of(blocks), len(pairs_of_equal_shape(model)) > 0
@@ -142,7 +142,7 @@ def study_of(model: ModelSpec, seed: int, samples: int) -> Study:
     if not model.residual:
         parts = walk.LAYERS[: model.layers_per_block]
         layers = [without(blocks, [block], part) for block in range(blocks) for part in parts]
-    return Study(
+    return Lesions(
         single=[without(blocks, [block]) for block in range(blocks)],
         layers=layers,
         deletions={
@@ -174,12 +174,12 @@ def errors_of(
     wrong = np.zeros(len(plans), np.int64)
     for positions, count in batches(len(images), where):
         labels = images.labels[positions[:count]]
-        signal = walk.begin(*chain.ends, where.split(images.images[positions]), mean, kernels)
-        inputs = [signal, *_outputs(chain, whole, signal, kernels)]
+        forward = walk.begin(*chain.ends, where.split(images.images[positions]), mean, kernels)
+        inputs = [forward, *_outputs(chain, whole, forward, kernels)]
         for number, plan in enumerate(plans):
             shared = next((i for i in range(len(whole)) if plan[i] != whole[i]), len(whole))
-            *_, signal = inputs[shared], *_outputs(chain, plan[shared:], inputs[shared], kernels)
-            answers = np.argmax(jax.device_get(walk.end(*chain.ends, signal)), axis=1)[:count]
+            *_, last = inputs[shared], *_outputs(chain, plan[shared:], inputs[shared], kernels)
+            answers = np.argmax(jax.device_get(walk.end(*chain.ends, last)), axis=1)[:count]
             wrong[number] += np.sum(answers != labels)
     return 100 * wrong / len(images)
 
@@ -196,15 +196,15 @@ def measure(
     """Do all of it to one network.
 
     Args:
-        network, where: of `resnet_study.inspection.network.on_devices`.
+        network, where: of `resnet_study.inspection.inspected.on_devices`.
         images: on which the errors are.
         pixel_mean: of the run's training images.
         samples: of each number of deletions and swaps, drawn with the run's seed.
     """
     chain = take_apart(network.module(), network.model)
-    study, whole = study_of(network.model, network.spec.seed, samples), intact(len(chain.blocks))
-    sampled = [*study.deletions.values(), *study.swaps.values()]
-    every = [whole, *study.single, *study.layers, *itertools.chain(*sampled)]
+    chosen, whole = lesions_of(network.model, network.spec.seed, samples), intact(len(chain.blocks))
+    sampled = [*chosen.deletions.values(), *chosen.swaps.values()]
+    every = [whole, *chosen.single, *chosen.layers, *itertools.chain(*sampled)]
     plans = list(dict.fromkeys(every))
     found = errors_of(chain, plans, images, pixel_mean, where)
     errors = dict(zip(plans, found.tolist(), strict=True))
@@ -213,16 +213,16 @@ def measure(
         return np.array([errors[plan] for plan in several])
 
     yield "intact_error", 0, np.zeros(1, int), of([whole])
-    yield "block_deletion_error", 1, stages_of(network.model, 1), of(study.single)
-    if study.layers:
+    yield "block_deletion_error", 1, stages_of(network.model, 1), of(chosen.single)
+    if chosen.layers:
         stages = stages_of(network.model, network.model.layers_per_block)
-        yield "layer_deletion_error", 2, stages, of(study.layers)
-    for name, by_count in (("random_deletion", study.deletions), ("swap", study.swaps)):
+        yield "layer_deletion_error", 2, stages, of(chosen.layers)
+    for name, by_count in (("random_deletion", chosen.deletions), ("swap", chosen.swaps)):
         for statistic, reduce in (("error", np.mean), ("sd", _deviation)):
             for k, several in by_count.items():
                 value = np.array([reduce(of(several))])
                 yield f"{name}_{statistic}", k, np.zeros(1, int), value
-    for k, several in study.swaps.items():
+    for k, several in chosen.swaps.items():
         tau = np.mean([kendall_tau(plan) for plan in several])
         yield "swap_kendall_tau", k, np.zeros(1, int), np.array([tau])
 

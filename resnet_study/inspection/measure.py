@@ -26,13 +26,13 @@ import pandas as pd
 from resnet_study.architecture import ModelSpec
 from resnet_study.data import Dataset
 from resnet_study.inspection import lesions
-from resnet_study.inspection.network import Inspected, in_its_arithmetic
+from resnet_study.inspection.inspected import Inspected, in_its_arithmetic
 from resnet_study.models import layers_of
 from resnet_study.phenomena.initialization import fits
 from resnet_study.phenomena.initialization.arms import PATH_LENGTHS, QUANTITIES, VARIANCES
 from resnet_study.phenomena.initialization.chain import take_apart
 from resnet_study.phenomena.initialization.measuring import (
-    Images,
+    MiniBatch,
     Values,
     batch_of,
     measure_network,
@@ -58,7 +58,7 @@ def measure(
     """Measure a network.
 
     Args:
-        network, where: of `resnet_study.inspection.network.on_devices`.
+        network, where: of `resnet_study.inspection.inspected.on_devices`.
         dataset: of its run.
         images: of the test split on which lesions are tested, see `lesions.images_of`; 0 leaves
             them out.
@@ -83,7 +83,7 @@ def measure(
     return table.assign(data=spec.data.name, run_id=spec.run_id, step=step)[list(COLUMNS)]
 
 
-def _responses(network: Inspected, batch: Images) -> Iterator[Values]:
+def _responses(network: Inspected, batch: MiniBatch) -> Iterator[Values]:
     """Statistics of the responses of every layer, of one forward pass."""
     layers = layers_of(network.model)
     _, responses = network.module()(batch.images, jnp.zeros((len(layers), 2)), train=True)
@@ -94,7 +94,7 @@ def _responses(network: Inspected, batch: Images) -> Iterator[Values]:
     yield "inactive_fraction", 1, stages[:-1], np.asarray(responses.inactive)[:-1]
 
 
-class Finding(NamedTuple):
+class SummaryNumber(NamedTuple):
     """A number that sums up a quantity.
 
     Attributes:
@@ -108,7 +108,7 @@ class Finding(NamedTuple):
     unit: str
 
 
-def summary(table: pd.DataFrame) -> Iterator[Finding]:
+def summary(table: pd.DataFrame) -> Iterator[SummaryNumber]:
     """What the table says in short, of one network; what was not measured is left out."""
 
     def of(quantity: str) -> pd.DataFrame:
@@ -117,35 +117,39 @@ def summary(table: pd.DataFrame) -> Iterator[Finding]:
 
     if len(rows := of("activation_gradient_norm")):
         ratio = _ratio(rows["value"].iloc[1], rows["value"].iloc[-1])
-        yield Finding("gradient at layer 2 over that at the last convolution", ratio, "")
+        yield SummaryNumber("gradient at layer 2 over that at the last convolution", ratio, "")
     if len(rows := of("block_gradient_norm")):
         deviation = fits.mean_deviation(rows) if (rows["value"] > 0).all() else float("nan")
-        yield Finding("mean |ln| of norm ratios of blocks (Zaeemzadeh 2018)", deviation, "")
+        yield SummaryNumber("mean |ln| of norm ratios of blocks (Zaeemzadeh 2018)", deviation, "")
     if len(rows := of("gradient_autocorrelation")):
-        yield Finding("gradient autocorrelation at lag 1 (Balduzzi 2017)", rows["value"][1], "")
+        yield SummaryNumber(
+            "gradient autocorrelation at lag 1 (Balduzzi 2017)", rows["value"][1], ""
+        )
     if len(rows := of("path_gradient_norm")):
         yield from _paths(rows)
     if len(rows := of("intact_error")):
-        yield Finding("error of the whole network on the images of lesions", rows["value"][0], "%")
+        yield SummaryNumber(
+            "error of the whole network on the images of lesions", rows["value"][0], "%"
+        )
     for unit in ("block", "layer"):
         if len(rows := of(f"{unit}_deletion_error")):
             what = f"error without one {unit} (Veit 2016)"
-            yield Finding(f"{what}, median", float(rows["value"].median()), "%")
-            yield Finding(f"{what}, largest", float(rows["value"].max()), "%")
+            yield SummaryNumber(f"{what}, median", float(rows["value"].median()), "%")
+            yield SummaryNumber(f"{what}, largest", float(rows["value"].max()), "%")
 
 
-def _paths(rows: pd.DataFrame) -> Iterator[Finding]:
+def _paths(rows: pd.DataFrame) -> Iterator[SummaryNumber]:
     shares = fits.contribution(rows)
     low, high = (int(border) for border in fits.central_interval(shares))
     length = float(shares @ np.arange(len(shares)))
-    yield Finding(
+    yield SummaryNumber(
         "paths that carry 95 % of the gradient (Veit 2016), share of all",
         100 * fits.carrying_path_share(rows),
         "%",
     )
-    yield Finding("... fewest branches of these", low, "")
-    yield Finding("... most branches of these", min(high, len(shares) - 1), "")
-    yield Finding("... branches weighted by gradient, mean", length, "")
+    yield SummaryNumber("... fewest branches of these", low, "")
+    yield SummaryNumber("... most branches of these", min(high, len(shares) - 1), "")
+    yield SummaryNumber("... branches weighted by gradient, mean", length, "")
 
 
 def _ratio(one: float, other: float) -> float:

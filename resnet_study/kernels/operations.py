@@ -210,7 +210,7 @@ TOGETHER = 64
 twelve minutes: it compares every pair of operand and result that may share memory."""
 
 
-class Descent(NamedTuple):
+class Descended(NamedTuple):
     """What a step of gradient descent leaves."""
 
     velocity: list[Array]
@@ -232,7 +232,7 @@ def descend(
     decay: Sequence[float],
     scale: Sequence[float],
     measure: bool,
-) -> Descent:
+) -> Descended:
     """v ← μ v + (g + λ w) and w ← w − η s v for many tensors; with Nesterov's momentum
     w ← w − η s (μ v + (g + λ w)). What is measured is summed in float64.
 
@@ -268,4 +268,4 @@ def descend(
         )
         for part, found in zip(done, (changed[:count], changed[count:], [numbers]), strict=True):
             part += found
-    return Descent(done[0], done[1], jnp.concatenate(done[2]))
+    return Descended(done[0], done[1], jnp.concatenate(done[2]))

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from resnet_study.names import clock
 from resnet_study.spec import RunSpec
 from resnet_study.terminal import Console
 
@@ -87,12 +88,12 @@ class Display:
         )
 
     @_harmless
-    def progress(self, spec: RunSpec, report: Mapping[str, float]) -> None:
-        """The run got further; `report` has the fields of `training.options.Report`."""
-        fraction = report["step"] / report["iterations"]
+    def progress(self, spec: RunSpec, standing: Mapping[str, float]) -> None:
+        """The run got further; `standing` has the fields of `training.options.Standing`."""
+        fraction = standing["step"] / standing["iterations"]
         self.fractions[spec.run_id] = fraction
-        known = not math.isnan(report["error"])
-        error = f"training error {report['error']:.1f} %" if known else ""
+        known = not math.isnan(standing["error"])
+        error = f"training error {standing['error']:.1f} %" if known else ""
         self.progress_bars.update(self.tasks[spec.run_id], completed=fraction, note=error)
         self._refresh()
 
@@ -112,7 +113,7 @@ class Display:
         name = self.names[spec.run_id].ljust(self.width)
         self.note(
             f"{self.done:>3}/{self.total} {name}  train {train} test {test}  "
-            f"{duration(summary.get('wall_seconds') or 0.0)}{status}{self._left(', ')}"
+            f"{clock(summary.get('wall_seconds') or 0.0)}{status}{self._left(', ')}"
         )
         self._refresh()
 
@@ -142,7 +143,7 @@ class Display:
         left = sum(self.costs.values()) - self._spent()
         if worked <= 0 or left <= 0:
             return ""
-        return f"{before}{duration(left * (time.monotonic() - self.began) / worked)} left"
+        return f"{before}{clock(left * (time.monotonic() - self.began) / worked)} left"
 
     def _refresh(self) -> None:
         self.progress_bars.update(
@@ -192,10 +193,3 @@ def names_of(specs: Sequence[RunSpec]) -> dict[str, str]:
 
 def _percent(value: float | None) -> str:
     return "   –  " if value is None else f"{value:5.2f} %"
-
-
-def duration(seconds: float) -> str:
-    """Minutes and seconds, or hours and minutes."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{rest:02d} min"

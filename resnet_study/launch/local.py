@@ -24,8 +24,8 @@ from resnet_study.errors import UserError
 from resnet_study.files import restore_folders
 from resnet_study.launch.display import Display
 from resnet_study.launch.estimate import cost
-from resnet_study.launch.options import Pool
 from resnet_study.launch.placement import Placement, default_workers, placements
+from resnet_study.launch.resources import Pool
 from resnet_study.launch.worker import Assignment, Message, packed, work
 from resnet_study.probes import Probe
 from resnet_study.records import integrity

@@ -24,7 +24,7 @@ _SCRIPT = "_submission.sh"
 """End of the name of submitit's script, which begins with the number of the job."""
 
 
-class Task(NamedTuple):
+class QueuedTask(NamedTuple):
     """Where a run was given to SLURM last.
 
     Attributes:
@@ -58,7 +58,7 @@ def begin(logs: Path, run_ids: Sequence[str]) -> Path:
     return folder
 
 
-def tasks(logs: Path, run_ids: Collection[str]) -> dict[str, Task]:
+def tasks(logs: Path, run_ids: Collection[str]) -> dict[str, QueuedTask]:
     """The last task of each run that has one; SLURM is asked if there are any.
 
     Args:
@@ -79,9 +79,9 @@ def tasks(logs: Path, run_ids: Collection[str]) -> dict[str, Task]:
     found = {}
     for run, (folder, index, name) in last.items():
         if task := queued.get((folder.resolve(), index)):
-            found[run] = Task(*task, folder)
+            found[run] = QueuedTask(*task, folder)
         elif name:
-            found[run] = Task(name, "", folder)
+            found[run] = QueuedTask(name, "", folder)
     return found
 
 

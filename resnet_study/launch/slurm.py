@@ -23,7 +23,7 @@ from typing import Any
 from resnet_study import files, lease, records, runtime
 from resnet_study.errors import UserError
 from resnet_study.launch import queue, sbatch
-from resnet_study.launch.options import SlurmOptions
+from resnet_study.launch.resources import SlurmOptions
 from resnet_study.launch.worker import Assignment, Message, run_one, unpack
 from resnet_study.spec import RunSpec
 from resnet_study.tracking.tracker import make_tracker
@@ -66,7 +66,7 @@ def submit(
         executor.update_parameters(**parameters)
         # submitit prints what sbatch says, and raises it too.
         with sbatch.variables(written), contextlib.redirect_stderr(io.StringIO()):
-            jobs = executor.map_array(Task(assignment), list(specs))
+            jobs = executor.map_array(ArrayTask(assignment), list(specs))
     except (RuntimeError, UserError) as error:
         # A job that was queued all the same needs its folder.
         if not list(queue.scripts(folder)):
@@ -103,7 +103,7 @@ def _parameters(slurm: SlurmOptions, devices: int | None) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Task:
+class ArrayTask:
     """What a task of the array calls with its run."""
 
     assignment: Assignment

@@ -22,7 +22,7 @@ from resnet_study.launch.placement import Placement
 from resnet_study.probes import Probe
 from resnet_study.spec import RunSpec
 from resnet_study.tracking.tracker import Tracker, make_tracker
-from resnet_study.training.options import Host, Options, Report, StopFlag
+from resnet_study.training.options import Host, Options, Standing, StopFlag
 
 _PR_SET_PDEATHSIG = 1
 
@@ -65,7 +65,7 @@ def unpack(own: bytes) -> None:
 
 
 class Message(NamedTuple):
-    """What a worker says: ``progress`` with the fields of a `Report`, ``done`` with a
+    """What a worker says: ``progress`` with the fields of a `Standing`, ``done`` with a
     summary, ``held`` if another process has the run, ``failed`` with a one-line reason,
     ``note`` with a line for the user."""
 
@@ -104,8 +104,8 @@ def work(connection: Connection, assignment: Assignment) -> None:
             if spec is None:
                 return
 
-            def tell(report: Report, run_id: str = spec.run_id) -> None:
-                say("progress", run_id, vars(report))
+            def tell(standing: Standing, run_id: str = spec.run_id) -> None:
+                say("progress", run_id, vars(standing))
 
             say(*run_one(spec, assignment, stop, tracker, tell))
 
@@ -115,7 +115,7 @@ def run_one(
     assignment: Assignment,
     stop: StopFlag,
     tracker: Tracker,
-    tell: Callable[[Report], None] = lambda report: None,
+    tell: Callable[[Standing], None] = lambda standing: None,
 ) -> Message:
     """Train one run; a failure becomes a message and a summary, not an exception.
 

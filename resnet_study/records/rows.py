@@ -47,7 +47,7 @@ class Rows:
     files: Mapping[str, Path]
     required: tuple[str, ...]
     usual: tuple[str, ...]
-    blocks: list[_Block] = field(default_factory=list)
+    blocks: list[_RunRows] = field(default_factory=list)
 
     def of(self, run_ids: Collection[str]) -> Rows:
         """Those of some of the runs; what is read for the ones is there for the others."""
@@ -60,16 +60,16 @@ class Rows:
         table = self._holding(keys).rows(keys, wanted, self.required)
         return table if len(table) else pd.DataFrame(columns=[*KEYS, *(wanted or self.usual)])
 
-    def _holding(self, keys: Mapping[str, Key]) -> _Block:
+    def _holding(self, keys: Mapping[str, Key]) -> _RunRows:
         """The smallest block that holds these runs, or a new one of these alone."""
         if holding := [block for block in self.blocks if keys.keys() <= block.keys.keys()]:
             return min(holding, key=lambda block: len(block.keys))
-        new = _Block(keys, [self.files[run] for run in keys])
+        new = _RunRows(keys, [self.files[run] for run in keys])
         self.blocks[:] = [b for b in self.blocks if not b.keys.keys() <= keys.keys()] + [new]
         return new
 
 
-class _Block:
+class _RunRows:
     """All rows of some runs, with the columns that were asked for so far."""
 
     def __init__(self, keys: Mapping[str, Key], files: Sequence[Path]) -> None:

@@ -24,6 +24,7 @@ from resnet_study.judging.selections import (
 )
 from resnet_study.judging.verdict import VERDICTS
 from resnet_study.judging.words import spread
+from resnet_study.names import lasting
 from resnet_study.records import Frames, read_environment
 from resnet_study.studies.find import reference_folder
 from resnet_study.studies.study import Study
@@ -229,7 +230,7 @@ def run_table(frames: Frames) -> RunTable:
             "seed": int(run["seed"]),
             "varying": tuple(f"{run[f]:g}" if _is_float(run[f]) else str(run[f]) for f in varying),
             "status": str(run["status"]),
-            "wall": duration(_number(run.get("wall_seconds"))),
+            "wall": lasting(_number(run.get("wall_seconds"))),
             "trouble": _trouble(run),
         }
         for name in ("train_error_last", "test_error_last", "test_error_best"):
@@ -291,16 +292,6 @@ def provenance_warnings(environments: Sequence[Mapping[str, Any]]) -> tuple[str,
 def percent(value: float | None) -> str:
     """Two decimals, or a dash."""
     return "–" if value is None else f"{value:.2f}"
-
-
-def duration(seconds: float | None) -> str:
-    """``44 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds is None:
-        return "–"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def data_uri(figure: RenderedFigure) -> str:

@@ -21,7 +21,7 @@ from resnet_study.drawing.render import RenderedFigure
 from resnet_study.files import write_atomically
 from resnet_study.judging.judge import Finding, findings_json
 from resnet_study.records import Frames
-from resnet_study.report import content, words
+from resnet_study.report import content, wording
 from resnet_study.studies.study import Study
 
 TEMPLATES = Path(__file__).parent
@@ -66,11 +66,11 @@ def render_html(collected: content.Content) -> str:
     filters: Filters = {
         "cite": cite,
         "data_uri": content.data_uri,
-        "alt": words.alt_text,
-        "level": words.level_text,
-        "cell": words.cell_text,
-        "common": words.common_text,
-        "unit": words.unit_text,
+        "alt": wording.alt_text,
+        "level": wording.level_text,
+        "cell": wording.cell_text,
+        "common": wording.common_text,
+        "unit": wording.unit_text,
         "attribute": attribute,
     }
     return _render("page.html.j2", collected, filters, escaped=True, css=Markup(css))
@@ -130,9 +130,9 @@ def _render(
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "effect": words.effect_text,
-        "answer": words.answer_text,
-        "question": words.question_text,
+        "effect": wording.effect_text,
+        "answer": wording.answer_text,
+        "question": wording.question_text,
         "has_published": _has_published,
         **filters,
     }

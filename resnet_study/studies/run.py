@@ -12,7 +12,7 @@ from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding
 from resnet_study.judging.printing import print_findings
 from resnet_study.launch.local import Outcome, run_local
-from resnet_study.launch.options import Pool
+from resnet_study.launch.resources import Pool
 from resnet_study.launch.status import how_far
 from resnet_study.phenomena.degradation.table6 import paper_table, paper_table_text
 from resnet_study.phenomena.initialization.arms import ARMS, SEEDS, InitializationArm, seeded_arms

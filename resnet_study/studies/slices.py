@@ -19,7 +19,7 @@ from pathlib import Path
 from resnet_study import files, lease, records, runtime
 from resnet_study.datasets import IN_FILES
 from resnet_study.errors import UserError
-from resnet_study.launch.options import Pool
+from resnet_study.launch.resources import Pool
 from resnet_study.launch.status import how_far
 from resnet_study.records import integrity
 from resnet_study.studies.find import specs_of

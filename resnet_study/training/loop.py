@@ -24,7 +24,7 @@ from resnet_study.tensors import arithmetic
 from resnet_study.training import checkpoints, devices
 from resnet_study.training.chunks import CAPACITY, Chunk, next_chunk, plan_of
 from resnet_study.training.devices import Devices
-from resnet_study.training.options import Execution, Host, Options, Report
+from resnet_study.training.options import Execution, Host, Options, Standing
 from resnet_study.training.programs import SplitName, keys_of, program_of, shape_of
 from resnet_study.training.recording import Recording, Speed
 from resnet_study.training.step import StepMetrics, TrainState, initial_state
@@ -296,12 +296,12 @@ class _Loop:
         if self.writer is None or now - self.reported_at < STATUS_SECONDS:
             return
         rate = self.speed.images_per_second()
-        report = Report(taken, self.plan.iterations, self.recording.error, rate)
-        write_json(self.writer.folder / "summary.json", {"status": "running", **vars(report)})
+        standing = Standing(taken, self.plan.iterations, self.recording.error, rate)
+        write_json(self.writer.folder / "summary.json", {"status": "running", **vars(standing)})
         self.reported_at = now
         # To show where a run stands must not end it.
         with suppress(Exception):
-            self.host.on_progress(report)
+            self.host.on_progress(standing)
 
     def finish(self, status: str, **more: Any) -> dict[str, Any]:
         if self.writer is None:

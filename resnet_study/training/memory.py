@@ -33,7 +33,7 @@ class Need(NamedTuple):
     padded: int
 
 
-class _Block(NamedTuple):
+class _BlockSize(NamedTuple):
     """Weights and input channels of a block, for a width of 1; the first of a stage has fewer."""
 
     weights: int
@@ -43,8 +43,8 @@ class _Block(NamedTuple):
 
 
 _BLOCKS = {
-    "basic": _Block(2 * 9, 2, first_weights=13, first_channels=2),
-    "bottleneck": _Block(4 + 9 + 4, 4 + 1 + 1, first_weights=1 + 9 + 4, first_channels=3),
+    "basic": _BlockSize(2 * 9, 2, first_weights=13, first_channels=2),
+    "bottleneck": _BlockSize(4 + 9 + 4, 4 + 1 + 1, first_weights=1 + 9 + 4, first_channels=3),
 }
 
 

@@ -60,7 +60,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Report:
+class Standing:
     """Where a run stands, for a progress display.
 
     Attributes:
@@ -76,30 +76,30 @@ class Report:
 
 
 class StopFlag:
-    """Turns signals into a request to stop after the current chunk.
+    """Turns interrupts into a request to stop after the current chunk.
 
-    A second signal ends the process at once; the last checkpoint stays. One that comes after
+    A second one ends the process at once; the last checkpoint stays. One after
     `requested` was set otherwise is a first one.
 
     Args:
-        patient: never end the process, however often a signal comes.
+        patient: never end the process, however many come.
     """
 
     requested = False
-    signalled = False
+    interrupted = False
 
     def __init__(self, patient: bool = False) -> None:
         self.patient = patient
 
     def _handle(self, number: int, frame: object) -> None:
-        if self.signalled and not self.patient:
+        if self.interrupted and not self.patient:
             raise KeyboardInterrupt
-        self.requested = self.signalled = True
+        self.requested = self.interrupted = True
 
     @contextmanager
-    def listening(self, *signals: signal.Signals) -> Iterator[StopFlag]:
-        """Handle these signals within the block; only the main thread can."""
-        previous = {number: signal.signal(number, self._handle) for number in signals}
+    def listening(self, *numbers: signal.Signals) -> Iterator[StopFlag]:
+        """Handle these interrupts within the block; only the main thread can."""
+        previous = {number: signal.signal(number, self._handle) for number in numbers}
         try:
             yield self
         finally:
@@ -121,4 +121,4 @@ class Host:
     command: str = ""
     tracker: Tracker = field(default_factory=Tracker)
     stop: StopFlag = field(default_factory=StopFlag)
-    on_progress: Callable[[Report], None] = lambda report: None
+    on_progress: Callable[[Standing], None] = lambda standing: None

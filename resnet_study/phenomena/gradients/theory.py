@@ -109,7 +109,7 @@ def padding_factor(side: int) -> float:
     return (1 + 2 * math.cos(math.pi / (side + 1))) / 3
 
 
-class Moments(NamedTuple):
+class OutputMoments(NamedTuple):
     """Of the output of a convolution whose weights have variance 1/fan_in.
 
     Attributes:
@@ -122,7 +122,7 @@ class Moments(NamedTuple):
 
 
 @functools.cache
-def padded_bn_moments(side: int, images: float = math.inf) -> Moments:
+def padded_bn_moments(side: int, images: float = math.inf) -> OutputMoments:
     """Behind many 3x3 layers with zero padding, batch normalisation and ReLU, infinitely wide.
 
     The mean field of Yang et al. 2019, arXiv 1902.08129, carried over to convolutions by this
@@ -150,7 +150,7 @@ def padded_bn_moments(side: int, images: float = math.inf) -> Moments:
         between, within = (
             _window_mean(_rectified(own / variance, sizes), side) for own in (between, within)
         )
-    return Moments(variance, mean_square)
+    return OutputMoments(variance, mean_square)
 
 
 def padded_bn_growth(side: int, images: float = math.inf) -> float:

@@ -56,7 +56,7 @@ class Chain(NamedTuple):
     homogeneous: bool
 
 
-class Moments(NamedTuple):
+class ChannelMoments(NamedTuple):
     """Of one array (N, H, W, C) divided by two to the power of an integer `exponent`.
 
     Squares leave float32 before the array does. The squared mean and the variance of each channel
@@ -76,7 +76,7 @@ class ForwardPass(NamedTuple):
         inputs: of every block, and the output of the last one; 3n + 1 arrays, each divided by
             two to the power of its exponent.
         exponents: integers, shape (3n + 1,); all 0 unless the network is homogeneous.
-        mean_squares, variances: as in `Moments`, of the stem's output after its nonlinearity,
+        mean_squares, variances: as in `ChannelMoments`, of the stem behind its nonlinearity,
             then of every block's output; (3n + 1,) float64.
         branches, skips: variances of the two paths at every addition, (3n,) float64; those of
             the skips are NaN in a plain network.
@@ -168,20 +168,20 @@ def propagate(chain: Chain, images: Array) -> ForwardPass:
     )
 
 
-def backpropagate(chain: Chain, signal: ForwardPass, labels: Array | None) -> Gradient:
+def backpropagate(chain: Chain, forward: ForwardPass, labels: Array | None) -> Gradient:
     """The backward pass through a forward pass.
 
     The gradient is that of the mean cross-entropy with labels, (N,) integers; without them that of
     the first logit, summed over the images.
     """
-    gradient, exponent, size = end_gradient(chain, signal, labels)
+    gradient, exponent, size = end_gradient(chain, forward, labels)
     exponents, sizes, layers = [exponent], [size], []
-    for block, x in zip(reversed(chain.blocks), reversed(signal.inputs[:-1]), strict=True):
+    for block, x in zip(reversed(chain.blocks), reversed(forward.inputs[:-1]), strict=True):
         gradient, exponent, size, taps = _backward(*block, x, gradient)
         exponents.append(exponent)
         sizes.append(size)
         layers.append(taps)
-    gradient, tap = _begin_backward(*chain.ends, signal.images, gradient)
+    gradient, tap = _begin_backward(*chain.ends, forward.images, gradient)
     # Part p of the backward pass was given a gradient divided by two to the sum of the
     # exponents before it.
     total = np.cumsum(np.asarray(exponents, np.int64))
@@ -196,15 +196,15 @@ def backpropagate(chain: Chain, signal: ForwardPass, labels: Array | None) -> Gr
 
 
 def end_gradient(
-    chain: Chain, signal: ForwardPass, labels: Array | None
+    chain: Chain, forward: ForwardPass, labels: Array | None
 ) -> tuple[Array, Array, Array]:
     """Gradient at the output of the last block, of what `backpropagate` says.
 
     Returns:
         The gradient divided by a power of two, that exponent, and the norm before.
     """
-    exponent = jnp.asarray(signal.exponents[-1], jnp.int32)
-    return _end_backward(*chain.ends, signal.inputs[-1], exponent, labels)
+    exponent = jnp.asarray(forward.exponents[-1], jnp.int32)
+    return _end_backward(*chain.ends, forward.inputs[-1], exponent, labels)
 
 
 def rescale(x: Array) -> tuple[Array, Array, Array]:
@@ -214,14 +214,16 @@ def rescale(x: Array) -> tuple[Array, Array, Array]:
     return jnp.ldexp(x, -exponent), exponent, size
 
 
-def channel_moments(x: Array) -> Moments:
+def channel_moments(x: Array) -> ChannelMoments:
     """Of (N, H, W, C)."""
     x, exponent, _ = rescale(x)
     mean, variance = jnp.mean(x, axis=(0, 1, 2)), jnp.var(x, axis=(0, 1, 2))
-    return Moments(jnp.mean(jnp.square(mean)), jnp.mean(variance), exponent)
+    return ChannelMoments(jnp.mean(jnp.square(mean)), jnp.mean(variance), exponent)
 
 
-def _undivided(moments: Sequence[Moments], exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _undivided(
+    moments: Sequence[ChannelMoments], exponents: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean squares and variances of arrays that were divided by two to these powers before."""
     squares, variances, inner = (
         np.asarray(values, np.float64) for values in zip(*moments, strict=True)
@@ -242,7 +244,7 @@ def _divided(x: Array, homogeneous: bool) -> tuple[Array, Array]:
 @partial(jax.jit, static_argnums=(0, 3))
 def _begin(
     graph: Any, state: dict[str, Any], images: Array, homogeneous: bool
-) -> tuple[Array, Array, Moments]:
+) -> tuple[Array, Array, ChannelMoments]:
     x = nnx.merge(graph, state).begin(images, Recorder(), train=True)
     return *_divided(x, homogeneous), channel_moments(x)
 
@@ -250,12 +252,12 @@ def _begin(
 @partial(jax.jit, static_argnums=(0, 3))
 def _forward(
     graph: Any, state: dict[str, Any], x: Array, homogeneous: bool
-) -> tuple[Array, Array, Moments, Moments, Moments]:
+) -> tuple[Array, Array, ChannelMoments, ChannelMoments, ChannelMoments]:
     """Output of a block, its exponent and moments, and those of branch and skip."""
     block, recorder = nnx.merge(graph, state), Recorder()
     branch, skip = block.branch(x, recorder, train=True), block.skip(x, train=True)
     y = block.join(branch, skip, recorder, train=True)
-    nothing = Moments(jnp.array(jnp.nan), jnp.array(jnp.nan), jnp.zeros((), jnp.int32))
+    nothing = ChannelMoments(jnp.array(jnp.nan), jnp.array(jnp.nan), jnp.zeros((), jnp.int32))
     beside = nothing if skip is None else channel_moments(skip)
     return *_divided(y, homogeneous), channel_moments(y), channel_moments(branch), beside
 

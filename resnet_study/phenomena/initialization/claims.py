@@ -16,7 +16,7 @@ from resnet_study.phenomena.initialization import (
     block_measures,
     gradient_measures,
     size_measures,
-    words,
+    templates,
 )
 from resnet_study.phenomena.initialization.arms import BATCH, BATCHES, SIZES_DEPTH, WIDTHS
 from resnet_study.phenomena.initialization.fits import BN_PLAIN, PREACTIVATED, UNNORMALIZED
@@ -65,7 +65,7 @@ def _factor(
         source,
         measure=measure,
         runs=f"plain {_AT_START}",
-        words=words.FACTOR,
+        words=templates.FACTOR,
         fact=fact and f"factor, {fact}",
     )
     together = replace(
@@ -88,8 +88,8 @@ EXPONENTIAL_IN_DEPTH = _claim(
         gradient_measures.ratio_law, family="plain", better="exponential", worse="power"
     ),
     runs=f"plain {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-    words=words.LAW,
-    answer=words.LAW_ANSWER,
+    words=templates.LAW,
+    answer=templates.LAW_ANSWER,
     quote="gradient signals grow exponentially in depth",
 )
 
@@ -116,7 +116,7 @@ CLAIMS = (
         f"{_YANG}, carried over to convolutions with zero padding by this project",
         measure=size_measures.wide_growth,
         runs=f"plain {_AT_START}",
-        words=words.WIDE,
+        words=templates.WIDE,
     ),
     _claim(
         "initial_factor_bn_plain_images",
@@ -127,7 +127,7 @@ CLAIMS = (
         f"hypothesis of this project, on {_YANG}",
         measure=size_measures.growth_with_images,
         runs=f"plain {_AT_START}",
-        words=words.IMAGES,
+        words=templates.IMAGES,
     ),
     EXPONENTIAL_IN_DEPTH,
     _claim(
@@ -139,7 +139,7 @@ CLAIMS = (
             gradient_measures.ratio_law, family="residual", better="power", worse="exponential"
         ),
         runs=f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-        words=words.LAW,
+        words=templates.LAW,
     ),
     _claim(
         "initial_growth_residual_linear",
@@ -149,7 +149,7 @@ CLAIMS = (
         f"hypothesis of this project, the counterpart of {_YANG}",
         measure=gradient_measures.ratio_exponent,
         runs=f"residual {_AT_START}, {gradient_measures.LEAST_DEPTHS} depths or more",
-        words=words.EXPONENT,
+        words=templates.EXPONENT,
     ),
     *_plain_factor("he", "relu", "√(2·½)"),
     *_plain_factor("lecun", "relu", "√(1·½)"),
@@ -167,7 +167,7 @@ CLAIMS = (
             other=gradient_measures.without_normalization("plain", "uniform"),
         ),
         runs=f"plain {_AT_START}",
-        words=words.SLOWER,
+        words=templates.SLOWER,
     ),
     _claim(
         "gradients_vanish_without_bn_plain",
@@ -177,7 +177,7 @@ CLAIMS = (
         _GLOROT,
         measure=partial(gradient_measures.vanished_ratio, family="plain"),
         runs=f"plain {_AT_START}",
-        words=words.VANISHED,
+        words=templates.VANISHED,
     ),
     _claim(
         "gradients_do_not_vanish_without_bn_residual",
@@ -187,7 +187,7 @@ CLAIMS = (
         "hypothesis of this project: the shortcut passes the gradient on",
         measure=partial(gradient_measures.vanished_ratio, family="residual"),
         runs=f"residual {_AT_START}",
-        words=words.VANISHED,
+        words=templates.VANISHED,
     ),
     _claim(
         "branch_variance_falls_as_one_over_block",
@@ -197,7 +197,7 @@ CLAIMS = (
         _DE_SMITH,
         measure=block_measures.variance_ratio_slope,
         runs=f"fully pre-activated residual {_AT_START}, best 110 layers",
-        words=words.BRANCH_SHARE,
+        words=templates.BRANCH_SHARE,
     ),
     _claim(
         "variance_grows_linearly_with_bn",
@@ -212,7 +212,7 @@ CLAIMS = (
             worse="exponential",
         ),
         runs=f"fully pre-activated residual {_AT_START}, best 110 layers",
-        words=words.VARIANCE_LAW,
+        words=templates.VARIANCE_LAW,
     ),
     _claim(
         "variance_grows_exponentially_without_bn",
@@ -226,7 +226,7 @@ CLAIMS = (
             worse="linear",
         ),
         runs=f"residual {_AT_START}, best 110 layers",
-        words=words.VARIANCE_LAW,
+        words=templates.VARIANCE_LAW,
     ),
     _claim(
         "variance_reset_at_transitions",
@@ -235,7 +235,7 @@ CLAIMS = (
         _BROCK,
         measure=block_measures.variance_reset,
         runs=f"fully pre-activated residual {_AT_START}, best 110 layers",
-        words=words.RESET,
+        words=templates.RESET,
     ),
     _claim(
         "residual_gradients_less_shattered",
@@ -244,7 +244,7 @@ CLAIMS = (
         _BALDUZZI,
         measure=block_measures.correlation_difference,
         runs=f"plain and residual {_AT_START}",
-        words=words.CORRELATIONS,
+        words=templates.CORRELATIONS,
     ),
     _claim(
         "residual_gradients_shatter_slower",
@@ -253,7 +253,7 @@ CLAIMS = (
         _BALDUZZI,
         measure=block_measures.correlation_decay,
         runs=f"plain and residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
-        words=words.CORRELATION_DECAY,
+        words=templates.CORRELATION_DECAY,
     ),
     _claim(
         "path_gradient_exponential",
@@ -262,7 +262,7 @@ CLAIMS = (
         _VEIT,
         measure=block_measures.path_gradient_law,
         runs=f"residual {_AT_START}, best 110 layers",
-        words=words.PATH_LAW,
+        words=templates.PATH_LAW,
     ),
     _claim(
         "few_short_paths_carry_gradient",
@@ -271,7 +271,7 @@ CLAIMS = (
         _VEIT,
         measure=block_measures.gradient_path_share,
         runs=f"residual {_AT_START}, best 110 layers",
-        words=words.PATH_SHARE,
+        words=templates.PATH_SHARE,
     ),
     _claim(
         "norm_preserved_better_with_more_blocks",
@@ -280,6 +280,6 @@ CLAIMS = (
         "Zaeemzadeh et al. 2018, arXiv 1805.07477",
         measure=block_measures.norm_preservation_slope,
         runs=f"residual {_AT_START}, {block_measures.LEAST_DEPTHS} depths or more",
-        words=words.NORM_PRESERVATION,
+        words=templates.NORM_PRESERVATION,
     ),
 )

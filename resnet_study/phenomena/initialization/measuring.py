@@ -53,7 +53,7 @@ Values = tuple[str, int, np.ndarray, np.ndarray]
 """Quantity, first index, stages and values; the index counts on from the first."""
 
 
-class Images(NamedTuple):
+class MiniBatch(NamedTuple):
     """A mini-batch: images (N, H, W, channels), mean subtracted, and labels (N,)."""
 
     images: Array
@@ -71,7 +71,7 @@ def measure_arm(seeded: SeededArm) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def first_batch(seed: int, images: int = BATCH) -> Images:
+def first_batch(seed: int, images: int = BATCH) -> MiniBatch:
     """The digits of the first step of a training with this seed and default data.
 
     A smaller mini-batch holds the first images of a larger one.
@@ -84,13 +84,13 @@ def _digits(seed: int) -> Dataset:
     return load_dataset(DataSpec(name="digits", batch_size=BATCH), seed)
 
 
-def batch_of(dataset: Dataset, seed: int, images: int = BATCH) -> Images:
+def batch_of(dataset: Dataset, seed: int, images: int = BATCH) -> MiniBatch:
     """The first images that a training with this seed sees, not augmented; all if too few."""
     size = min(images, len(dataset.train))
     order = BatchOrder(keys_of(seed).order, len(dataset.train), size)
     batch = dataset.train.take(order.indices(0))
     pixels = normalize(jnp.asarray(batch.images), jnp.asarray(dataset.mean))
-    return Images(pixels, jnp.asarray(batch.labels))
+    return MiniBatch(pixels, jnp.asarray(batch.labels))
 
 
 def stages_of(model: ModelSpec, per_block: int) -> np.ndarray:
@@ -112,7 +112,7 @@ def _measure(arm: InitializationArm, seed: int) -> list[Values]:
 
 
 def measure_network(
-    chain: Chain, model: ModelSpec, batch: Images, wanted: Set[str], seed: int
+    chain: Chain, model: ModelSpec, batch: MiniBatch, wanted: Set[str], seed: int
 ) -> Iterator[Values]:
     """Measure a network as it is.
 
@@ -132,28 +132,28 @@ def measure_network(
         mean = np.mean(lines, axis=0)
         yield "gradient_autocorrelation", 0, np.zeros(len(mean), int), mean
     if "path_gradient_norm" in wanted:
-        few = Images(*(part[:PATH_BATCH] for part in batch))
-        signal = propagate(chain, few.images)
-        norms = path_gradient_norms(chain, signal, few.labels, PATHS, seed)
+        few = MiniBatch(*(part[:PATH_BATCH] for part in batch))
+        forward = propagate(chain, few.images)
+        norms = path_gradient_norms(chain, forward, few.labels, PATHS, seed)
         yield "path_gradient_norm", 0, np.zeros(len(norms), int), norms
 
 
 def _whole_network(
-    model: ModelSpec, chain: Chain, batch: Images, backward: bool
+    model: ModelSpec, chain: Chain, batch: MiniBatch, backward: bool
 ) -> Iterator[Values]:
     """What one forward pass tells, and one backward pass."""
     layers, blocks = (stages_of(model, each) for each in (model.layers_per_block, 1))
     from_stem, to_end = (np.concatenate(s) for s in (([0], blocks), (blocks, [3])))
-    signal = propagate(chain, batch.images)
+    forward = propagate(chain, batch.images)
     if backward:
-        gradient = backpropagate(chain, signal, batch.labels)
+        gradient = backpropagate(chain, forward, batch.labels)
         stages = np.concatenate([[0], layers])
         yield "activation_gradient_norm", 1, stages, gradient.layers
         yield "block_gradient_norm", 1, to_end, gradient.blocks
-    yield "branch_variance", 1, blocks, signal.branches
-    yield "skip_variance", 1, blocks, signal.skips
-    yield "channel_mean_square", 0, from_stem, signal.mean_squares
-    yield "channel_variance", 0, from_stem, signal.variances
+    yield "branch_variance", 1, blocks, forward.branches
+    yield "skip_variance", 1, blocks, forward.skips
+    yield "channel_mean_square", 0, from_stem, forward.mean_squares
+    yield "channel_variance", 0, from_stem, forward.variances
 
 
 def table_of(measured: Iterable[Values], model: ModelSpec, images: int, seed: int) -> pd.DataFrame:

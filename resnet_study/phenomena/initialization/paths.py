@@ -26,7 +26,7 @@ _PATH_ENTROPY = 110
 
 
 def path_gradient_norms(
-    chain: Chain, signal: ForwardPass, labels: Array, samples: int, seed: int
+    chain: Chain, forward: ForwardPass, labels: Array, samples: int, seed: int
 ) -> np.ndarray:
     """Mean norm at the input of the first block, by the number k of branches on the path.
 
@@ -34,7 +34,7 @@ def path_gradient_norms(
     as Veit et al. count it. Each of the sets of k blocks is as likely as any other.
 
     Args:
-        chain, signal: a residual network and its forward pass.
+        chain, forward: a residual network and its forward pass.
         labels: (N,) integers.
         samples, seed: paths of each length, and of their choice.
 
@@ -45,7 +45,7 @@ def path_gradient_norms(
     for sample in range(samples):
         # One path of every length at a time.
         through = random_paths(len(chain.blocks), seed, sample)
-        gradients, exponents = path_gradients(chain, signal, labels, through)
+        gradients, exponents = path_gradients(chain, forward, labels, through)
         norms = np.sqrt(np.square(np.asarray(gradients, np.float64)).sum(axis=(1, 2, 3, 4)))
         total += np.ldexp(norms, exponents)
     return total / samples
@@ -65,12 +65,12 @@ def random_paths(blocks: int, seed: int, sample: int) -> np.ndarray:
 
 
 def path_gradients(
-    chain: Chain, signal: ForwardPass, labels: Array, through: np.ndarray
+    chain: Chain, forward: ForwardPass, labels: Array, through: np.ndarray
 ) -> tuple[Array, np.ndarray]:
     """What comes back along given paths to the input of the first block.
 
     Args:
-        chain, signal: a residual network and its forward pass.
+        chain, forward: a residual network and its forward pass.
         labels: (N,) integers, of the mean cross-entropy.
         through: (paths, blocks) booleans: through the branch (true) or the shortcut.
 
@@ -78,12 +78,12 @@ def path_gradients(
         Gradients (paths, N, H, W, C), each divided by two to the power of its exponent; the
         exponents, (paths,) integers.
     """
-    gradient, exponent, _ = end_gradient(chain, signal, labels)
+    gradient, exponent, _ = end_gradient(chain, forward, labels)
     gradients = jnp.broadcast_to(gradient, (len(through), *gradient.shape))
     total = np.full(len(through), int(exponent))
     for index in reversed(range(len(chain.blocks))):
         taken = jnp.asarray(through[:, index], gradient.dtype)
-        block, x = chain.blocks[index], signal.inputs[index]
+        block, x = chain.blocks[index], forward.inputs[index]
         gradients, exponents = _path_backward(*block, x, gradients, taken)
         total += np.asarray(exponents)
     return gradients, total
