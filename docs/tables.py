@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 
 from resnet_study.drawing import panels
-from resnet_study.drawing.panels import published_errors
 from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.judging.selections import (
     conv_layers,
@@ -34,6 +33,7 @@ from resnet_study.judging.selections import (
 from resnet_study.judging.words import number
 from resnet_study.probes import FIRST, GRADIENTS
 from resnet_study.records import Frames, read_frames
+from resnet_study.reference import published_errors
 from resnet_study.report.content import error_table, verdict_counts
 from resnet_study.report.wording import effect_text
 from resnet_study.studies.find import load_study

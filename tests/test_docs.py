@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pandas as pd
@@ -162,3 +163,11 @@ def test_the_example_runs_outside_the_clone(tmp_path: Path) -> None:
     assert (results / "report.html").stat().st_size > 10_000
     findings = (results / "findings.md").read_text()
     assert re.search(r"^\| \*\*[a-z ]+\*\* \| first\\_layers\\_balanced", findings, re.MULTILINE)
+
+    process = command("sweep", "./mine.py", "--dry_run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    process = command("slice", "./mine.py", "--minutes=9", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    with tarfile.open(results.with_suffix(".tar")) as archive:
+        names = [name for name in archive.getnames() if name.endswith("layers.parquet")]
+        assert len(names) == 4

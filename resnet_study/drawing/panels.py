@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from resnet_study import reference
 from resnet_study.drawing.style import FAMILIES, at_most
 from resnet_study.errors import UserError
 from resnet_study.judging.selections import (
@@ -76,31 +75,6 @@ def with_status(frames: Frames) -> Frames:
 def beside_the_paper(frames: Frames) -> bool:
     """Whether published numbers may be laid over: the paper's networks on CIFAR-10 alone."""
     return bool(len(frames.runs) and papers_networks(frames.runs).all())
-
-
-def published_errors() -> pd.DataFrame:
-    """Final errors of He et al. 2015 on CIFAR-10.
-
-    Returns:
-        ``family``, ``depth``, ``split`` (train, test), ``error`` in percent, ``bound`` (true:
-        only a lower bound is published), ``source``. Test errors of residual networks are
-        those of Table 6, for ResNet-110 the mean of its five runs and not the best of them;
-        all else is read off Figure 6.
-    """
-    table, ends = reference.table6(), reference.fig6_ends()
-    mean = table.mean_percent.fillna(table.test_error_percent)
-    parts = [table[["family", "depth"]].assign(split="test", error=mean, source="Table 6")]
-    for column, split in (
-        ("train_error_percent", "train"),
-        ("test_error_percent", "test"),
-        ("test_error_above_percent", "test"),
-    ):
-        rows = ends[ends.family.eq("plain") | (split == "train")]
-        part = rows[["family", "depth"]].assign(split=split, error=rows[column], source="Figure 6")
-        parts.append(part.assign(bound=column.endswith("above_percent")))
-    joined = pd.concat(parts, ignore_index=True).dropna(subset=["error"])
-    joined["bound"] = joined["bound"].eq(True)
-    return joined.sort_values(["family", "depth", "split"], ignore_index=True)
 
 
 def families_in(table: pd.DataFrame) -> list[str]:

@@ -71,6 +71,31 @@ def fig6_ends() -> pd.DataFrame:
     return table
 
 
+def published_errors() -> pd.DataFrame:
+    """Final errors of He et al. 2015 on CIFAR-10.
+
+    Returns:
+        ``family``, ``depth``, ``split`` (train, test), ``error`` in percent, ``bound`` (true:
+        only a lower bound is published), ``source``. Test errors of residual networks are
+        those of Table 6, for ResNet-110 the mean of its five runs and not the best of them;
+        all else is read off Figure 6.
+    """
+    table, ends = table6(), fig6_ends()
+    mean = table.mean_percent.fillna(table.test_error_percent)
+    parts = [table[["family", "depth"]].assign(split="test", error=mean, source="Table 6")]
+    for column, split in (
+        ("train_error_percent", "train"),
+        ("test_error_percent", "test"),
+        ("test_error_above_percent", "test"),
+    ):
+        rows = ends[ends.family.eq("plain") | (split == "train")]
+        part = rows[["family", "depth"]].assign(split=split, error=rows[column], source="Figure 6")
+        parts.append(part.assign(bound=column.endswith("above_percent")))
+    joined = pd.concat(parts, ignore_index=True).dropna(subset=["error"])
+    joined["bound"] = joined["bound"].eq(True)
+    return joined.sort_values(["family", "depth", "split"], ignore_index=True)
+
+
 def fig7() -> pd.DataFrame:
     """Standard deviation of every 3x3 layer's response after training, in layer order.
 

@@ -26,6 +26,7 @@ from resnet_study.judging.verdict import VERDICTS
 from resnet_study.judging.words import spread
 from resnet_study.names import lasting
 from resnet_study.records import Frames, read_environment
+from resnet_study.reference import published_errors
 from resnet_study.studies.find import reference_folder
 from resnet_study.studies.study import Study
 
@@ -206,7 +207,7 @@ def error_table(label: str, frames: Frames) -> ErrorTable:
         split: median_over_seeds(final_error(frames, split), "error", by).set_index(by)
         for split in ("train", "test")
     }
-    published = panels.published_errors() if panels.beside_the_paper(frames) else pd.DataFrame()
+    published = published_errors() if panels.beside_the_paper(frames) else pd.DataFrame()
     rows = []
     for depth in sorted(int(d) for d in frames.runs["depth"].unique()):
         cells = []

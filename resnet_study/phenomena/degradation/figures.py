@@ -66,7 +66,7 @@ def error_against_depth(frames: Frames) -> Figure:
         raise UserError("no run has come to its end; finish the runs or choose a study that has")
     families, limit = panels.families_in(ends), error_limit(frames)
     looks = {family: style.FAMILIES[family].look for family in families}
-    overlay = panels.published_errors()
+    overlay = reference.published_errors()
     overlay = overlay[overlay["depth"].isin(ends["depth"]) & panels.beside_the_paper(frames)]
     drawn, axes = style.new_figure(1, 2, 2.5, splits.values(), sharey=True)
     for panel, own, split in plots.cells(axes, ends, split=splits):
@@ -120,7 +120,7 @@ def training_curves(frames: Frames) -> Figure:
     rows = frames.metrics[frames.metrics["split"].isin(looks)]
     rows, _ = panels.drawable_rows(rows, "error", positive=False)
     families, colours = panels.families_in(rows), style.sequential(rows["depth"])
-    overlay = panels.published_errors()
+    overlay = reference.published_errors()
     overlay = overlay[overlay["depth"].isin(colours) & ~overlay["bound"]]
     overlay = overlay[overlay["family"].isin(families) & panels.beside_the_paper(frames)]
     limit, last = error_limit(frames), int(rows["step"].max())
