@@ -1,12 +1,14 @@
 """Residual networks of 110 and 1202 layers: planted effects, warm-ups, published numbers."""
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from planted import join, planted_frames
 
 from resnet_study import phenomena
+from resnet_study.phenomena.degradation import measures
 from resnet_study.phenomena.depths import one_warmup_per_depth
 from resnet_study.records import Frames
 
@@ -79,6 +81,26 @@ def test_published_numbers_stand_beside() -> None:
     assert numbers["paper"][1202]["error"] == 7.93
     assert numbers["reproductions"][0]["errors"] == {110: 6.32, 1202: 6.18}
     assert TRAINING.evaluate(paper()).numbers["paper"] == {20: 0.69, 110: 0.06}
+
+
+@pytest.mark.parametrize("pair", [(8, 14), (8, 56), (20, 56), (8, 110)])
+def test_a_pair_of_depths_that_the_paper_has_not_can_be_judged(pair: tuple[int, int]) -> None:
+    frames = planted_frames(pair, 5, layers=False)
+    training = replace(
+        phenomena.claims()["deeper_plain_higher_training_error"],
+        measure=functools.partial(
+            measures.training_error_difference,
+            family="plain",
+            threshold=0.0,
+            claimed="above",
+            pair=pair,
+        ),
+    )
+    assert training.evaluate(frames).effect is not None
+    accuracy = functools.partial(measures.test_error_difference, pair=pair, claimed="above")
+    finding = replace(ACCURACY, measure=accuracy).evaluate(frames)
+    assert set(finding.numbers["paper"]) == set(pair) - {8, 14}
+    assert ("In the paper" in finding.detail) == (pair != (8, 14))
 
 
 @pytest.mark.parametrize(

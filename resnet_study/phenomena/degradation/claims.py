@@ -26,10 +26,11 @@ _DEEPER = """{{ family|capitalized }}-{{ deep }} ends {{ effect|abs }} percentag
 (medians {{ errors[deep]|number(".3g") }} and {{ errors[shallow]|number(".3g") }} %)."""
 _TEST_ERRORS = """Test error of residual networks at the end (last, not best):
 {{ errors|number(".3g", " %") }}. {% if train_errors %} Training error as trained:
-{{ train_errors|number(".3g", " %") }}.{% endif %} In the paper (CIFAR-10, Table 6):
+{{ train_errors|number(".3g", " %") }}.{% endif %}
+{% if paper %} In the paper (CIFAR-10, Table 6):
 {% for depth, row in paper.items() %}{{ ", " if not loop.first -}} {{ row.error|number(".2f") }}
 % at {{ depth }}{% if row.runs > 1 %} (best of {{ row.runs }} runs on the test set; mean
-{{ row.mean|number(".2f") }} ± {{ row.sd|number(".2f") }} %){% endif %}{% endfor %}.
+{{ row.mean|number(".2f") }} ± {{ row.sd|number(".2f") }} %){% endif %}{% endfor %}.{% endif %}
 {% if reproductions %} Public reproductions:
 {% for row in reproductions %}{{ "; " if not loop.first -}} {{ row.source }}
 {% for error in row.errors.values() %}{{ " and " if not loop.first -}}

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from resnet_study import reference
 from resnet_study.judging.measurement import (
     Measurement,
@@ -52,7 +50,8 @@ def training_error_difference(
     shallow, deep = pair
     clean = medians(arms_by_depth(final_error(group, "train_clean"), family, "error"))
     ends = reference.fig6_ends()
-    paper = ends[ends["family"] == family].set_index("depth")["train_error_percent"]
+    theirs = ends[ends["family"] == family].set_index("depth")["train_error_percent"]
+    paper = theirs.dropna().to_dict()
     base = {d: arms[shallow] for d in arms if d != shallow}
     numbers = {
         "family": family,
@@ -61,7 +60,7 @@ def training_error_difference(
         "errors": medians(arms),
         "clean_errors": {d: clean[d] for d in pair} if set(pair) <= set(clean) else {},
         "above_shallow_elsewhere": other_depths(arms, base, deep),
-        "paper": {d: float(paper[d]) for d in pair} if np.isfinite(paper.get(deep, np.nan)) else {},
+        "paper": {d: paper[d] for d in pair} if set(pair) <= set(paper) else {},
         **ended_counts(group),
     }
     return Measurement(
@@ -105,7 +104,7 @@ def test_error_difference(
 
 
 def published_test_errors(depths: tuple[int, int]) -> dict[int, dict[str, Any]]:
-    """``error`` of the residual networks of Table 6, ``runs``, their ``mean`` and ``sd``."""
+    """``error`` of residual networks that Table 6 has, ``runs``, their ``mean`` and ``sd``."""
     table = reference.table6().set_index("depth")
     names = {"error": "test_error_percent", "mean": "mean_percent", "sd": "std_percent"}
     return {
@@ -114,6 +113,7 @@ def published_test_errors(depths: tuple[int, int]) -> dict[int, dict[str, Any]]:
             **{name: float(table[column][depth]) for name, column in names.items()},
         }
         for depth in depths
+        if depth in table.index
     }
 
 
