@@ -61,7 +61,7 @@ class ModelSpec:
     """Images that batch normalisation takes its statistics over; 0: the whole batch. The
     paper's two GPUs had 64 each."""
     initialization: Literal[
-        "he", "lecun", "glorot", "uniform", "he-uniform", "orthogonal", "delta-orthogonal"
+        "he", "lecun", "glorot", "uniform", "orthogonal", "delta-orthogonal"
     ] = "he"
     """Variance 2/fan_in (He), 1/fan_in (LeCun), 2/(fan_in + fan_out) (Glorot, uniform),
     uniform within 1/sqrt(fan_in), or orthogonal, as a whole or in the kernel's centre alone."""

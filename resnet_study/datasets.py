@@ -38,7 +38,7 @@ class DatasetEntry(NamedTuple):
     augmentation: Literal["none", "crop", "crop-flip"] = "none"
 
 
-DatasetName = Literal["digits", "cifar10", "synthetic", "cifar100", "stripes"]
+DatasetName = Literal["digits", "cifar10", "synthetic", "cifar100"]
 
 ENTRIES: Mapping[DatasetName, DatasetEntry] = {
     "digits": DatasetEntry(
@@ -47,9 +47,6 @@ ENTRIES: Mapping[DatasetName, DatasetEntry] = {
     "cifar10": DatasetEntry(DatasetShape(50_000, 10_000, 32, 32, 3, 10), augmentation="crop-flip"),
     "synthetic": DatasetEntry(
         DatasetShape(512, 128, 8, 8, 3, 10), "resnet_study.data.synthetic:make_synthetic"
-    ),
-    "stripes": DatasetEntry(
-        DatasetShape(400, 100, 16, 16, 1, 10), "resnet_study.data.stripes:make_stripes"
     ),
     "cifar100": DatasetEntry(
         DatasetShape(50_000, 10_000, 32, 32, 3, 100), augmentation="crop-flip"

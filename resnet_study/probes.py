@@ -179,12 +179,6 @@ BUILT_IN: tuple[Probe, ...] = (
         label="update ‖Δw‖",
     ),
     Probe(
-        "largest_update",
-        "largest |Δw_l| of this step",
-        function=lambda o: o.by_layer(lambda u: abs(u).max(), o.updates),
-        label="largest update",
-    ),
-    Probe(
         "angular_step",
         "angle between w_l before and after this step",
         "rad",

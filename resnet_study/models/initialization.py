@@ -27,7 +27,6 @@ def initializer(spec: ModelSpec) -> Initializer:
 
     ================ ========================================================================
     he               normal, variance 2/fan_in (He et al. 2015, arXiv 1502.01852, eq. 10)
-    he-uniform       uniform, with the same variance
     lecun            normal, variance 1/fan_in (LeCun et al. 1998, Efficient BackProp)
     glorot           uniform, variance 2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 16)
     uniform          uniform within ±1/√fan_in, variance 1/(3 fan_in): the "commonly used
@@ -48,7 +47,6 @@ def initializer(spec: ModelSpec) -> Initializer:
         "he": _normal(lambda fan_in, fan_out: 2 / fan_in),
         "lecun": _normal(lambda fan_in, fan_out: 1 / fan_in),
         "glorot": _uniform(lambda fan_in, fan_out: 2 / (fan_in + fan_out)),
-        "he-uniform": _uniform(lambda fan_in, fan_out: 2 / fan_in),
         "uniform": _uniform(lambda fan_in, fan_out: 1 / 3 / fan_in),
     }[spec.initialization]
 

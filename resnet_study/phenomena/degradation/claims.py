@@ -123,23 +123,6 @@ DEEPEST_OVERFITS = _claim(
     words=_TEST_ERRORS,
 )
 
-FIFTY_SIX_ABOVE_EIGHT = _claim(
-    "plain_56_above_plain_8",
-    "A plain network of 56 layers ends with a higher training error than one of 8.",
-    "example of this project",
-    None,
-    partial(
-        measures.training_error_difference,
-        family="plain",
-        threshold=0.0,
-        claimed="above",
-        pair=(8, 56),
-    ),
-    f"finished plain runs of depth 8 and 56, {_SEEDS}",
-    words=_TRAINING_ERRORS,
-    answer=_DEEPER,
-)
-
 CLAIMS = (
     DEEPER_PLAIN_HIGHER_TRAINING_ERROR,
     RESIDUAL_NO_DEGRADATION,
@@ -147,5 +130,4 @@ CLAIMS = (
     RESIDUAL_GAINS_ACCURACY_TO_110,
     DEEPEST_FITS_TRAINING_SET,
     DEEPEST_OVERFITS,
-    FIFTY_SIX_ABOVE_EIGHT,
 )

@@ -127,23 +127,6 @@ def responses_beside_paper(frames: Frames) -> Figure:
     return style.finish(drawn, handles, sentences, columns=5)
 
 
-@figure(
-    "Mean of the response",
-    f"Mean over all entries of each response after training, by layer. {panels.MEDIANS}",
-)
-def response_mean(frames: Frames) -> Figure:
-    """A panel per family."""
-    rows = rows_at(panels.layer_rows(frames, "response_mean"), None)
-    families, colours = panels.families_in(rows), style.sequential(rows["depth"])
-    drawn, axes = style.new_figure(1, len(families), 2.4, families, sharey=True)
-    for panel, own, family in plots.cells(axes, rows, family=families):
-        gid = f"{family}-{{hue}}"
-        plots.lines(panel, own, "layer", "response_mean", gid, hue=("depth", colours))
-    style.label(axes, "layer", "mean response")
-    sentences = [panels.over_seeds(rows, ["family", "depth", "layer"]), panels.of_runs(frames)]
-    return style.finish(drawn, style.keys(colours, "depth {}"), sentences)
-
-
 def _ends(frames: Frames) -> pd.DataFrame:
     """Responses of the convolutions at the end of finished runs.
 
@@ -180,4 +163,4 @@ def _by_order(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([rows.assign(order=order, at=at) for order, at in places.items()])
 
 
-FIGURES = (response_std, response_mean, responses_beside_paper)
+FIGURES = (response_std, responses_beside_paper)
