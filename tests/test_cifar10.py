@@ -613,10 +613,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
             self.send_response(206)
             last = len(server.content) - 1
-            self.send_header("ReadImages-Range", f"bytes {start}-{last}/{last + 1}")
+            self.send_header("Content-Range", f"bytes {start}-{last}/{last + 1}")
         else:
             self.send_response(200)
-        self.send_header("ReadImages-Length", str(len(server.content) - start))
+        self.send_header("Content-Length", str(len(server.content) - start))
         self.end_headers()
         self.wfile.write(server.content[start:][: server.breaks_after])
 

@@ -22,7 +22,7 @@ from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
 from resnet_study.kernels.build import BuildError, build
 from resnet_study.kernels.operations import (
-    Descent,
+    Descended,
     LayerInput,
     LayerOptions,
     convolve,
@@ -252,10 +252,10 @@ def tensors(rng: np.random.Generator, scale: float = 1.0) -> list[Any]:
     return [jnp.asarray(scale * rng.normal(size=s), jnp.float32) for s in SHAPES]
 
 
-def descent(g: list[Any], v: list[Any], w: list[Any], rate: float, **options: Any) -> Descent:
+def descent(g: list[Any], v: list[Any], w: list[Any], rate: float, **options: Any) -> Descended:
     usual = {"momentum": 0.9, "nesterov": False, "decay": [1e-4] * len(w), "scale": [1.0] * len(w)}
     step = jax.jit(lambda r, g, v, w: descend(r, g, v, w, **{**usual, "measure": True, **options}))
-    return Descent(*step(jnp.float32(rate), g, v, w))
+    return Descended(*step(jnp.float32(rate), g, v, w))
 
 
 @native
