@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from resnet_study.records import read_run
+from tests.called import call
 from tests.inspected import run_of, spec_of
-from tests.test_cli import call
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,117 +1,22 @@
-"""Figures hold the numbers of the records, whatever is missing from them."""
+"""Figures hold the numbers of the records."""
 
-import itertools
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import matplotlib
-import matplotlib.pyplot
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.colors import rgb_to_hsv, to_rgb
 from matplotlib.figure import Figure
-from PIL import Image
 
-from resnet_study import phenomena, reference
-from resnet_study.drawing.comparison import comparison_figure
-from resnet_study.drawing.data import Networks, data_of
+from resnet_study import reference
+from resnet_study.drawing.data import data_of
 from resnet_study.drawing.panels import labelled_groups, medians
-from resnet_study.drawing.render import FORMATS, MORE_FORMATS, render, save
-from resnet_study.drawing.style import FAMILIES, KINDS, sequential
+from resnet_study.drawing.style import FAMILIES
 from resnet_study.errors import UserError
-from resnet_study.judging.compare import Question, compare, differences, label_of
 from resnet_study.judging.words import two_digits
-from resnet_study.phenomena.information import probes as information
 from resnet_study.phenomena.responses.figures import PAPER_LIMIT
 from resnet_study.records import Frames
-from resnet_study.studies.find import load_study
+from tests.pictured import FRAMES, changed, draw, line, of_family, panels, words
 from tests.planted import join, planted_frames, planted_rates
-
-
-def informed(frames: Frames) -> Frames:
-    """With the probes of phenomena beside the built-in ones, where layers are recorded."""
-    if frames.layers.empty:
-        return frames
-    some = 0.01 * frames.layers["weight_norm"]
-    probes = {probe.name: some for probe in information.PROBES}
-    return frames._replace(layers=frames.layers.assign(**probes))
-
-
-FRAMES = informed(planted_frames((8, 20, 56), 3, 60))
-FIGURES = phenomena.figures()
-RUN_FIGURES = [
-    name
-    for name in FIGURES
-    if name not in {f.name for f in load_study("signal_propagation").figures}
-    and not name.endswith(("_beside_paper", "rate_and_depth"))
-]
-"""Those that are drawn from any runs, rather than from some sweeps or networks at
-initialisation."""
-
-COLOUR_BLIND = {
-    "protanopia": """0.152286 1.052583 -0.204868
-                     0.114503 0.786281 0.099216
-                     -0.003882 -0.048116 1.051998""",
-    "deuteranopia": """0.367322 0.860646 -0.227968
-                       0.280085 0.672501 0.047413
-                       -0.011820 0.042940 0.968881""",
-    "tritanopia": """1.255528 -0.076749 -0.178779
-                     -0.078411 0.930809 0.147602
-                     0.004733 0.691367 0.303900""",
-}
-"""What is seen of linear sRGB: Machado, Oliveira & Fernandes 2009, at full severity."""
-
-SRGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-"""To CIE XYZ (IEC 61966-2-1)."""
-
-LAYER_FIGURES = (
-    "signal_and_turn",
-    "gradient_profile",
-    "gradient_ratio",
-    "gradient_heatmap",
-    "update_heatmap",
-    "response_std",
-    "information",
-)
-
-
-def draw(name: str, frames: Frames = FRAMES) -> Figure:
-    return FIGURES[name](informed(frames))
-
-
-def line(figure: Figure, gid: str) -> tuple[np.ndarray, np.ndarray]:
-    """Data of the only line with this id."""
-    found = [
-        artist
-        for panel in figure.axes
-        for artist in panel.lines
-        if artist.get_gid() == gid and len(artist.get_xdata())
-    ]
-    assert len(found) == 1, f"{gid}: {len(found)} lines"
-    return np.asarray(found[0].get_xdata(), float), np.asarray(found[0].get_ydata(), float)
-
-
-def words(figure: Figure) -> str:
-    """All text outside of the panels, in one line: title, legend, small print."""
-    legends = [t.get_text() for box in figure.legends for t in box.get_texts()]
-    return " ".join([*(t.get_text() for t in figure.texts), *legends]).replace("\n", " ")
-
-
-def panels(figure: Figure) -> list[Axes]:
-    return [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
-
-
-def changed(frames: Frames, **tables: pd.DataFrame) -> Frames:
-    return frames._replace(**tables)
-
-
-def of_family(frames: Frames, family: str) -> Frames:
-    return Frames(*(table[table.family == family] for table in frames))
 
 
 @pytest.mark.parametrize("family", ["plain", "residual"])
@@ -345,135 +250,6 @@ def test_responses_stand_beside_the_paper_s() -> None:
     assert "Partly beyond the axis: plain-56." in words(figure)
 
 
-@pytest.mark.parametrize("name", RUN_FIGURES)
-def test_n_and_spread_are_on_the_figure(name: str) -> None:
-    assert "n = 3 seeds" in words(draw(name))
-
-
-@pytest.mark.parametrize("name", RUN_FIGURES)
-def test_one_seed_is_drawn_and_said(name: str) -> None:
-    text = words(draw(name, planted_frames((8, 20), 1, 60)))
-    assert "no spread" in text
-    assert "3 seeds" not in text
-
-
-@pytest.mark.parametrize("name", RUN_FIGURES)
-@pytest.mark.parametrize("family", ["plain", "residual"])
-def test_one_family_is_drawn_alone(name: str, family: str) -> None:
-    other = {"plain": "residual", "residual": "plain"}[family]
-    figure = draw(name, of_family(FRAMES, family))
-    titles = [panel.get_title(loc="left") for panel in panels(figure)]
-    assert other not in " ".join([*titles, words(figure)])
-
-
-@pytest.mark.parametrize("name", RUN_FIGURES)
-def test_values_that_are_not_finite_are_left_out(name: str, tmp_path: Path) -> None:
-    layers, metrics = FRAMES.layers.copy(), FRAMES.metrics.copy()
-    bad = {0: np.nan, 1: np.inf, 2: 0.0}
-    probes = [c for c in layers.columns if c.endswith(("_norm", "_step"))]
-    for seed, value in bad.items():
-        hit = (layers.seed == seed) & layers.step.isin([1, 10, 13]) & (layers.family == "plain")
-        layers.loc[hit, probes] = value
-        metrics.loc[(metrics.seed == seed) & (metrics.step == 30), "error"] = np.nan
-    figure = draw(name, changed(FRAMES, layers=layers, metrics=metrics))
-    save(figure, tmp_path, name)
-    drawn = [np.asarray(line.get_ydata(), float) for p in figure.axes for line in p.lines]
-    single = [m for p in figure.axes for m in p.collections if isinstance(m, Networks)]
-    drawn += [points for networks in single for points in networks.get_segments()]
-    assert all(np.isfinite(values).all() for values in drawn)
-    if name in LAYER_FIGURES and name != "response_std":  # of which no value was changed
-        assert "not finite, left out" in words(figure)
-
-
-@pytest.mark.parametrize("name", RUN_FIGURES)
-def test_nothing_finite_at_all_is_said_in_one_line(name: str) -> None:
-    layers, metrics = FRAMES.layers.copy(), FRAMES.metrics.copy()
-    layers[[c for c in layers.columns if c.endswith(("_norm", "_std", "_step"))]] = np.nan
-    metrics["error"] = np.nan
-    with pytest.raises(UserError, match=r"^no (run|recorded)") as raised:
-        draw(name, changed(FRAMES, layers=layers, metrics=metrics))
-    assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize("name", LAYER_FIGURES)
-def test_no_layers_recorded_says_how_to_record_them(name: str) -> None:
-    with pytest.raises(UserError, match="layers_every"):
-        draw(name, planted_frames((8,), 1, 60, layers=False))
-
-
-@pytest.mark.slow
-def test_files_have_the_same_bytes_whatever_the_settings(tmp_path: Path) -> None:
-    small = informed(planted_frames((8, 20), 3, 12))
-    first = render([FIGURES[n] for n in RUN_FIGURES], small, tmp_path / "a")
-    with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "none", "axes.grid": True}):
-        second = render([FIGURES[n] for n in RUN_FIGURES], small, tmp_path / "b")
-    for a, b in zip(first, second, strict=True):
-        assert a.png is not None
-        assert a.svg is not None
-        assert b.png is not None
-        assert b.svg is not None
-        assert a.png.read_bytes() == b.png.read_bytes()
-        assert a.svg.read_bytes() == b.svg.read_bytes()
-        assert "<text" not in a.svg.read_text()  # letters are paths: no font is needed
-        assert "<dc:date>" not in a.svg.read_text()
-        with Image.open(a.png) as image:
-            assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
-        assert "n = 3 seeds" in a.caption
-    assert matplotlib.pyplot.get_fignums() == []
-
-
-@pytest.mark.parametrize("form", [*FORMATS, *MORE_FORMATS])
-def test_a_picture_is_replaced_whole_or_not_at_all(
-    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    chosen, frames = [FIGURES["signal_and_turn"]], planted_frames((8,), 1, 6)
-    file = render(chosen, frames, tmp_path, True, [form])[0].files[form]
-    file.write_bytes(b"old")
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=rf"No space.*{file}"):
-        render(chosen, frames, tmp_path, True, [form])
-    assert file.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_one_figure_that_cannot_be_drawn_does_not_stop_the_others(tmp_path: Path) -> None:
-    frames = planted_frames((8,), 1, 60, layers=False)
-    bad, good = render(
-        [FIGURES[n] for n in ("gradient_ratio", "training_curves")], frames, tmp_path
-    )
-    assert bad.png is None
-    assert "layers_every" in bad.problem
-    assert good.png is not None
-    assert good.problem == ""
-    with pytest.raises(UserError, match="layers_every"):
-        render([FIGURES["gradient_ratio"]], frames, tmp_path, strict=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "depths"),
-    [
-        ("signal_and_turn", "56"),
-        ("gradient_heatmap", "56"),
-        ("update_heatmap", "56"),
-        ("gradient_profile", "20, 56, 110"),
-        ("gradient_ratio", "20, 56, 110"),
-        ("error_against_depth", "8, 20, 32, 56, 110"),
-    ],
-)
-def test_a_caption_names_the_runs_of_its_figure(name: str, depths: str, tmp_path: Path) -> None:
-    """Not those of the whole study; what they warmed up is said of these alone."""
-    frames = planted_frames((8, 20, 32, 56, 110), 2, 60)
-    error = np.where(frames.runs["depth"] == 110, 80.0, 0.0)
-    frames = frames._replace(runs=frames.runs.assign(**{"schedule.warmup_error": error}))
-    (rendered,) = render([FIGURES[name]], frames, tmp_path, strict=True, formats=("svg",))
-    each = "(n = 2 seeds each)"
-    assert f"Runs on digits: plain {depths} {each}; residual {depths} {each}." in rendered.caption
-    assert ("Warmed up: plain-110, residual-110." in rendered.caption) == ("110" in depths)
-
-
 def test_the_axis_of_ratios_is_that_of_the_networks_up_to_56_layers() -> None:
     """A plain network of 110 layers that vanishes does not flatten them; it is said to go on."""
     shallow = draw("gradient_ratio", planted_frames((20, 56), 2, 60))
@@ -485,119 +261,10 @@ def test_the_axis_of_ratios_is_that_of_the_networks_up_to_56_layers() -> None:
     assert "beyond the axis" not in words(alone)
 
 
-def test_unknown_figure_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="did you mean gradient_profile"):
-        phenomena.chosen("figure", FIGURES, ["gradient_profiles"])
-
-
-def test_different_learning_rates_are_never_averaged(tmp_path: Path) -> None:
-    slow = planted_frames((8,), 1, 60, values={"optimizer.learning_rate": 0.01})
-    done = render(
-        [FIGURES["error_against_depth"]], join(planted_frames((8,), 2, 60), slow), tmp_path
-    )
-    assert [d.name for d in done] == [
-        "error_against_depth_learning_rate=0.1",
-        "error_against_depth_learning_rate=0.01",
-    ]
-    assert ["n = 2 seeds" in d.caption for d in done] == [True, False]
-
-
-def test_runs_without_a_summary_are_unfinished(tmp_path: Path) -> None:
-    frames = changed(FRAMES, runs=FRAMES.runs.drop(columns="status"))
-    errors, curves = render(
-        [FIGURES[n] for n in ("error_against_depth", "training_curves")], frames, tmp_path
-    )
-    assert "no run has come to its end" in errors.problem
-    assert "18 unknown" in curves.caption
-
-
-@pytest.mark.parametrize(
-    ("quantity", "against"), [("error", "depth"), ("response_std", "layer"), ("loss", "step")]
-)
-def test_comparison_draws_the_table(quantity: str, against: str) -> None:
-    table = compare(FRAMES, Question(quantity, against))
-    figure = comparison_figure({quantity: table}, against, "Of some runs.")
-    assert "Of some runs." in words(figure)
-    gid = "plain" if against == "depth" else "plain, depth 20"
-    x, y = line(figure, gid)
-    rows = table[table.family == "plain"]
-    rows = rows if against == "depth" else rows[rows.depth == 20]
-    np.testing.assert_array_equal(x, rows[against])
-    np.testing.assert_allclose(y, rows["median"])
-    assert "n = 3 runs" in words(figure)
-
-
-def test_comparison_tells_spec_fields_apart_and_masks_nan() -> None:
-    slow = planted_frames((8, 20), 2, 60, values={"optimizer.learning_rate": 0.01})
-    both = join(planted_frames((8, 20), 2, 60), slow)
-    table = compare(both, Question("error"))
-    table.loc[0, "median"] = np.nan
-    text = words(comparison_figure({"error": table}, "depth"))
-    assert "plain, learning_rate=0.01" in text
-    assert "residual, learning_rate=0.1" in text
-    assert "1 value not finite" in text
-    names = comparison_figure({"error": compare(both, Question("error", "family"))}, "family")
-    assert [tick.get_text() for tick in names.axes[0].get_xticklabels()] == ["plain", "residual"]
-
-
-def test_comparison_has_a_panel_per_quantity_and_says_what_bars_are() -> None:
-    asked = (Question("error"), Question("signal_ratio"))
-    frames = planted_frames((8, 20, 56), 5, 60)
-    tables = {label_of(one): differences(frames, one, "family") for one in asked}
-    figure = comparison_figure(tables, "depth")
-    labels = [panel.get_ylabel() for panel in panels(figure)]
-    assert labels == ["test error (%), residual - plain", "signal ratio, residual - plain"]
-    assert "exact intervals of the median (93.8 %)" in words(figure)
-
-
-def test_comparison_of_nothing_is_a_user_error() -> None:
-    table = compare(FRAMES, Question("error"))
-    with pytest.raises(UserError, match="no column layer"):
-        comparison_figure({"error": table}, "layer")
-    with pytest.raises(UserError, match="no finite median"):
-        comparison_figure({"error": table.assign(median=np.nan)}, "depth")
-
-
 def test_medians_of_two_are_geometric_on_a_logarithmic_axis() -> None:
     rows = pd.DataFrame({"x": [1, 1, 2, 2, 2], "y": [1.0, 100.0, 3.0, 1.0, 2.0]})
     np.testing.assert_allclose(medians(rows, ["x"], "y", geometric=True)["y"], [10, 2])
     np.testing.assert_allclose(medians(rows, ["x"], "y")["y"], [50.5, 2])
-
-
-@pytest.mark.parametrize("kind", COLOUR_BLIND)
-def test_colours_are_told_apart_by_the_colour_blind(kind: str) -> None:
-    blindness = np.array(COLOUR_BLIND[kind].split(), float).reshape(3, 3)
-    for colours in ([f.colour for f in FAMILIES.values()], KINDS):
-        seen = [np.clip(blindness @ linear(np.array(to_rgb(c))), 0, 1) for c in colours]
-        for one, other in itertools.combinations(seen, 2):
-            assert np.linalg.norm(lab(one) - lab(other)) > 15  # 2.3 is just noticeable
-
-
-def linear(rgb: np.ndarray) -> np.ndarray:
-    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-
-
-def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIELAB, D65, of linear sRGB."""
-    xyz = SRGB @ rgb / (SRGB @ np.ones(3))
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-
-def test_sequential_colours_keep_their_order_in_grey() -> None:
-    for palette in ("viridis", "plasma"):
-        colours = sequential((8, 20, 56, 110), palette)
-        grey = [np.dot(to_rgb(c), (0.299, 0.587, 0.114)) for c in colours.values()]
-        assert all(np.diff(grey) < -0.05)
-
-
-def test_figures_and_report_import_no_jax() -> None:
-    program = (
-        "import sys, resnet_study.drawing.render, resnet_study.report; "
-        "print([m for m in ('jax', 'flax', 'optax', 'orbax') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip()) == (0, "[]")
 
 
 def test_a_cell_of_rate_and_depth_has_every_seed_from_the_lowest_error_on() -> None:
@@ -623,52 +290,6 @@ def test_rate_and_depth_refuses_what_it_would_pool_or_leave_empty(
 ) -> None:
     with pytest.raises(UserError, match=reason):
         draw("rate_and_depth", frames)
-
-
-@pytest.mark.parametrize("name", RUN_FIGURES)
-def test_lines_of_every_figure_are_told_apart_by_the_colour_blind(name: str) -> None:
-    lines_are_told_apart(draw(name))
-
-
-@pytest.mark.parametrize("by", [("depth",), ("family", "depth")])
-def test_lines_of_comparisons_are_told_apart_by_the_colour_blind(by: tuple[str, ...]) -> None:
-    frames = planted_frames((8, 20, 56, 110), 2, 60)
-    figure = comparison_figure({"loss": compare(frames, Question("loss", "step", by=by))}, "step")
-    lines_are_told_apart(figure)
-    if "family" in by:
-        for family, style in FAMILIES.items():
-            own = [
-                rgb_to_hsv(to_rgb(key.get_color()))
-                for key in figure.legends[0].get_lines()
-                if key.get_label().startswith(family)
-            ]
-            hue = rgb_to_hsv(to_rgb(style.colour))[0]
-            assert len(own) == 4
-            np.testing.assert_allclose([hsv[0] for hsv in own], hue, atol=0.02)
-
-
-def lines_are_told_apart(figure: Figure) -> None:
-    for panel, kind in itertools.product(panels(figure), COLOUR_BLIND):
-        blindness = np.array(COLOUR_BLIND[kind].split(), float).reshape(3, 3)
-        lines = [line for line in panel.lines if line.get_gid() and len(line.get_xdata())]
-        for one, other in itertools.combinations(lines, 2):
-            alike = all(
-                getattr(one, f"get_{look}")() == getattr(other, f"get_{look}")()
-                for look in ("linestyle", "marker", "linewidth")
-            )
-            colours = [to_rgb(line.get_color()) for line in (one, other)]
-            if alike and colours[0] != colours[1]:
-                seen = [np.clip(blindness @ linear(np.array(c)), 0, 1) for c in colours]
-                assert np.linalg.norm(lab(seen[0]) - lab(seen[1])) > 10, (one.get_gid(), kind)
-
-
-def test_captions_explain_what_stands_beside_only_where_it_does(tmp_path: Path) -> None:
-    values = {"data.name": "cifar10"}
-    for name, word in (("error_against_depth", "diamonds"), ("training_curves", "Hollow")):
-        for frames in (FRAMES, planted_frames((20,), 2, 60, values=values, layers=False)):
-            (drawn,) = render([FIGURES[name]], frames, tmp_path, formats=["csv"])
-            cifar10 = (frames.runs["data.name"] == "cifar10").all()
-            assert (word in drawn.caption) == cifar10
 
 
 def test_the_title_of_responses_tells_the_largest_of_each_family() -> None:

@@ -8,8 +8,8 @@ from resnet_study import phenomena
 from resnet_study.drawing.data import data_of
 from resnet_study.drawing.place import drawing_into
 from resnet_study.errors import UserError
+from tests.pictured import draw, words
 from tests.planted import planted_frames
-from tests.test_drawing import draw, words
 
 FRAMES = planted_frames((8, 20), 2, 60)
 FIGURES = phenomena.figures()

@@ -23,7 +23,7 @@ from resnet_study.studies.find import load_study, specs_of
 from resnet_study.studies.run import write_study
 from tests.browser import BROWSER, Page, browser
 from tests.planted import planted_frames
-from tests.test_report import FINDING, STUDY
+from tests.reported import FINDING, STUDY
 
 QUICK = Path(__file__).resolve().parent.parent / "results" / "reference" / "quick"
 

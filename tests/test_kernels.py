@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,10 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_study import kernels
-from resnet_study.architecture import ModelSpec
-from resnet_study.datasets import DATASETS
 from resnet_study.errors import UserError
-from resnet_study.kernels.build import BuildError, build
 from resnet_study.kernels.operations import (
     Descended,
     LayerInput,
@@ -30,15 +23,9 @@ from resnet_study.kernels.operations import (
     layer,
     pool,
 )
-from resnet_study.models import Network
-from resnet_study.models.fused import fusable
 from resnet_study.models.layers import convolve as xla_convolve
-from resnet_study.spec import RunSpec, from_flat
 from resnet_study.tensors import per_channel
-from resnet_study.training.step import Batch, initial_state, make_train_step
-
-missing = kernels.why_not()
-native = pytest.mark.skipif(missing is not None, reason=f"no native kernels: {missing}")
+from tests.native_kernels import missing, native, relative
 
 # Float32 sums of up to some 10^5 products, in another order than the reference.
 TOLERANCE = 3e-6
@@ -63,12 +50,6 @@ def instructions(request: pytest.FixtureRequest) -> Iterator[None]:
     kernels.instructions(request.param)
     yield
     kernels.instructions(best)
-
-
-def relative(a: Any, b: Any) -> float:
-    """Euclidean norm of the difference over that of b."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30))
 
 
 def reference(
@@ -315,200 +296,3 @@ def test_tensors_of_different_sizes_are_refused() -> None:
 def test_a_kernel_of_another_shape_is_refused() -> None:
     with pytest.raises(Exception, match="a kernel is"):
         jax.block_until_ready(convolve(jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 5, 4)), 1))
-
-
-def random_batch(data: str) -> Batch:
-    shape, rng = DATASETS[data], np.random.default_rng(0)
-    size = (128, shape.height, shape.width, shape.channels)
-    return Batch(
-        images=jnp.asarray(rng.integers(0, 256, size, np.uint8)),
-        labels=jnp.asarray(rng.integers(0, shape.classes, 128, np.int32)),
-        pixel_mean=jnp.full(size[1:], 0.5),
-        learning_rate=jnp.float32(0.01),
-        augmentation_key=jax.random.key(3),
-        dropout_key=jax.random.key(4),
-    )
-
-
-ARMS: list[dict[str, Any]] = [
-    {},
-    {"model.residual": False},
-    {"model.shortcut": "B"},
-    {"model.shortcut": "C"},
-    {"model.width": 10},
-    {"model.subsampling": "average"},
-    {"model.subsampling": "max"},
-    {"model.pooling": "max"},
-    {"model.shortcut_scaling": "exclusive-gating"},
-    {"model.normalization": "none"},
-    {"model.normalization": "layer"},
-    {"model.normalization": "none", "model.branch_scaling": "fixup"},
-    {"model.block_order": "full-preactivation"},
-    {"model.activation": "tanh"},
-    {"model.shortcut_scaling": "dropout"},
-    {"model.block": "bottleneck", "model.depth": 11, "model.shortcut": "B"},
-    {"optimizer.nesterov": True},
-    {"optimizer.weight_decay_on": "weights", "optimizer.weight_decay": 0.1},
-]
-
-
-@native
-@pytest.mark.parametrize("arm", ARMS, ids=str)
-def test_a_training_step_agrees_with_xla(arm: dict[str, Any]) -> None:
-    """Two steps from one state: loss, all that changes (velocity is the first gradient), probes."""
-    spec, shape = from_flat({"model.depth": 8, **arm}), DATASETS["digits"]
-    steps = [jax.jit(make_train_step(spec, shape, kernels=k)) for k in ("xla", "native")]  # type: ignore
-    before = initial_state(spec, shape, jax.random.key(0))
-    for _ in range(2):
-        (wanted_state, wanted), (state, metrics) = (
-            s(before, random_batch("digits")) for s in steps
-        )
-        assert abs(metrics.loss - wanted.loss) < 2e-6
-        for part in ("optimizer", "statistics", "parameters"):
-            leaves = (jax.tree.leaves(getattr(s, part)) for s in (state, wanted_state))
-            for got, expected in zip(*leaves, strict=True):
-                assert relative(got, expected) < 2e-5
-        # Fixup begins with zeros: its first velocities are parallel to the weights, up to rounding.
-        unsure = {"gradient_velocity_cosine"} if "model.branch_scaling" in arm else set()
-        for name in wanted.layers.keys() - unsure:
-            got, expected = metrics.layers[name], wanted.layers[name]
-            np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-7)
-        before = wanted_state
-
-
-@native
-@pytest.mark.parametrize("residual", [True, False])
-def test_evaluation_agrees_with_xla(residual: bool) -> None:
-    spec = from_flat({"model.depth": 20, "model.residual": residual})
-    model = Network(spec.model, DATASETS["digits"], jax.random.key(0))
-    images = jnp.asarray(np.random.default_rng(0).normal(size=(50, 8, 8, 1)), jnp.float32)
-    logits = [model(images, train=False, kernels=k)[0] for k in ("xla", "native")]  # type: ignore
-    assert relative(logits[1], logits[0]) < 1e-5
-
-
-@native
-def test_the_paper_s_networks_take_the_fused_way_and_arms_do_not() -> None:
-    assert fusable(ModelSpec())
-    assert fusable(ModelSpec(residual=False))
-    assert fusable(ModelSpec(block="bottleneck"))
-    assert not fusable(ModelSpec(normalization="none"))
-    assert not fusable(ModelSpec(batch_norm_images=64))
-    assert not fusable(ModelSpec(pooling="max"))
-    assert not fusable(ModelSpec(shortcut_scaling="constant"))
-    assert not fusable(ModelSpec(shortcut_scaling="dropout"))
-
-
-TRAIN = """
-import hashlib, os, pathlib, sys
-from resnet_study import runtime
-runtime.prepare()
-import jax, numpy as np
-from resnet_study import kernels
-from resnet_study.datasets import DATASETS
-from resnet_study.spec import (from_flat)
-from resnet_study.training.step import initial_state, make_train_step
-sys.path.insert(0, {tests!r})
-from test_kernels import random_batch
-assert kernels.resolve("native") == "native"
-spec = from_flat({{"data.name": {data!r}, "model.depth": 14}})
-state = initial_state(spec, DATASETS[{data!r}], jax.random.key(0))
-step = jax.jit(make_train_step(spec, DATASETS[{data!r}], kernels="native"))
-for _ in range(3):
-    state, metrics = step(state, random_batch({data!r}))
-tasks = [task / "comm" for task in pathlib.Path("/proc/self/task").glob("*")]
-if tasks:
-    assert sum(task.read_text().strip() == "tf_XLAEigen" for task in tasks) == {threads}
-leaves = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((state, metrics)))
-print(hashlib.sha256(leaves).hexdigest())
-"""
-
-
-@native
-@pytest.mark.parametrize("data", ["digits", pytest.param("cifar10", marks=pytest.mark.slow)])
-def test_training_gives_the_same_bits_with_one_thread_and_with_several(data: str) -> None:
-    tests = str(Path(__file__).parent)
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", TRAIN.format(tests=tests, data=data, threads=threads)],
-            capture_output=True,
-            text=True,
-            check=True,
-            # XLA asks here how many threads it may have; on any number of cores.
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "PJRT_NPROC": str(threads)},
-        ).stdout
-        for threads in (1, 2, 3, 7)
-    }
-    assert len(digests) == 1
-
-
-def test_without_a_library_auto_takes_xla_and_native_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(kernels, "LIBRARY", tmp_path / "absent.so")
-    kernels._load.cache_clear()
-    try:
-        assert kernels.resolve("auto") == "xla"
-        with pytest.raises(UserError, match=r"python -m resnet_study\.kernels"):
-            kernels.resolve("native")
-        (tmp_path / "absent.so").write_bytes(b"no library")
-        kernels._load.cache_clear()
-        with pytest.raises(UserError, match="other sources"):
-            kernels.resolve("native")
-    finally:
-        kernels._load.cache_clear()
-
-
-def test_native_kernels_are_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    assert kernels.resolve("auto") == "xla"
-    with pytest.raises(UserError, match="an accelerator is used"):
-        kernels.resolve("native")
-
-
-def test_without_a_compiler_building_says_so(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(BuildError, match="no C\\+\\+ compiler"):
-        build(tmp_path / "library.so")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.write_text("#!/bin/sh\necho 'x.cpp:1: error: bad weather' >&2\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setenv("CXX", str(broken))
-    with pytest.raises(BuildError, match="bad weather"):
-        build(tmp_path / "library.so")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("compiler", [True, False], ids=["compiler", "no compiler"])
-def test_a_wheel_can_be_built_with_and_without_a_compiler(compiler: bool, tmp_path: Path) -> None:
-    root = Path(__file__).parent.parent
-    environment = dict(os.environ)
-    if not compiler:
-        environment |= {"PATH": str(Path(sys.executable).parent), "CXX": ""}
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=root,
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    import zipfile
-
-    names = zipfile.ZipFile(wheel).namelist()
-    assert "resnet_study/kernels/native/layer.cpp" in names
-    if not compiler:
-        assert wheel.name.endswith("py3-none-any.whl")
-    elif missing is None:
-        assert "resnet_study/kernels/libresnet_study.so" in names
-        assert "none-any" not in wheel.name
-
-
-def test_kernels_are_no_part_of_a_spec() -> None:
-    assert "kernels" not in RunSpec().flat()

@@ -1,11 +1,8 @@
 """Real processes share, lose, interrupt and continue a sweep; every step is recorded once."""
 
 import contextlib
-import io
 import json
-import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,39 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from resnet_study import lease, progress
-from resnet_study.launch import display, local, worker
+from resnet_study import lease
+from resnet_study.launch import local
 from resnet_study.launch.local import run_local
 from resnet_study.launch.resources import Pool
-from resnet_study.launch.worker import Assignment, run_one
 from resnet_study.records import read_run, read_summary
 from resnet_study.spec import RunSpec, from_flat, to_json
-from resnet_study.tracking.tracker import Tracker
-from resnet_study.training import loop
-from resnet_study.training.options import Execution, Options, Standing, StopFlag
+from tests.launched import TINY, check_complete, checkpoint_steps, tiny
 
 COMMAND = [sys.executable, "-m", "resnet_study", "sweep"]
 TIMEOUT = 240
 
-TINY: dict[str, Any] = {
-    "model.depth": 8,
-    "data.name": "synthetic",
-    "data.batch_size": 16,
-    "schedule.iterations": 12,
-    "probes.log_every": 4,
-    "probes.evaluate_every": 12,
-    "probes.layers_every": 6,
-}
-"""One network for every test, so that it is compiled once."""
-
 LONG = {"schedule.iterations": 1000, "probes.evaluate_every": 1000, "probes.layers_every": 250}
 """Some seconds, so that there is something to interrupt."""
-
-
-def tiny(**changes: Any) -> RunSpec:
-    return from_flat({**TINY, **{name.replace("__", "."): v for name, v in changes.items()}})
 
 
 def write_sweep(folder: Path, seeds: int, **changes: Any) -> tuple[Path, list[RunSpec]]:
@@ -100,30 +78,6 @@ def wait_until(condition: Callable[[], Any], process: "subprocess.Popen[str]") -
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     raise AssertionError("waited too long")
-
-
-def check_complete(folder: Path, attempts: int = 1) -> None:
-    """The run is finished and holds every step once, after this many attempts."""
-    run = read_run(folder)
-    total = int(run.spec.schedule.iterations)
-    assert run.summary["status"] == "finished"
-    assert not run.metrics.duplicated(["step", "split"]).any()
-    assert not run.layers.duplicated(["step", "layer"]).any()
-    train = run.metrics[run.metrics.split == "train"]
-    every = int(run.spec.probes.log_every)
-    assert train.step.tolist() == list(range(every, total + 1, every))
-    assert set(run.metrics[run.metrics.split == "test"].step) == {0, total}
-    assert set(run.layers.groupby("step").size()) == {8}
-    assert {0, 1, 2, 3, 5, 8, total} <= set(run.layers.step)
-    assert len(run.environment["previous"]) == attempts - 1
-    assert not (folder / lease.FILE_NAME).exists()
-    assert not (folder / "error.txt").exists()
-
-
-def checkpoint_steps(folder: Path) -> list[int]:
-    """Steps of the complete checkpoints; one that is being written has a longer name."""
-    names = [path.name for path in (folder / "checkpoints").glob("*")]
-    return [int(name) for name in names if name.isdigit()]
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -266,47 +220,6 @@ def test_when_the_parent_is_killed_every_worker_writes_a_checkpoint(tmp_path: Pa
         check_complete(folder, attempts=2)
 
 
-def test_a_worker_without_a_parent_stops_with_a_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where no signal tells of the parent's end, the pipe does."""
-    monkeypatch.setattr(loop, "STATUS_SECONDS", 0.0)
-    monkeypatch.setattr(worker, "_die_with_parent", lambda: None)
-    monkeypatch.setattr(worker.runtime, "prepare", lambda: None)
-    spec = tiny(schedule__iterations=2000, probes__evaluate_every=2000)
-
-    class Pipe:
-        """Its other end goes when the run is taken."""
-
-        def poll(self, seconds: float) -> bool:
-            return True
-
-        def recv(self) -> RunSpec:
-            return spec
-
-        def send(self, message: object) -> None:
-            raise BrokenPipeError
-
-    worker.work(Pipe(), Assignment(tmp_path, Options(), "c"))  # type: ignore[arg-type]
-    stopped = read_summary(tmp_path / spec.run_id)
-    assert stopped["status"] == "stopped"
-    assert 0 < stopped["step"] == max(checkpoint_steps(tmp_path / spec.run_id)) < 2000
-
-
-def test_what_fails_in_showing_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "STATUS_SECONDS", 0.0)
-    shown = []
-
-    def fail(report: Standing) -> None:
-        shown.append(report.step)
-        raise ValueError("I/O operation on closed file")
-
-    message = run_one(tiny(), Assignment(tmp_path, Options(), "c"), StopFlag(), Tracker(), fail)
-    assert message.kind == "done"
-    assert shown
-    check_complete(tmp_path / tiny().run_id)
-
-
 @pytest.mark.slow
 def test_an_interrupted_sweep_continues(tmp_path: Path) -> None:
     file, specs = write_sweep(tmp_path, 2, **LONG)
@@ -374,178 +287,3 @@ def test_a_worker_killed_while_idle_costs_no_run(
     assert outcome.failures == {}
     assert started == [0, 0]
     check_complete(tmp_path / tiny().run_id)
-
-
-def test_a_run_taken_in_the_last_moment_is_held_and_no_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two sweeps may look at a free lease at the same time; the slower one waits."""
-    spec = tiny()
-    held = lease.acquire(tmp_path / spec.run_id)
-    assert held is not None
-    look, looks = lease.is_held, list[Path]()
-
-    def free_at_first(folder: Path) -> bool:
-        looks.append(folder)
-        return len(looks) > 1 and look(folder)
-
-    monkeypatch.setattr(lease, "is_held", free_at_first)
-    message = run_one(spec, Assignment(tmp_path, Options(), "c"), StopFlag(), Tracker())
-    assert (message.kind, message.run_id) == ("held", spec.run_id)
-    assert len(looks) == 2
-    assert [path.name for path in (tmp_path / spec.run_id).iterdir()] == [lease.FILE_NAME]
-    held.release()
-
-
-def test_a_crash_becomes_one_line_and_a_traceback_in_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def crash(*_: object) -> None:
-        raise ZeroDivisionError("first line\nsecond line")
-
-    spec = tiny()
-    monkeypatch.setattr(loop, "_Loop", crash)
-    message = run_one(spec, Assignment(tmp_path, Options(), "c"), StopFlag(), Tracker())
-    assert message.kind == "failed"
-    assert message.content.startswith("ZeroDivisionError: first line (traceback in ")
-    assert "\n" not in message.content
-    assert "second line" in (tmp_path / spec.run_id / "error.txt").read_text()
-    # On a disk that takes no file, the reason is still told.
-    monkeypatch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
-    monkeypatch.setattr(loop.lease, "acquire", lambda _: contextlib.nullcontext())
-    message = run_one(spec, Assignment(tmp_path, Options(), "c"), StopFlag(), Tracker())
-    assert message.kind == "failed"
-    assert message.content == "ZeroDivisionError: first line"
-
-
-def test_a_worker_is_told_the_kernels_and_devices(tmp_path: Path) -> None:
-    options = Assignment(tmp_path, Options(execution=Execution("xla")), "c")
-    assert run_one(tiny(), options, StopFlag(), Tracker()).kind == "done"
-    recorded = read_run(tmp_path / tiny().run_id).environment["execution"]
-    assert (recorded["kernels"], recorded["devices"]) == ("xla", 1)
-    too_many = Assignment(tmp_path, Options(execution=Execution(devices=1024)), "c")
-    message = run_one(tiny(seed=1), too_many, StopFlag(), Tracker())
-    assert message.kind == "failed"
-    assert "--devices=1024" in message.content
-
-
-def test_longer_runs_come_first() -> None:
-    specs = [tiny(seed=1), tiny(schedule__iterations=24), tiny(model__depth=56), tiny()]
-    costs = [local.cost(spec) for spec in specs]
-    assert costs[0] == costs[3] < costs[1] < costs[2]
-
-
-class Terminal(io.StringIO):
-    """Collects what is written to a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def shown(monkeypatch: pytest.MonkeyPatch, module: Any, terminal: bool) -> io.StringIO:
-    """What a module's displays write, to a terminal or to a log."""
-    file = Terminal() if terminal else io.StringIO()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(
-        module, "Console", lambda **_: Console(file=file, width=120, force_terminal=terminal)
-    )
-    return file
-
-
-def text(file: io.StringIO) -> str:
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
-
-
-@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "log"])
-def test_the_display_tells_what_is_done_and_what_failed(
-    monkeypatch: pytest.MonkeyPatch, terminal: bool
-) -> None:
-    file = shown(monkeypatch, display, terminal)
-    specs = [tiny(seed=seed) for seed in range(4)]
-    costs = {spec.run_id: local.cost(spec) for spec in specs}
-    summary = {"status": "finished", "train_error_last": 1.5, "wall_seconds": 65.2}
-    with display.Display(specs, costs, {specs[0].run_id}) as bars:
-        for spec in specs[1:]:
-            bars.started(spec)
-        for error in (math.nan, 12.5):
-            bars.progress(specs[1], vars(Standing(6, 12, error, math.nan)))
-            bars.progress_bars.refresh()
-        bars.finished(specs[1], summary)
-        bars.waiting(specs[2])
-        bars.finished(specs[2], {**summary, "status": "diverged", "train_error_last": None})
-        bars.lost(specs[0], "by SIGKILL")
-        bars.failed(specs[3], "[why] it failed")
-    output = text(file)
-    lines = [line.rstrip() for line in output.splitlines()]
-    assert "1 of 4 runs are done already." in output
-    assert any(re.search(r"2/4 +residual-8 seed 1 .*1\.50 %.*1:05 min", x) for x in lines)
-    assert any(re.search(r"3/4 +residual-8 seed 2 .*\[diverged\]", x) for x in lines)
-    # Square brackets of a reason are no markup.
-    assert "FAILED residual-8 seed 3: [why] it failed" in output
-    assert "TO DO residual-8 seed 0: by SIGKILL" in output
-    assert ("training error 12.5 %" in output) == terminal
-    assert ("3 running" in output) == terminal
-
-
-def test_progress_names_what_a_sweep_varies(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = shown(monkeypatch, display, False)
-    specs = [
-        tiny(seed=seed, **{"optimizer.learning_rate": rate})
-        for rate in (0.1, 0.01)
-        for seed in (0, 1)
-    ]
-    with display.Display(specs, dict.fromkeys((s.run_id for s in specs), 1.0), set()) as bars:
-        for spec in specs:
-            bars.finished(spec, {"status": "finished"})
-    lines = text(file).splitlines()
-    assert "residual-8 seed 1 learning_rate=0.01 " in lines[-1]
-    assert len({line.split("training")[0][7:] for line in lines}) == 4
-
-
-def test_progress_names_nothing_that_follows_from_the_network() -> None:
-    def warmed(depth: int, seed: int) -> RunSpec:
-        own = {"model.depth": depth, "schedule.warmup_iterations": depth - 8}
-        return tiny(seed=seed, **own)
-
-    several = [warmed(depth, seed) for depth in (8, 14) for seed in (0, 1)]
-    names = display.names_of(several)
-    assert names[several[-1].run_id] == "residual-14 seed 1"
-    # One run each, as of a random search: then a value may be what is looked for.
-    single = display.names_of(several[1:3])
-    assert single[several[2].run_id] == "residual-14 seed 0 warmup_iterations=6"
-
-
-@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "log"])
-def test_a_display_whose_terminal_is_gone_raises_nothing(
-    monkeypatch: pytest.MonkeyPatch, terminal: bool
-) -> None:
-    shown(monkeypatch, display, terminal).close()
-    spec = tiny()
-    with display.Display([spec], {spec.run_id: 1.0}, set()) as bars:
-        bars.started(spec)
-        bars.progress(spec, vars(Standing(6, 12, 12.5, math.nan)))
-        bars.lost(spec, "gone")
-        bars.failed(spec, "why")
-        bars.finished(spec, {"status": "finished"})
-    assert bars.done == 1
-
-
-@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "log"])
-def test_the_bars_of_single_tasks(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
-    file = shown(monkeypatch, progress, terminal)
-    with progress.run_progress() as report:
-        report(Standing(1, 12, math.nan, math.nan))
-        report(Standing(6, 12, 12.5, 2000.4))
-        time.sleep(0.3)
-    for unit in ("B", "images"):
-        with progress.count_progress("loading", unit) as count:
-            # A server may not say how much there is.
-            for done, total in ((0, 0), (500, 1000), (1000, 1000)):
-                count(done, total)
-                time.sleep(0.15)
-    output = text(file)
-    if terminal:
-        for words in ("6/12", "training error 12.5 %, 2000 images/s", "1000/1000", "1.0/1.0 kB"):
-            assert words in output
-    else:
-        assert output.strip() == ""

@@ -1,0 +1,135 @@
+"""Files of figures and their captions."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet_study import phenomena
+from resnet_study.drawing.render import FORMATS, MORE_FORMATS, render
+from resnet_study.errors import UserError
+from tests.pictured import FIGURES, FRAMES, RUN_FIGURES, changed, informed
+from tests.planted import join, planted_frames
+
+
+@pytest.mark.slow
+def test_files_have_the_same_bytes_whatever_the_settings(tmp_path: Path) -> None:
+    small = informed(planted_frames((8, 20), 3, 12))
+    first = render([FIGURES[n] for n in RUN_FIGURES], small, tmp_path / "a")
+    with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "none", "axes.grid": True}):
+        second = render([FIGURES[n] for n in RUN_FIGURES], small, tmp_path / "b")
+    for a, b in zip(first, second, strict=True):
+        assert a.png is not None
+        assert a.svg is not None
+        assert b.png is not None
+        assert b.svg is not None
+        assert a.png.read_bytes() == b.png.read_bytes()
+        assert a.svg.read_bytes() == b.svg.read_bytes()
+        assert "<text" not in a.svg.read_text()  # letters are paths: no font is needed
+        assert "<dc:date>" not in a.svg.read_text()
+        with Image.open(a.png) as image:
+            assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+        assert "n = 3 seeds" in a.caption
+    assert matplotlib.pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize("form", [*FORMATS, *MORE_FORMATS])
+def test_a_picture_is_replaced_whole_or_not_at_all(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    chosen, frames = [FIGURES["signal_and_turn"]], planted_frames((8,), 1, 6)
+    file = render(chosen, frames, tmp_path, True, [form])[0].files[form]
+    file.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=rf"No space.*{file}"):
+        render(chosen, frames, tmp_path, True, [form])
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_one_figure_that_cannot_be_drawn_does_not_stop_the_others(tmp_path: Path) -> None:
+    frames = planted_frames((8,), 1, 60, layers=False)
+    bad, good = render(
+        [FIGURES[n] for n in ("gradient_ratio", "training_curves")], frames, tmp_path
+    )
+    assert bad.png is None
+    assert "layers_every" in bad.problem
+    assert good.png is not None
+    assert good.problem == ""
+    with pytest.raises(UserError, match="layers_every"):
+        render([FIGURES["gradient_ratio"]], frames, tmp_path, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "depths"),
+    [
+        ("signal_and_turn", "56"),
+        ("gradient_heatmap", "56"),
+        ("update_heatmap", "56"),
+        ("gradient_profile", "20, 56, 110"),
+        ("gradient_ratio", "20, 56, 110"),
+        ("error_against_depth", "8, 20, 32, 56, 110"),
+    ],
+)
+def test_a_caption_names_the_runs_of_its_figure(name: str, depths: str, tmp_path: Path) -> None:
+    """Not those of the whole study; what they warmed up is said of these alone."""
+    frames = planted_frames((8, 20, 32, 56, 110), 2, 60)
+    error = np.where(frames.runs["depth"] == 110, 80.0, 0.0)
+    frames = frames._replace(runs=frames.runs.assign(**{"schedule.warmup_error": error}))
+    (rendered,) = render([FIGURES[name]], frames, tmp_path, strict=True, formats=("svg",))
+    each = "(n = 2 seeds each)"
+    assert f"Runs on digits: plain {depths} {each}; residual {depths} {each}." in rendered.caption
+    assert ("Warmed up: plain-110, residual-110." in rendered.caption) == ("110" in depths)
+
+
+def test_unknown_figure_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean gradient_profile"):
+        phenomena.chosen("figure", FIGURES, ["gradient_profiles"])
+
+
+def test_different_learning_rates_are_never_averaged(tmp_path: Path) -> None:
+    slow = planted_frames((8,), 1, 60, values={"optimizer.learning_rate": 0.01})
+    done = render(
+        [FIGURES["error_against_depth"]], join(planted_frames((8,), 2, 60), slow), tmp_path
+    )
+    assert [d.name for d in done] == [
+        "error_against_depth_learning_rate=0.1",
+        "error_against_depth_learning_rate=0.01",
+    ]
+    assert ["n = 2 seeds" in d.caption for d in done] == [True, False]
+
+
+def test_runs_without_a_summary_are_unfinished(tmp_path: Path) -> None:
+    frames = changed(FRAMES, runs=FRAMES.runs.drop(columns="status"))
+    errors, curves = render(
+        [FIGURES[n] for n in ("error_against_depth", "training_curves")], frames, tmp_path
+    )
+    assert "no run has come to its end" in errors.problem
+    assert "18 unknown" in curves.caption
+
+
+def test_figures_and_report_import_no_jax() -> None:
+    program = (
+        "import sys, resnet_study.drawing.render, resnet_study.report; "
+        "print([m for m in ('jax', 'flax', 'optax', 'orbax') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]")
+
+
+def test_captions_explain_what_stands_beside_only_where_it_does(tmp_path: Path) -> None:
+    values = {"data.name": "cifar10"}
+    for name, word in (("error_against_depth", "diamonds"), ("training_curves", "Hollow")):
+        for frames in (FRAMES, planted_frames((20,), 2, 60, values=values, layers=False)):
+            (drawn,) = render([FIGURES[name]], frames, tmp_path, formats=["csv"])
+            cifar10 = (frames.runs["data.name"] == "cifar10").all()
+            assert (word in drawn.caption) == cifar10
