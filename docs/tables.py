@@ -5,7 +5,8 @@
 Between a comment and ``<!-- end -->`` stands what the comment names: a table after
 ``<!-- NAME STUDY... -->``, NAME a function of `TABLES`; in a sentence a number of the records after
 ``<!-- STUDY NETWORK NAME ITERATION -->``, NAME a function of `NUMBERS`, or one of a finding after
-``<!-- STUDY/CLAIM.NUMBER -->``, NUMBER its name in `findings.json`, dotted where nested.
+``<!-- STUDY/CLAIM.NUMBER -->``, NUMBER its name in `findings.json`, dotted where nested, or
+``n`` for the seeds in which it holds.
 """
 
 from __future__ import annotations
@@ -236,12 +237,15 @@ def _number(match: re.Match[str]) -> str:
 
 def _number_of_finding(match: re.Match[str]) -> str:
     study, claim, path = match.groups()
-    value: Any = _findings(study)[claim].numbers
+    finding = _findings(study)[claim]
+    start = match[0][: match[0].index("-->") + 3]
+    if path == "n":
+        return f"{start}{finding.n}<!-- end -->"
+    value: Any = finding.numbers
     for name in path.split("."):
         value = value[name]
     if isinstance(value, dict):  # JSON has no depths, but names
         value = {int(name) if name.isdigit() else name: part for name, part in value.items()}
-    start = match[0][: match[0].index("-->") + 3]
     return f"{start}{number(value, '.4g')}<!-- end -->"
 
 

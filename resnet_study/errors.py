@@ -55,8 +55,8 @@ def shown(value: Any) -> str:
 def told(error: BaseException) -> str:
     """A mistake in code that is not ours, in one line: ``KeyError: 'row' (mine.py, line 24)``."""
     first = next(iter(str(error).strip().splitlines()), "")
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
+    calls = traceback.extract_tb(error.__traceback__)
+    own = [call for call in calls if not call.filename.startswith(_NOT_THEIRS)]
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}{': ' if first else ''}{first}{place}"
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from operator import mul, truediv
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from resnet_study.errors import UserError
+from resnet_study.errors import UserError, told
 from resnet_study.names import nearest_hint
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Observed:
     """`resnet_study.tensors.tangent_cosine` of gradient and velocity."""
     norms: Callable[[Sequence[Array]], Array]
     """Euclidean norm of each tensor."""
+    rms: Callable[[Sequence[Array | None]], Array]
+    """Root mean square of each; NaN where there is none."""
     by_layer: Callable[..., Any]
     """`resnet_study.tensors.by_layer`: a function of one layer's tensors for all layers."""
     make_updates: Callable[[], Sequence[Array]]
@@ -134,17 +136,13 @@ class Probe:
         if not self.name.isidentifier():
             raise UserError(f"probe {self.name!r}: a name is made of letters, digits and _")
         given = [f for f in (self.function, self.of_response, self.of_passes) if f is not None]
+        if not all(map(callable, given)):
+            raise UserError(f"probe {self.name}: {given[0]!r} is no function")
         if len(given) != 1:
             raise UserError(
                 f"probe {self.name}: give one of function, of_response and of_passes, "
                 f"not {len(given)}"
             )
-
-
-def _rms(tensors: Sequence[Array | None]) -> Array:
-    from resnet_study.tensors import rms
-
-    return rms(tensors)
 
 
 BUILT_IN: tuple[Probe, ...] = (
@@ -196,13 +194,13 @@ BUILT_IN: tuple[Probe, ...] = (
     Probe(
         "scale_rms",
         "root mean square of γ_l of the layer's normalisation",
-        function=lambda o: _rms(o.scales),
+        function=lambda o: o.rms(o.scales),
         label="scale γ, root mean square",
     ),
     Probe(
         "shift_rms",
         "root mean square of β_l",
-        function=lambda o: _rms(o.shifts),
+        function=lambda o: o.rms(o.shifts),
         label="shift β, root mean square",
     ),
     Probe(
@@ -289,7 +287,7 @@ def table(probes: Iterable[Probe] = BUILT_IN) -> str:
 
 
 def check_shapes(values: Mapping[str, Array], depth: int) -> None:
-    """Refuse a probe that does not give a number per layer.
+    """Refuse a probe that does not give a real number per layer.
 
     Raises:
         UserError: naming it.
@@ -298,16 +296,35 @@ def check_shapes(values: Mapping[str, Array], depth: int) -> None:
         if getattr(value, "shape", None) != (depth,):
             shape = getattr(value, "shape", type(value).__name__)
             raise UserError(f"probe {name}: gives {shape}, not one number per layer ({depth},)")
+        if value.dtype.kind == "c":
+            raise UserError(f"probe {name}: gives complex numbers; record their size or real part")
+
+
+def asked(name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function of a probe that names the probe where it fails."""
+
+    def ask(known: Any) -> Any:
+        try:
+            return function(known)
+        except Exception as error:  # one of one's own can raise anything
+            raise UserError(f"probe {name}: fails ({told(error)})") from error
+
+    return ask
+
+
+def fibonacci(limit: int) -> list[int]:
+    """1, 2, 3, 5, 8, 13, ... up to and including limit."""
+    numbers, following = [], (1, 2)
+    while following[0] <= limit:
+        numbers.append(following[0])
+        following = (following[1], following[0] + following[1])
+    return numbers
 
 
 def geometric_steps(limit: int) -> list[int]:
     """0, 1, 2, 3, 5, 8, 13, ... (Fibonacci) and 10, 30, 100, ..., up to and including limit."""
-    steps, following = {0}, (1, 2)
-    while following[0] <= limit:
-        steps.add(following[0])
-        following = (following[1], following[0] + following[1])
     round_ones = (lead * 10**power for power in range(1, len(str(limit))) for lead in (1, 3))
-    return sorted(steps | {step for step in round_ones if step <= limit})
+    return sorted({0, *fibonacci(limit), *(step for step in round_ones if step <= limit)})
 
 
 def recorded_steps(iterations: int, every: int) -> list[int]:

@@ -3,17 +3,22 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from resnet_study import phenomena
-from resnet_study.drawing.render import FORMATS, MORE_FORMATS, render
+from resnet_study.drawing.render import FORMATS, MORE_FORMATS, FigureDefinition, render
+from resnet_study.drawing.style import new_figure
 from resnet_study.errors import UserError
+from resnet_study.records import Frames
 from tests.pictured import FIGURES, FRAMES, RUN_FIGURES, changed, informed
 from tests.planted import join, planted_frames
 
@@ -133,3 +138,40 @@ def test_captions_explain_what_stands_beside_only_where_it_does(tmp_path: Path) 
             (drawn,) = render([FIGURES[name]], frames, tmp_path, formats=["csv"])
             cifar10 = (frames.runs["data.name"] == "cifar10").all()
             assert (word in drawn.caption) == cifar10
+
+
+def _exits(_: Frames) -> Figure:
+    raise SystemExit(3)
+
+
+def _unwritable(_: Frames) -> Figure:
+    drawing, axes = new_figure(1, 1, 2.0)
+    axes[0, 0].set_title("$\\wrong{$")
+    return drawing
+
+
+@pytest.mark.parametrize(
+    ("draw", "told"),
+    [
+        (lambda _: None, "gives NoneType"),
+        (lambda _: 1 / 0, "ZeroDivisionError"),
+        (_exits, "SystemExit"),
+        (_unwritable, "ValueError"),
+    ],
+    ids=["nothing", "raises", "exits", "unwritable"],
+)
+def test_a_wrong_figure_is_told_and_leaves_no_older_one(
+    draw: Any, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = [tmp_path / f"wrong.{form}" for form in FORMATS]
+    for file in older:
+        file.write_text("of an earlier version")
+    wrong = FigureDefinition("wrong", "Wrong", "Caption.", draw)
+    (done,) = render([wrong], FRAMES, tmp_path)
+    assert told in done.problem
+    assert capsys.readouterr().err == f"figure wrong: not drawn: {done.problem}\n"
+    assert not any(file.exists() for file in older)
+    with pytest.raises(UserError, match="wrong: "):
+        render([wrong], FRAMES, tmp_path, strict=True)
+    with pytest.raises(UserError, match="needs a name"):
+        replace(wrong, name="<lambda>")

@@ -17,7 +17,7 @@ from resnet_study.errors import UserError
 from resnet_study.judging.selections import select
 from resnet_study.phenomena.gradients import theory
 from resnet_study.records import Frames, read_frames
-from resnet_study.report.explorer import charts, explorer_page, page, records, thinning
+from resnet_study.report.explorer import charts, explorer_page, page, records, reducing
 from tests.planted import join, planted_frames
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +62,7 @@ def test_every_value_of_the_quick_study_is_in_the_page(
     for run in group["runs"]:
         assert set(run["values"]) == set(probes.known()) & set(quick.layers.columns)
         for column, text in run["values"].items():
-            values = thinning.decode(text, content["width"], run["depth"] - 1)
+            values = reducing.decode(text, content["width"], run["depth"] - 1)
             np.testing.assert_allclose(values, recorded(frames, run, column), rtol=error)
 
 
@@ -120,47 +120,47 @@ def test_what_is_written_is_read(width: int, error: float) -> None:
     random = np.random.default_rng(0)
     values = (random.normal(size=(5, 7)) * 10.0 ** random.integers(-30, 30, (5, 7))).astype("f4")
     values[0, :5] = [np.nan, np.inf, -np.inf, 0.0, np.finfo("f4").max]
-    found = thinning.decode(thinning.encode(values, width), width, 7)
+    found = reducing.decode(reducing.encode(values, width), width, 7)
     np.testing.assert_allclose(found, values, rtol=error)
 
 
 def test_thinning_leaves_out_as_little_as_it_must_and_says_it(quick: Frames) -> None:
     whole = records.collect([("quick", quick)])
-    bytes_of = len(thinning.to_json(whole).encode())
+    bytes_of = len(reducing.to_json(whole).encode())
     limits = [share * bytes_of for share in (1, 0.9, 0.7, 0.45, 0.2)]
-    thinned = [thinning.thinned(whole, int(limit)) for limit in limits]
-    for limit, found in zip(limits, thinned, strict=True):
-        assert len(thinning.to_json(found).encode()) <= limit
-    assert thinned[0] == whole
-    assert [found.width for found in thinned] == [4, 3, 3, 2, 2]
-    assert thinned[1].left_out == ("values are rounded to five digits",)
-    for found in thinned[1:]:
+    reduced = [reducing.reduced(whole, int(limit)) for limit in limits]
+    for limit, found in zip(limits, reduced, strict=True):
+        assert len(reducing.to_json(found).encode()) <= limit
+    assert reduced[0] == whole
+    assert [found.width for found in reduced] == [4, 3, 3, 2, 2]
+    assert reduced[1].left_out == ("values are rounded to five digits",)
+    for found in reduced[1:]:
         for run in found.groups[0].runs:
             assert (run.steps[0], run.steps[-1]) == (0, 400)
             assert run.values["weight_norm"].shape == (len(run.steps), run.depth - 1)
-    assert "at most 24 are here" in " ".join(thinned[3].left_out)
+    assert "at most 24 are here" in " ".join(reduced[3].left_out)
     runs = len(whole.groups[0].runs)
-    assert len(thinned[3].groups[0].runs) == runs
-    left = runs - len(thinned[4].groups[0].runs)
+    assert len(reduced[3].groups[0].runs) == runs
+    left = runs - len(reduced[4].groups[0].runs)
     assert left > 0
-    assert thinned[4].left_out[-1] == f"{left} runs of further seeds are left out"
-    assert {(r.family, r.depth) for r in thinned[4].groups[0].runs} == {
+    assert reduced[4].left_out[-1] == f"{left} runs of further seeds are left out"
+    assert {(r.family, r.depth) for r in reduced[4].groups[0].runs} == {
         (r.family, r.depth) for r in whole.groups[0].runs
     }
     with pytest.raises(UserError, match="too many networks"):
-        thinning.thinned(whole, 100_000)
+        reducing.reduced(whole, 100_000)
 
 
 def test_iterations_are_thinned_evenly_on_a_logarithmic_axis() -> None:
     steps = [*range(11), *range(20, 64_001, 20)]
-    kept = thinning.spread(steps, 32)
+    kept = reducing.spread(steps, 32)
     assert len(kept) <= 32
     assert kept[0] == 0
     assert kept[-1] == 64_000
     assert {0, 1, 2, 3, 4} <= set(kept)
     late = np.diff(np.log1p(kept[12:]))
     assert late.max() < 1.5 * late.mean()
-    assert thinning.spread(steps[:9], 32) == steps[:9]
+    assert reducing.spread(steps[:9], 32) == steps[:9]
 
 
 def test_hostile_names_stay_text() -> None:

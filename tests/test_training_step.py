@@ -13,6 +13,7 @@ import pytest
 from resnet_study import probes
 from resnet_study.data import load_dataset
 from resnet_study.datasets import DATASETS
+from resnet_study.errors import UserError
 from resnet_study.models import weights_of
 from resnet_study.records import PROBES
 from resnet_study.spec import OptimizerSpec, RunSpec, from_flat
@@ -150,6 +151,31 @@ def test_a_built_in_probe_sees_all_that_one_of_ones_own_does(
     ends = zip(weights_of(following.parameters), weights_of(state.parameters), strict=True)
     expected = [float(jnp.max(jnp.abs(after - before))) for after, before in ends]
     np.testing.assert_allclose(metrics.layers["largest_update"], expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "function", "told"),
+    [
+        (
+            "function",
+            lambda o: 1 / 0,
+            r"wrong: fails \(ZeroDivisionError.*\(test_",
+        ),
+        ("function", lambda o: o.weight_norm, "probe wrong: fails .*weight_norm"),
+        ("function", lambda o: o.weight_norms[:3], "probe wrong: gives"),
+        ("function", lambda o: o.weight_norms * 1j, "probe wrong: gives complex"),
+        ("of_response", lambda y: y.foo, "probe wrong: fails"),
+        ("of_passes", lambda p: p.gradient(), "probe wrong: fails"),
+    ],
+)
+def test_a_wrong_probe_is_named(
+    kind: str, function: Any, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = probes.Probe("wrong", "", **{kind: function})
+    monkeypatch.setitem(probes._extra, "wrong", wrong)
+    spec = spec_of(**{"probes.extra": "wrong"})
+    with pytest.raises(UserError, match=told):
+        jax.eval_shape(make_train_step(spec, SHAPE), start(spec), batch_of(spec))
 
 
 def test_without_normalisation_output_and_response_are_one() -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from resnet_study.drawing import panels
 from resnet_study.drawing.data import csv_of
@@ -69,12 +70,20 @@ class FigureDefinition:
     beside: str = ""
     shown: Callable[[Frames], Frames] = _all
 
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise UserError(f"figure {self.name}: its function needs a name, that of the files")
+
     def __call__(
         self, frames: Frames, *, figure: Place | None = None, ax: Axes | None = None
     ) -> Figure:
         """Draw it, on its own, into a figure or part of one, or in the place of a panel."""
         with drawing_into(ax if figure is None else figure), drawing():
-            return titled(self.draw(self.shown(frames)), self.title)
+            drawn = self.draw(self.shown(frames))
+            if not isinstance(drawn, Figure | SubFigure):
+                kind = type(drawn).__name__
+                raise TypeError(f"the function gives {kind}; return what `style.finish` gives")
+            return titled(drawn, self.title)
 
 
 @dataclass(frozen=True)
@@ -214,14 +223,19 @@ def _render(
     name = f"{definition.name}_{_slug(label)}" if label else definition.name
     title = f"{definition.title} ({label})" if label else definition.title
     try:
-        figure = definition(group)
-    except Exception as error:  # a figure of one's own can raise anything
+        figure, shown = definition(group), definition.shown(group)
+        files = save(figure, folder, name, formats, definition.moving and definition.moving(shown))
+    except OSError:
+        raise
+    except (Exception, SystemExit) as error:  # a figure of one's own can raise anything
         problem = str(error) if isinstance(error, UserError) else told(error)
         if strict:
             raise UserError(f"{definition.name}: {problem}") from error
+        if not isinstance(error, UserError):
+            print(f"figure {name}: not drawn: {problem}", file=sys.stderr)
+        for form in formats:
+            (folder / f"{name}.{form}").unlink(missing_ok=True)
         return RenderedFigure(name, title, definition.caption, {}, problem)
-    shown = definition.shown(group)
-    files = save(figure, folder, name, formats, definition.moving and definition.moving(shown))
     beside = definition.beside if panels.beside_the_paper(group) else ""
     caption = (definition.caption, beside, panels.describe(shown))
     return RenderedFigure(name, title, " ".join(filter(None, caption)), files)

@@ -40,6 +40,7 @@ from resnet_study.inspection.walk import Lesion
 from resnet_study.kernels import Kernels
 from resnet_study.phenomena.initialization.chain import Chain, take_apart
 from resnet_study.phenomena.initialization.measuring import Values, stages_of
+from resnet_study.probes import fibonacci
 from resnet_study.training.devices import Devices
 
 Plan = tuple[tuple[int, Lesion], ...]
@@ -125,19 +126,10 @@ def kendall_tau(plan: Plan) -> float:
     return float(scipy.stats.kendalltau(range(len(order)), order).statistic)
 
 
-def counts_of(blocks: int) -> list[int]:
-    """Numbers of deletions and swaps: 1, 2, 3, 5, 8, 13, ... up to the number of blocks."""
-    counts, following = [], (1, 2)
-    while following[0] <= blocks:
-        counts.append(following[0])
-        following = (following[1], following[0] + following[1])
-    return counts
-
-
 def lesions_of(model: ModelSpec, seed: int, samples: int) -> Lesions:
     """What is done to a network; what is random is drawn with the seed."""
     blocks = 3 * model.blocks_per_stage
-    counts, can_swap = counts_of(blocks), len(pairs_of_equal_shape(model)) > 0
+    counts, can_swap = fibonacci(blocks), len(pairs_of_equal_shape(model)) > 0
     layers: list[Plan] = []
     if not model.residual:
         parts = walk.LAYERS[: model.layers_per_block]

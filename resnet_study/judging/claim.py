@@ -129,6 +129,18 @@ class Claim:
     common: str = ""
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name.strip()):
+            raise UserError(f"claim {self.name!r}: give a name, such as first_layers_balanced")
+        if not callable(self.measure):
+            raise UserError(f"claim {self.name}: measure={self.measure!r} is no function")
+        for part in ("statement", "source", "runs", "words", "answer", "fact", "series", "common"):
+            if not isinstance(getattr(self, part), str):
+                raise UserError(f"claim {self.name}: {part}={getattr(self, part)!r} is no text")
+        if not isinstance(self.where, Mapping) or isinstance(self.may_differ, str):
+            raise UserError(
+                f"claim {self.name}: where maps fields to values, may_differ is a tuple of fields"
+            )
+        object.__setattr__(self, "may_differ", tuple(self.may_differ))
         known = parameter_types()
         for field_name in (*self.where, *self.may_differ):
             if field_name not in known:
@@ -248,11 +260,28 @@ class Claim:
 
     def _measured(self, frames: Frames) -> Measurement | Missing:
         try:
-            return self.measure(frames)
+            found = self.measure(frames)
         except UserError as error:
             raise UserError(f"claim {self.name}: {error}") from error
-        except Exception as error:  # a measure of one's own can raise anything
+        except (Exception, SystemExit) as error:  # a measure of one's own can raise anything
             raise UserError(f"claim {self.name}: its measure fails ({told(error)})") from error
+        if isinstance(found, Missing):
+            return found
+        if not isinstance(found, Measurement):
+            kind = type(found).__name__
+            raise UserError(
+                f"claim {self.name}: its measure gives {kind}, not a Measurement or Missing()"
+            )
+        seeds = set((frames.initialization if self.of_initialization else frames.runs)["seed"])
+        for arm in found.arms:
+            if seeds and not set(arm.index) <= seeds:
+                raise UserError(
+                    f"claim {self.name}: its measure gives an arm whose index is not by seed; "
+                    "give one number per run, such as groupby('seed').mean()"
+                )
+        if any(arm.dropna().empty for arm in found.arms):
+            return Missing(numbers=found.numbers)
+        return found
 
     def _told(self, part: str, numbers: Mapping[str, Any], *ending: str) -> str:
         try:

@@ -6,15 +6,18 @@ are judged is in `claim`, how they are told in `words`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
-from resnet_study.errors import require
+from resnet_study.errors import UserError, is_number, require, told
 from resnet_study.judging.selections import ENDED
+from resnet_study.judging.words import plain
 from resnet_study.records import Frames
 
 Arm = pd.Series
@@ -48,9 +51,26 @@ class Measurement:
     theory: tuple[str, float] | None = None
 
     def __post_init__(self) -> None:
-        sides = get_args(Side)
+        sides, arms = get_args(Side), self.arms
         require(self.claimed in sides, "claimed", self.claimed, f"valid are {', '.join(sides)}")
-        require(len(self.arms) in (1, 2), "arms", len(self.arms), "one, or two to be compared")
+        listed = isinstance(arms, tuple | list) and len(arms) in (1, 2)
+        series = listed and all(isinstance(a, pd.Series) and is_numeric_dtype(a) for a in arms)
+        require(series, "arms", arms, "one, or two to be compared: pandas Series of numbers")
+        require(isinstance(self.unit, str), "unit", self.unit, "a text is needed, or an empty one")
+        named = isinstance(self.numbers, Mapping) and all(isinstance(n, str) for n in self.numbers)
+        require(named, "numbers", self.numbers, "a mapping from names to numbers is needed")
+        require(
+            is_number(self.threshold) and (self.claimed != "within" or self.threshold >= 0),
+            "threshold",
+            self.threshold,
+            "a finite number is needed, and none below 0 for within",
+        )
+        try:
+            json.dumps(plain(self.numbers), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"numbers: cannot be written ({told(error)}); give numbers") from None
+        predicted = isinstance(self.theory, tuple) and is_number(self.theory[-1])
+        require(self.theory is None or predicted, "theory", self.theory, "give a name and a number")
 
 
 class Missing(NamedTuple):

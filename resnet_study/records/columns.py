@@ -41,6 +41,9 @@ INITIALIZATION_COLUMNS = (
 """``quantity`` as in `resnet_study.phenomena.initialization.arms`, which says what ``index`` counts
 for each; ``stage`` 0 where it has no meaning."""
 
+INITIALIZATION_FOLDERS = ("initialization", "signals")
+"""Of a study, with what is measured without training: today's name, and an earlier one."""
+
 EARLIER_INITIALIZATION = {"width": 16, "images": 128}
 """What records of earlier versions, which have no columns for it, were measured with."""
 

@@ -17,7 +17,7 @@ from resnet_study.errors import UserError
 from resnet_study.files import irregular, read_text
 from resnet_study.probes import recorded_steps
 from resnet_study.records.checking import problem_of_table, read_summary
-from resnet_study.records.columns import DONE
+from resnet_study.records.columns import DONE, INITIALIZATION_FOLDERS
 from resnet_study.spec import RunSpec, from_json
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def unreadable(table: Path, error: object) -> UserError:
 
 
 def _mend(folder: Path) -> str:
-    if folder.name in ("initialization", "signals"):
+    if folder.name in INITIALIZATION_FOLDERS:
         return "restore or remove it"
     return "restore it, or remove its folder to train that run again"
 

@@ -18,6 +18,7 @@ from resnet_study.records.columns import (
     DONE,
     EARLIER_INITIALIZATION,
     INITIALIZATION_COLUMNS,
+    INITIALIZATION_FOLDERS,
     LAYER_COLUMNS,
     METRIC_COLUMNS,
     PROBES,
@@ -187,7 +188,7 @@ def _find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
             runs.append(folder)
         elif problem := integrity.without_spec(folder):
             raise UserError(problem)
-        if folder.name in ("initialization", "signals"):
+        if folder.name in INITIALIZATION_FOLDERS:
             tables = (n for n in sorted(names) if n.endswith(".parquet") and n[0] != ".")
             files += [folder / name for name in tables]
     return sorted(runs, key=lambda folder: folder.name), files

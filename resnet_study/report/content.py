@@ -25,7 +25,7 @@ from resnet_study.judging.selections import (
 from resnet_study.judging.verdict import VERDICTS
 from resnet_study.judging.words import spread
 from resnet_study.names import lasting
-from resnet_study.records import Frames, read_environment
+from resnet_study.records import INITIALIZATION_FOLDERS, Frames, read_environment
 from resnet_study.reference import published_errors
 from resnet_study.studies.find import reference_folder
 from resnet_study.studies.study import Study
@@ -129,8 +129,7 @@ def collect(
     everything = tuple(in_series(findings))
     environments = [_environment(Path(folder)) for folder in frames.runs["folder"]]
     if len(frames.initialization):
-        # ``signals`` in records of earlier versions.
-        places = (folder / "initialization", folder / "signals")
+        places = [folder / name for name in INITIALIZATION_FOLDERS]
         environments.append(next((e for p in places if (e := _environment(p))), {}))
     return Content(
         study=study,

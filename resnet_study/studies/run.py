@@ -38,8 +38,8 @@ def run_study(
     Returns:
         Exit code: 0, 1 if a run failed, 130 if interrupted (nothing is drawn then).
     """
-    study.check()
     specs = specs_of(study)
+    study.check({spec.seed for spec in specs})
     (options or Options()).source.refuse_unused([spec.data.name for spec in specs])
     print(f"{study.title}\n{study.question}")
     if study.cost:
@@ -56,6 +56,9 @@ def run_study(
         print(f"Interrupted: {done}; the same command continues.", file=sys.stderr)
         return 130
     runs = [folder / "runs" / spec.run_id for spec in specs]
+    ended = any(records.read_summary(run).get("status") in records.DONE for run in runs)
+    if outcome.failures and not ended and not study.initialization:
+        return outcome.code  # there is nothing to judge, and why is told
     if outcome.expired:
         far = how_far(folder / "runs", [run.name for run in runs])
         print(f"Time is up: {far}; the same command continues.")
@@ -135,9 +138,8 @@ def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Findin
     """
     recorded = [run for run in runs if (run / "spec.json").exists() or integrity.problem_of(run)]
     if study.initialization:
-        # ``signals`` in records of earlier versions.
-        names = ("initialization", "signals")
-        recorded += [folder / name for name in names if (folder / name).is_dir()]
+        places = [folder / name for name in records.INITIALIZATION_FOLDERS]
+        recorded += [place for place in places if place.is_dir()]
     if not recorded:
         raise UserError(f"{folder}: no run of the study {study.name} is recorded")
     frames = records.read_frames(recorded)

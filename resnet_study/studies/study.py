@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from resnet_study.errors import UserError, require
+from resnet_study.errors import UserError, require, shown
 from resnet_study.judging.claim import Claim, Finding
+from resnet_study.judging.compare import RUN_STEP_QUANTITIES
 from resnet_study.judging.judge import judge
-from resnet_study.probes import Probe
-from resnet_study.records import Frames
+from resnet_study.judging.selections import KEYS
+from resnet_study.probes import DERIVED, Probe
+from resnet_study.records import LAYER_COLUMNS, METRIC_COLUMNS, Frames
 
 if TYPE_CHECKING:
     # Claims are judged without anything that draws.
     from resnet_study.drawing.render import FigureDefinition
 
 Sweep = str | Path | Mapping[str, Any]
+
+_TAKEN = {*KEYS, *LAYER_COLUMNS, *METRIC_COLUMNS, *DERIVED, *RUN_STEP_QUANTITIES}
+"""Columns and quantities that no probe may be called."""
+
+_PARTS: Mapping[str, tuple[type, ...]] = {
+    "sweeps": (str, Path, Mapping),
+    "figures": (object,),
+    "claims": (Claim,),
+    "primary": (Claim,),
+    "seeds": (int,),
+    "probes": (Probe,),
+}
+"""Fields that hold several, and of what kind."""
 
 Order = Literal["longest", "sweeps", "seed"]
 
@@ -62,6 +78,32 @@ class Study:
     folder: Path | None = None
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and re.fullmatch(r"\w[\w.-]{0,99}", self.name)):
+            raise UserError(
+                f"study {shown(self.name)!r}: its name is that of a folder; give at most 100 "
+                "letters, digits, _, - and ., such as signs"
+            )
+        for part in ("title", "question", "cost"):
+            text = getattr(self, part)
+            require(isinstance(text, str), f"{self.name}: {part}", text, "give a text")
+        for part, kind in _PARTS.items():
+            values = getattr(self, part)
+            if not isinstance(values, tuple | list):
+                raise UserError(f"{self.name}: {part}: give a tuple, such as {part}=(...,)")
+            object.__setattr__(self, part, tuple(values))
+            for value in values:
+                if not isinstance(value, kind) or isinstance(value, bool):
+                    names = " or ".join(one.__name__ for one in kind)
+                    raise UserError(f"{self.name}: {part}: {shown(value)} is no {names}")
+        for figure in self.figures:
+            if not hasattr(figure, "caption"):
+                name = getattr(figure, "__name__", shown(figure))
+                raise UserError(f"{self.name}: figures: {name} is none; make it one by @figure")
+        for probe in self.probes:
+            if probe.name in _TAKEN:
+                raise UserError(f"{self.name}: probe {probe.name}: records have that; rename it")
+        if len(set(self.seeds)) < len(self.seeds) or (self.primary and not self.seeds):
+            raise UserError(f"{self.name}: seeds: name each seed of the primary claims once")
         strange = [claim.name for claim in self.primary if claim not in self.claims]
         if strange:
             raise UserError(f"{self.name}: primary={', '.join(strange)}: not among its claims")
@@ -72,16 +114,30 @@ class Study:
             self.order,
             f"valid are {', '.join(orders)}",
         )
-        for kind in ("claims", "figures", "probes"):
-            names = [one.name for one in getattr(self, kind)]
-            twice = sorted({name for name in names if names.count(name) > 1})
+        for several in ("claims", "figures", "probes"):
+            every = [one.name for one in getattr(self, several)]
+            twice = sorted({name for name in every if every.count(name) > 1})
             if twice:
                 raise UserError(
-                    f"{self.name}: {kind}: {', '.join(twice)} twice; give one another name"
+                    f"{self.name}: {several}: {', '.join(twice)} twice; give one another name"
                 )
 
-    def check(self) -> None:
-        """Refuse before anything is trained what would fail after it (`Claim.check`)."""
+    def check(self, trained: Collection[int]) -> None:
+        """Refuse before anything is trained what would fail or mislead after it.
+
+        Args:
+            trained: seeds of the runs of the study.
+
+        Raises:
+            UserError: see `Claim.check`; also if nothing is to be measured, or declared seeds are
+                not trained.
+        """
+        if not trained and not self.initialization:
+            raise UserError(f"{self.name}: has no runs; give sweeps")
+        strange = sorted(set(self.seeds) - set(trained)) if trained else []
+        if strange:
+            told = ", ".join(map(str, strange))
+            raise UserError(f"{self.name}: seeds: no sweep trains {told}")
         for claim in self.claims:
             claim.check()
 

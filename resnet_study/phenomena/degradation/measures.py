@@ -25,8 +25,8 @@ from resnet_study.phenomena.depths import depth_pair
 from resnet_study.records import Frames
 
 MARGIN = 1.0
-"""Percentage points of training error within which two depths count as equal. The paper's
-plain-56 ends 4.3 points above plain-20, its ResNet-56 0.6 points below ResNet-20."""
+"""Percentage points of training error within which two depths count as equal; the paper's plain
+networks are several apart (`reference.fig6_ends`)."""
 
 FITTED = 0.1
 """Training error in percent below which the training set is fitted: the paper's "<0.1%"."""

@@ -33,7 +33,7 @@ agree by a cosine of {{ plain[depth] }}."""
 _claim = partial(Claim, where=BATCH_NORMALIZATION)
 
 CHAOTIC, ORDERED = 0.5, 0.9
-"""Correlation of the responses to an image and its copy; that of the two images is 0.995."""
+"""Correlation of the responses to an image and its copy; that of the two images is 1/√1.01."""
 
 CHAOTIC_AT_INITIALIZATION = _claim(
     "forward_map_chaotic_at_initialization",

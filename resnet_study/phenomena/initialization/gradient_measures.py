@@ -45,7 +45,7 @@ FACTOR_MARGIN = 5.0
 
 EXPONENT_MARGIN = 0.25
 """Around an exponent of 1 (a ratio in proportion to depth): half way to 1/2 and 3/2. It was 0.5,
-which let √depth pass at its border, when 1.04 was first seen."""
+which let √depth pass at its border, when the exponent was first seen."""
 
 RATIO_FACTOR = 2.0
 """Either way of a predicted first/last ratio. A factor per layer that is 5 % off is one of 14 over

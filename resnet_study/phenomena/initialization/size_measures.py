@@ -26,8 +26,9 @@ from resnet_study.phenomena.initialization.gradient_measures import padded_growt
 from resnet_study.records import Frames
 
 SIZE_MARGIN = 1.0
-"""Percent of a factor per layer. The mean field without padding lies 4.4 above that with it on the
-maps of the digits, and if 1/images made the difference, four times as many would close 3 of 4."""
+"""Percent of a factor per layer. The mean field without padding lies four times as far above that
+with it on the maps of the digits; if 1/images made the difference, four times as many images would
+close three quarters of it."""
 
 KINDS = {
     "width": {width: NetworkKind("plain", width=width) for width in (BN_PLAIN.width, *WIDTHS)},

@@ -1,6 +1,6 @@
 """The explorer: every recorded layer at every recorded iteration, on one page without a network.
 
-`records` takes from frames what the page needs, `thinning` makes it small enough, `charts` says how
+`records` takes from frames what the page needs, `reducing` makes it small enough, `charts` says how
 it is drawn, `page` puts the page together. Imports no jax.
 """
 

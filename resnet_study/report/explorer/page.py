@@ -18,7 +18,7 @@ from resnet_study.drawing.style import FAMILIES, ON_DARK
 from resnet_study.errors import UserError
 from resnet_study.files import write_atomically
 from resnet_study.records import Frames, read_frames
-from resnet_study.report.explorer import charts, records, thinning
+from resnet_study.report.explorer import charts, records, reducing
 
 LARGEST = 3_000_000
 """Bytes of a page."""
@@ -69,8 +69,8 @@ def _page(
 ) -> tuple[records.Records, str]:
     everything = records.collect(studies)
     shell = _shell(title, embedded)
-    shown = thinning.thinned(everything, LARGEST - len(shell.encode()))
-    return shown, shell.replace(RECORDS, thinning.to_json(shown))
+    shown = reducing.reduced(everything, LARGEST - len(shell.encode()))
+    return shown, shell.replace(RECORDS, reducing.to_json(shown))
 
 
 def _shell(title: str, embedded: bool) -> str:
@@ -93,7 +93,7 @@ def _shell(title: str, embedded: bool) -> str:
         records=RECORDS,
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup("\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)),
-        specifications=Markup(thinning.safe_in_script(specifications)),
+        specifications=Markup(reducing.safe_in_script(specifications)),
         libraries=Markup(_libraries()),
     )
 

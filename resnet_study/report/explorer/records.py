@@ -119,7 +119,7 @@ class Records:
     Attributes:
         quantities: in the order of the list.
         groups: in the order of the folders.
-        width: bytes per value, as `thinning.encode` writes them.
+        width: bytes per value, as `reducing.encode` writes them.
         left_out: sentences on what was left out to make the page small.
     """
 

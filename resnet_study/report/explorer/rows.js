@@ -136,7 +136,7 @@ function errorRows(chosen) {
 
 const cache = new WeakMap();
 
-// As `decode` of thinning.py: the leading bytes of big-endian float32.
+// As `decode` of reducing.py: the leading bytes of big-endian float32.
 function column(run, name) {
   if (!(name in run.values)) return null;
   if (!cache.has(run)) cache.set(run, {});

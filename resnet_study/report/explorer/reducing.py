@@ -24,7 +24,7 @@ DIGITS = {3: "five", 2: "two to three"}
 """Significant decimal digits of a float32 of which so many bytes are kept."""
 
 
-def thinned(records: Records, limit: int) -> Records:
+def reduced(records: Records, limit: int) -> Records:
     """The records with as much left out as it takes to write them in so many bytes.
 
     Args:
