@@ -59,17 +59,20 @@ def errors(study: str) -> str:
 
 
 def errors_beside_paper(*studies: str) -> str:
-    """Last errors by study, one of each length, beside the paper's.
+    """Last errors by study, one of each length, beside the paper's: of the networks of all studies.
 
     Percent, median (lowest–highest); the columns tell iterations and the number of seeds.
     """
     by = ["family", "depth"]
+    trained = [set(map(tuple, _frames(study).runs[by].to_numpy())) for study in studies]
+    shared = sorted(set.intersection(*trained))
     published = published_errors().set_index([*by, "split"])["error"]
     columns = {}
     for split, name in (("train", "training"), ("test", "test")):
         for frames in map(_frames, studies):
             (iterations,) = frames.runs["schedule.iterations"].unique()
             medians = median_over_seeds(final_error(frames, split), "error", by).set_index(by)
+            medians = medians.loc[shared]
             n = panels.seeds(medians["n"]).rpartition(" ")[0]
             columns[f"{name}, {iterations:,} ({n})"] = medians.apply(_range, axis=1)
         paper = {network: f"{published[(*network, split)]:.2f}" for network in medians.index}
