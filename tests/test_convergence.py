@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,7 +137,7 @@ def test_planted_laws_are_told_apart_and_hardly_ever_confused(
         noise = np.exp(0.1 * rng.normal(size=(5, len(DEPTHS))))
         times = np.array([law(d) for d in DEPTHS]) * noise
         times = np.where(times > horizon, np.nan, times)
-        values = np.array([effect(row, horizon) for row in times])
+        values = pd.Series([effect(row, horizon) for row in times])
         measured = Measurement((values,), 0.0, "above", "ln(iterations)")
         verdicts.append(RATES.conclude(measured, 0.95).verdict)
     wrong = {"reproduced", "not reproduced"} - {verdict}
@@ -149,9 +150,8 @@ def test_times_that_do_not_depend_on_depth_decide_nothing() -> None:
     rng = np.random.default_rng(12)
     for _ in range(20):
         times = 100 * np.exp(0.3 * rng.normal(size=(5, len(DEPTHS))))
-        measured = Measurement(
-            (np.array([effect(row) for row in times]),), 0.0, "above", "ln(iterations)"
-        )
+        values = pd.Series([effect(row) for row in times])
+        measured = Measurement((values,), 0.0, "above", "ln(iterations)")
         assert RATES.conclude(measured, 0.95).verdict in ("undecided", "indicated")
 
 
