@@ -300,16 +300,16 @@ def check_shapes(values: Mapping[str, Array], depth: int) -> None:
             raise UserError(f"probe {name}: gives complex numbers; record their size or real part")
 
 
-def asked(name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def guarded(name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A function of a probe that names the probe where it fails."""
 
-    def ask(known: Any) -> Any:
+    def call(known: Any) -> Any:
         try:
             return function(known)
         except Exception as error:  # one of one's own can raise anything
             raise UserError(f"probe {name}: fails ({told(error)})") from error
 
-    return ask
+    return call
 
 
 def fibonacci(limit: int) -> list[int]:

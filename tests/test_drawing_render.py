@@ -155,10 +155,11 @@ def _unwritable(_: Frames) -> Figure:
     [
         (lambda _: None, "gives NoneType"),
         (lambda _: 1 / 0, "ZeroDivisionError"),
+        (lambda _: Path("no such file").read_text(), "FileNotFoundError"),
         (_exits, "SystemExit"),
         (_unwritable, "ValueError"),
     ],
-    ids=["nothing", "raises", "exits", "unwritable"],
+    ids=["nothing", "raises", "unreadable", "exits", "unwritable"],
 )
 def test_a_wrong_figure_is_told_and_leaves_no_older_one(
     draw: Any, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -222,12 +222,13 @@ def _render(
 ) -> RenderedFigure:
     name = f"{definition.name}_{_slug(label)}" if label else definition.name
     title = f"{definition.title} ({label})" if label else definition.title
+    figure = None
     try:
         figure, shown = definition(group), definition.shown(group)
         files = save(figure, folder, name, formats, definition.moving and definition.moving(shown))
-    except OSError:
-        raise
     except (Exception, SystemExit) as error:  # a figure of one's own can raise anything
+        if figure is not None and isinstance(error, OSError):
+            raise  # the disk's fault, and no other figure can be written either
         problem = str(error) if isinstance(error, UserError) else told(error)
         if strict:
             raise UserError(f"{definition.name}: {problem}") from error

@@ -56,8 +56,7 @@ def run_study(
         print(f"Interrupted: {done}; the same command continues.", file=sys.stderr)
         return 130
     runs = [folder / "runs" / spec.run_id for spec in specs]
-    ended = any(records.read_summary(run).get("status") in records.DONE for run in runs)
-    if outcome.failures and not ended and not study.initialization:
+    if outcome.failures and not study.initialization and not any(map(_is_done, runs)):
         return outcome.code  # there is nothing to judge, and why is told
     if outcome.expired:
         far = how_far(folder / "runs", [run.name for run in runs])
@@ -70,6 +69,10 @@ def run_study(
     return outcome.code
 
 
+def _is_done(run: Path) -> bool:
+    return records.read_summary(run).get("status") in records.DONE
+
+
 def train_runs(
     study: Study,
     folder: Path,
@@ -80,11 +83,13 @@ def train_runs(
     """Train the runs of a study that are not done, in its order; failures are printed.
 
     Raises:
-        UserError: as `refuse_options`.
+        UserError: as `refuse_options` and `Study.check`.
     """
     refuse_options(study)
+    specs = specs_of(study)
+    study.check({spec.seed for spec in specs})
     outcome = run_local(
-        specs_of(study),
+        specs,
         folder / "runs",
         options,
         pool,

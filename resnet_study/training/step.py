@@ -18,7 +18,7 @@ from resnet_study.data.augment import augmenter, normalize
 from resnet_study.datasets import DatasetShape
 from resnet_study.kernels import Kernels
 from resnet_study.models import Network, normalizations_of, weights_of
-from resnet_study.probes import Observed, Passes, asked, check_shapes, chosen
+from resnet_study.probes import Observed, Passes, check_shapes, chosen, guarded
 from resnet_study.spec import RunSpec
 from resnet_study.training.optimizer import (
     Descend,
@@ -149,9 +149,9 @@ def make_train_step(
     graph, augment = graph_of(spec.model, shape), augmenter(spec.data)
     taps = jnp.zeros((spec.model.depth, 2)) if probes else None
     recorded = chosen(spec.probes.extra) if probes else ()
-    of_step = {p.name: asked(p.name, p.function) for p in recorded if p.function}
-    of_response = {p.name: asked(p.name, p.of_response) for p in recorded if p.of_response}
-    of_passes = {p.name: asked(p.name, p.of_passes) for p in recorded if p.of_passes}
+    of_step = {p.name: guarded(p.name, p.function) for p in recorded if p.function}
+    of_response = {p.name: guarded(p.name, p.of_response) for p in recorded if p.of_response}
+    of_passes = {p.name: guarded(p.name, p.of_passes) for p in recorded if p.of_passes}
     if of_response:
         kernels = "xla"  # the native ones never write a response
     descend = Descend(spec.optimizer, _fixup(spec), probes, kernels)
