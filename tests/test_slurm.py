@@ -22,19 +22,10 @@ from wandb_server import ENTITY, PROJECT, WandbServer
 from resnet_study.launch.expand import read_sweep
 from resnet_study.launch.status import run_states
 from resnet_study.records import read_environment, read_run
+from tests.launched import TINY
 
 START = Path(__file__).parent / "slurm" / "start.sh"
 TIMEOUT = 240
-
-TINY: dict[str, Any] = {
-    "model.depth": 8,
-    "data.name": "synthetic",
-    "data.batch_size": 16,
-    "schedule.iterations": 12,
-    "probes.log_every": 4,
-    "probes.evaluate_every": 12,
-    "probes.layers_every": 6,
-}
 
 STUDY = """
 import jax.numpy as jnp

@@ -264,7 +264,7 @@ def _read_kaggle(request: Request) -> FoundImages | None:
 def _by_table(
     request: Request, table: PurePosixPath, folder: PurePosixPath
 ) -> tuple[list[PurePosixPath], np.ndarray]:
-    """FoundImages and labels in the order of a table with the columns ``id`` and ``label``."""
+    """Images and labels in the order of a table with the columns ``id`` and ``label``."""
     order = {name: label for label, name in enumerate(request.original.classes)}
     names = {path.stem: path for path in request.tree if path.parent == folder}
     paths, labels = [], []
