@@ -174,5 +174,16 @@ def test_a_wrong_figure_is_told_and_leaves_no_older_one(
     assert not any(file.exists() for file in older)
     with pytest.raises(UserError, match="wrong: "):
         render([wrong], FRAMES, tmp_path, strict=True)
+
+
+@pytest.mark.parametrize("name", ["<lambda>", "", "of/another", "..", ".hidden", "two words"])
+def test_a_name_that_files_cannot_have_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="needs a name"):
-        replace(wrong, name="<lambda>")
+        replace(FIGURES["error_against_depth"], name=name)
+
+
+def test_a_figure_may_be_named_after_a_network(tmp_path: Path) -> None:
+    named = replace(FIGURES["error_against_depth"], name="error_residual-8_step12")
+    (done,) = render([named], FRAMES, tmp_path, strict=True)
+    assert done.png == tmp_path / "error_residual-8_step12.png"
+    assert done.png.is_file()

@@ -50,7 +50,7 @@ class FigureDefinition:
     """A figure that can be drawn from frames.
 
     Attributes:
-        name: key, and name of the files.
+        name: key, and name of the files: letters, digits and ``_-=.``.
         title: heading.
         caption: what is shown, spread, sources, assumptions; `render` adds runs and seeds.
         draw: pure function of what is shown; raises `UserError` if there is nothing to draw.
@@ -71,7 +71,7 @@ class FigureDefinition:
     shown: Callable[[Frames], Frames] = _all
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier():
+        if re.fullmatch(r"\w[\w=.-]*", self.name) is None:
             raise UserError(f"figure {self.name}: its function needs a name, that of the files")
 
     def __call__(
