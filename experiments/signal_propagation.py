@@ -8,7 +8,7 @@ wide nor infinitely deep? Minutes on a CPU:
 
 from resnet_study.phenomena.initialization import claims as initialization_claims
 from resnet_study.phenomena.initialization import figures as initialization_figures
-from resnet_study.phenomena.initialization.arms import SEEDS
+from resnet_study.phenomena.initialization.arms import ARMS, SEEDS
 from resnet_study.studies.study import Study
 
 STUDY = Study(
@@ -34,5 +34,5 @@ STUDY = Study(
         "96 networks with five seeds each, no training; 11 minutes on two cores that did other "
         "work beside"
     ),
-    initialization=True,
+    initialization=ARMS,
 )

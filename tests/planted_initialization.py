@@ -12,7 +12,13 @@ import pandas as pd
 from resnet_study.architecture import ModelSpec
 from resnet_study.phenomena.gradients import theory as gradient_theory
 from resnet_study.phenomena.initialization import theory
-from resnet_study.phenomena.initialization.arms import BATCHES, SIZES_DEPTH, WIDTHS
+from resnet_study.phenomena.initialization.arms import (
+    ARMS,
+    BATCHES,
+    SIZES_DEPTH,
+    WIDTHS,
+    InitializationArm,
+)
 from resnet_study.phenomena.initialization.block_measures import padded_branches
 from resnet_study.phenomena.initialization.fits import NetworkKind
 from resnet_study.phenomena.initialization.gradient_measures import PADDING, SIDES, padded_growth
@@ -201,3 +207,11 @@ def _correlation(truth: Truth, family: str, depth: int) -> Values:
         np.zeros(65, int),
         truth.correlation(family, depth, lag.astype(float)),
     )
+
+
+def few_arms() -> list[InitializationArm]:
+    """Two of the networks at initialisation that the package measures, the shallowest."""
+    arms = [arm for arm in ARMS if arm.model.depth == 8]
+    chosen = [arm for arm in arms if "activation_gradient_norm" in arm.quantities][:2]
+    assert len({arm.family for arm in arms}) == 2
+    return chosen

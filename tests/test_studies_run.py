@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from resnet_study import phenomena
@@ -13,18 +12,13 @@ from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.launch import local
 from resnet_study.launch.local import Outcome
 from resnet_study.launch.resources import Pool
-from resnet_study.phenomena.initialization import measuring
-from resnet_study.phenomena.initialization.arms import (
-    ARMS,
-    InitializationArm,
-    SeededArm,
-    seeded_arms,
-)
+from resnet_study.phenomena.initialization.recording import record_initialization
 from resnet_study.records import find_runs, read_run
 from resnet_study.spec import RunSpec, from_flat, to_json
 from resnet_study.studies import find
 from resnet_study.studies import run as reproduce
 from resnet_study.studies.study import Study
+from tests.planted_initialization import few_arms
 from tests.recorded import finished_run
 
 SWEEP = """
@@ -287,48 +281,11 @@ def test_a_file_that_holds_no_study_is_refused_in_a_line(
     assert "\n" not in str(refused.value)
 
 
-@pytest.fixture(scope="module")
-def few_arms() -> list[InitializationArm]:
-    """Two of the networks at initialisation that the study measures, the shallowest."""
-    arms = [arm for arm in ARMS if arm.model.depth == 8]
-    chosen = [arm for arm in arms if "activation_gradient_norm" in arm.quantities][:2]
-    assert len({arm.family for arm in arms}) == 2
-    return chosen
-
-
-@pytest.mark.slow
-def test_measuring_at_initialisation_continues_where_it_was(
-    tmp_path: Path, few_arms: list[InitializationArm], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    measured = []
-
-    def measure(arm: SeededArm) -> pd.DataFrame:
-        if len(measured) == 1:
-            measured.append("interrupted")
-            raise KeyboardInterrupt
-        measured.append(arm.name)
-        return real(arm)
-
-    real = measuring.measure_arm
-    monkeypatch.setattr(measuring, "measure_arm", measure)
-    folder = tmp_path / "initialization"
-    folder.mkdir()
-    (folder / "of_an_older_grid.parquet").write_bytes(b"")
-    with pytest.raises(KeyboardInterrupt):
-        reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
-    assert len(list(folder.glob("*.parquet"))) == 1
-    reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
-    reproduce.measure_initialization(folder, "a command", few_arms, (0, 1))
-    names = [arm.name for arm in seeded_arms(few_arms, (0, 1))]
-    assert sorted(name for name in measured if name != "interrupted") == sorted(names)
-    assert json.loads((folder / "environment.json").read_text())["command"] == "a command"
-
-
 def test_a_study_without_runs_has_figures_claims_and_a_report(
-    tmp_path: Path, few_arms: list[InitializationArm]
+    tmp_path: Path,
 ) -> None:
     study = find.load_study("signal_propagation")
-    reproduce.measure_initialization(tmp_path / "initialization", "a command", few_arms, (0, 1))
+    record_initialization(tmp_path / "initialization", "a command", few_arms(), (0, 1))
     findings = reproduce.write_study(study, tmp_path, [])
     assert [finding.claim for finding in findings] == [claim.name for claim in study.claims]
     # Too shallow for most claims, and two seeds decide none.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from resnet_study import files, records, runtime
+from resnet_study import files, records
 from resnet_study.drawing.render import render
 from resnet_study.errors import UserError
 from resnet_study.judging.judge import Finding
@@ -15,8 +15,7 @@ from resnet_study.launch.local import Outcome, run_local
 from resnet_study.launch.resources import Pool
 from resnet_study.launch.status import how_far
 from resnet_study.phenomena.degradation.table6 import paper_table, paper_table_text
-from resnet_study.phenomena.initialization.arms import ARMS, SEEDS, InitializationArm, seeded_arms
-from resnet_study.progress import count_progress
+from resnet_study.phenomena.initialization.recording import record_initialization
 from resnet_study.records import integrity
 from resnet_study.report import write_report
 from resnet_study.studies.find import refuse_options, specs_of
@@ -46,7 +45,8 @@ def run_study(
         print(f"Cost: {study.cost}")
     if study.initialization:
         try:
-            measure_initialization(folder / "initialization", command)
+            place = folder / "initialization"
+            record_initialization(place, command, study.initialization, study.measured_seeds)
         except KeyboardInterrupt:
             print("Interrupted: the same command continues.", file=sys.stderr)
             return 130
@@ -100,39 +100,6 @@ def train_runs(
     for line in outcome.lines():
         print(line, file=sys.stderr)
     return outcome
-
-
-def measure_initialization(
-    folder: Path,
-    command: str,
-    arms: Sequence[InitializationArm] = ARMS,
-    seeds: Sequence[int] = SEEDS,
-) -> None:
-    """Measure networks at initialisation, arm by arm; those that are there are kept.
-
-    Args:
-        folder: gets one parquet file per arm, and ``environment.json``. Files of other arms
-            are removed: they are of another version's grid.
-        command: command line for ``environment.json``.
-        arms, seeds: the grid.
-    """
-    wanted = {f"{arm.name}.parquet": arm for arm in seeded_arms(arms, seeds)}
-    folder.mkdir(parents=True, exist_ok=True)
-    present = {file.name for file in folder.glob("*.parquet")}
-    for name in present - wanted.keys():
-        (folder / name).unlink()
-    missing = [name for name in wanted if name not in present]
-    if not missing:
-        return
-    runtime.prepare()
-    from resnet_study.environment import describe
-    from resnet_study.phenomena.initialization.measuring import measure_arm
-
-    files.write_json(folder / "environment.json", describe(command, "digits"))
-    with count_progress("measuring at initialisation", "networks") as progress:
-        for done, name in enumerate(missing):
-            progress(len(present & wanted.keys()) + done, len(wanted))
-            records.write_initialization(folder / name, measure_arm(wanted[name]))
 
 
 def write_study(study: Study, folder: Path, runs: Sequence[Path]) -> list[Finding]:

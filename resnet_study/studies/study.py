@@ -13,6 +13,7 @@ from resnet_study.judging.claim import Claim, Finding
 from resnet_study.judging.compare import RUN_STEP_QUANTITIES
 from resnet_study.judging.judge import judge
 from resnet_study.judging.selections import KEYS
+from resnet_study.phenomena.initialization.arms import SEEDS, InitializationArm, seeded_arms
 from resnet_study.probes import DERIVED, Probe
 from resnet_study.records import LAYER_COLUMNS, METRIC_COLUMNS, Frames
 
@@ -31,6 +32,7 @@ _PARTS: Mapping[str, tuple[type, ...]] = {
     "claims": (Claim,),
     "primary": (Claim,),
     "seeds": (int,),
+    "initialization": (InitializationArm,),
     "probes": (Probe,),
 }
 """Fields that hold several, and of what kind."""
@@ -55,8 +57,8 @@ class Study:
         seeds: by which they are judged, all of them; further ones make a verdict sequential. How
             many seeds can decide how many claims: docs/claims.md.
         cost: what a run of the whole study takes, and on what.
-        initialization: whether networks are measured at initialisation, without training
-            (`resnet_study.phenomena.initialization.arms`), instead of or beside the sweeps.
+        initialization: what is measured at initialisation, without training, instead of or
+            beside the sweeps; with the seeds above, or five.
         order: which runs are begun first: the `longest`; those of the first of the `sweeps`, in
             each one seed after the other; or all of the first `seed`, in each sweep by sweep.
         probes: recorded in every run beside the built-in ones. They are part of the runs' ids.
@@ -72,7 +74,7 @@ class Study:
     primary: tuple[Claim, ...] = ()
     seeds: tuple[int, ...] = ()
     cost: str = ""
-    initialization: bool = False
+    initialization: tuple[InitializationArm, ...] = ()
     order: Order = "longest"
     probes: tuple[Probe, ...] = ()
     folder: Path | None = None
@@ -129,8 +131,8 @@ class Study:
             trained: seeds of the runs of the study.
 
         Raises:
-            UserError: see `Claim.check`; also if nothing is to be measured, or declared seeds are
-                not trained.
+            UserError: see `Claim.check` and `seeded_arms`; also if nothing is to be measured, or
+                declared seeds are not trained.
         """
         if not trained and not self.initialization:
             raise UserError(f"{self.name}: has no runs; give sweeps")
@@ -138,8 +140,15 @@ class Study:
         if strange:
             told = ", ".join(map(str, strange))
             raise UserError(f"{self.name}: seeds: no sweep trains {told}")
+        if self.initialization:
+            seeded_arms(self.initialization, self.measured_seeds)
         for claim in self.claims:
             claim.check()
+
+    @property
+    def measured_seeds(self) -> tuple[int, ...]:
+        """Seeds of what is measured at initialisation."""
+        return self.seeds or SEEDS
 
     def judge(
         self, frames: Frames, claims: Sequence[Claim] = (), confidence: float = 0.95
