@@ -95,6 +95,16 @@ class ModelSpec:
     the numbers that float32 has."""
 
     @property
+    def family(self) -> str:
+        """`residual` or `plain`."""
+        return "residual" if self.residual else "plain"
+
+    @property
+    def name(self) -> str:
+        """Such as residual-56."""
+        return f"{self.family}-{self.depth}"
+
+    @property
     def layers_per_block(self) -> int:
         """Weighted layers of a block."""
         return LAYERS_PER_BLOCK[self.block]
@@ -142,7 +152,7 @@ RESIDUAL_ONLY = {
 def plain_of(model: ModelSpec) -> ModelSpec:
     """The plain network of the same layers."""
     names = (*RESIDUAL_ONLY, "gate_bias", "dropout_ratio")
-    defaults: dict[str, Any] = {name: _default_of(name) for name in names}
+    defaults: dict[str, Any] = {name: getattr(ModelSpec, name) for name in names}
     return replace(model, residual=False, **defaults)
 
 
@@ -267,9 +277,5 @@ def _check_shortcut_scaling(model: ModelSpec) -> None:
 
 
 def _only_default(model: ModelSpec, name: str, reason: str) -> None:
-    value, default = getattr(model, name), _default_of(name)
+    value, default = getattr(model, name), getattr(ModelSpec, name)
     require(value == default, f"model.{name}", value, f"{reason}; leave it at {default}")
-
-
-def _default_of(name: str) -> Any:
-    return ModelSpec.__dataclass_fields__[name].default

@@ -179,11 +179,18 @@ def folders_below(*tops: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def strict(value: Any) -> Any:
-    """The same for strict JSON, which has no numbers that are not finite: they become null."""
+    """The same for strict JSON, which has no numbers that are not finite: they become null.
+
+    A named tuple becomes its fields, a number of NumPy one of Python.
+    """
+    if hasattr(value, "_asdict"):
+        return strict(value._asdict())
     if isinstance(value, Mapping):
-        return {k: strict(v) for k, v in value.items()}
+        return {str(name): strict(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [strict(v) for v in value]
+        return [strict(part) for part in value]
+    if getattr(value, "shape", None) == ():
+        return strict(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

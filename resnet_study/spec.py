@@ -157,13 +157,13 @@ class RunSpec:
     @property
     def family(self) -> str:
         """`residual` or `plain`."""
-        return "residual" if self.model.residual else "plain"
+        return self.model.family
 
     @functools.cached_property
     def run_id(self) -> str:
         """Readable prefix and a hash of the canonical JSON; equal on every machine."""
         digest = hashlib.sha256(canonical_json(self).encode()).hexdigest()[:10]
-        return f"{self.family}-{self.model.depth}_{self.data.name}_seed{self.seed}_{digest}"
+        return f"{self.model.name}_{self.data.name}_seed{self.seed}_{digest}"
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain dictionary of every field."""

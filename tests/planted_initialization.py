@@ -213,5 +213,5 @@ def few_arms() -> list[InitializationArm]:
     """Two of the networks at initialisation that the package measures, the shallowest."""
     arms = [arm for arm in ARMS if arm.model.depth == 8]
     chosen = [arm for arm in arms if "activation_gradient_norm" in arm.quantities][:2]
-    assert len({arm.family for arm in arms}) == 2
+    assert len({arm.model.family for arm in arms}) == 2
     return chosen

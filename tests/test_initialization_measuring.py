@@ -115,7 +115,7 @@ def vars_of(split) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_default_grid_has_what_theory_is_compared_with() -> None:
     sizes = {
-        (arm.family, *settings(arm.model), arm.model.depth, arm.model.width, arm.images): arm
+        (arm.model.family, *settings(arm.model), arm.model.depth, arm.model.width, arm.images): arm
         for arm in ARMS
     }
     assert len(sizes) == len(ARMS)

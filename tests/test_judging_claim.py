@@ -1,5 +1,6 @@
 """Verdicts on planted numbers: their rates are those that were promised."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from scipy import stats
 from resnet_study import phenomena
 from resnet_study.errors import UserError
 from resnet_study.judging.claim import BATCH_NORMALIZATION, Claim, Finding
-from resnet_study.judging.judge import judge
+from resnet_study.judging.judge import findings_json, judge
 from resnet_study.judging.measurement import Measurement, Missing, Side
 from resnet_study.judging.verdict import effects, tally
 from resnet_study.records import Frames, frames_of
@@ -278,6 +279,9 @@ def test_every_claim_of_the_package_says_which_networks_it_is_about() -> None:
         ({"where": {"model.residual": 0}}, "claim x: where model.residual=0.*type bool"),
         ({"where": {"model.normalization": "batchnorm"}}, "valid are batch"),
         ({"where": {"schedule.iterations": "50%"}}, "schedule.iterations.*type int"),
+        ({"where": {"data.augmentation": "auto"}}, "claim x: where data.augmentation=auto"),
+        ({"may_differ": None}, "claim x: .*may_differ is a tuple"),
+        ({"quote": 3}, "claim x: quote=3 is no text"),
         ({"series": "signal"}, "claim x: its name does not begin with series=signal"),
     ],
 )
@@ -334,6 +338,35 @@ def test_a_measurement_that_none_can_judge_is_refused(wrong: dict[str, Any]) -> 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"needed": None}, "needed"),
+        ({"numbers": {"by_depth": pd.Series([1.0])}}, "numbers: cannot be written"),
+        ({"numbers": [1.0]}, "numbers=.*a mapping from names"),
+    ],
+)
+def test_what_cannot_be_told_of_missing_runs_is_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        Missing(**wrong)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    arm = pd.Series([1.5, 2.5], index=[0, 1])
+    numbers = {"share": np.float32(0.5), "depths": {np.int64(8): np.float64(1.0)}}
+    found = Measurement(
+        (arm,), np.float64(1.0), "above", "", numbers, theory=("t", np.float32(2.0))
+    )
+    own = replace(
+        claim(found, "x"), where={"model.depth": np.int64(8), "optimizer.momentum": np.float64(0.9)}
+    )
+    assert own.where == {"model.depth": 8, "optimizer.momentum": 0.9}
+    finding = own.conclude(found, 0.95)
+    assert finding.n == "2 of 2 seeds"
+    assert "Predicted: 2 (t)" in finding.detail
+    assert json.loads(findings_json([finding]))
+
+
 @pytest.mark.parametrize("given", [None, 0.3, (0.3,), Missing], ids=str)
 def test_what_is_no_measurement_is_refused(given: Any) -> None:
     with pytest.raises(UserError, match=r"claim x: its measure gives .*, not a Measurement"):
@@ -361,3 +394,8 @@ def test_an_arm_is_by_seed_and_not_by_layer() -> None:
 def test_an_arm_without_a_number_is_missing(values: list[float]) -> None:
     finding = conclude([values])
     assert (finding.verdict, finding.n) == ("undecided", "none")
+
+
+def test_an_empty_arm_is_missing_whatever_its_type() -> None:
+    found = Measurement((pd.Series([], dtype=object),), 0.0, "above", "")
+    assert claim(found, "x").evaluate(NOTHING).verdict == "undecided"

@@ -9,8 +9,9 @@ import jinja2
 import numpy as np
 import pytest
 
+from resnet_study.files import strict
 from resnet_study.judging.statistics import Interval
-from resnet_study.judging.words import in_words, number, plain, two_digits
+from resnet_study.judging.words import in_words, number, two_digits
 
 
 def test_numbers_print_with_three_digits_or_as_asked() -> None:
@@ -70,7 +71,7 @@ def test_plain_is_strict_json() -> None:
         "interval": Interval(1.0, math.nan, math.inf),
         "list": (np.float32(0.25), math.nan, "text", None, True),
     }
-    text = json.dumps(plain(numbers), allow_nan=False)
+    text = json.dumps(strict(numbers), allow_nan=False)
     assert json.loads(text) == {
         "56": 0.5,
         "n": 3,

@@ -10,8 +10,8 @@ import pytest
 
 from resnet_study.drawing.render import render
 from resnet_study.errors import UserError
+from resnet_study.files import strict
 from resnet_study.judging.judge import read_findings
-from resnet_study.judging.words import plain
 from resnet_study.records import read_frames
 from resnet_study.studies.find import home, judge_records, load_study
 
@@ -30,7 +30,7 @@ def test_committed_findings_are_those_of_the_committed_records(name: str) -> Non
     committed = read_findings(REFERENCE / name / "findings.json")
     assert list(committed) == list(judged)
     for finding in findings:
-        own, now = (flat(plain(vars(f))) for f in (committed[finding.claim], finding))
+        own, now = (flat(strict(vars(f))) for f in (committed[finding.claim], finding))
         assert own.keys() == now.keys()
         for name, number in now.items():
             if isinstance(number, float):

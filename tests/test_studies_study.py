@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from resnet_study.errors import UserError
@@ -40,7 +41,11 @@ def test_a_study_refuses_primary_claims_that_it_does_not_make() -> None:
         ({"title": None}, "s: title"),
         *(
             ({"probes": (Probe(name, "", function=lambda o: o.weight_norms),)}, f"probe {name}")
-            for name in ("layer", "step", "run_id", "seed", "block", "signal", "error")
+            for name in (
+                *("layer", "step", "run_id", "seed", "block", "signal", "error", "activation"),
+                *("index", "images", "width", "quantity", "weight_norm", "images_per_second"),
+                *("parameters", "test_error_last", "selected_step", "gradient_ratio"),
+            )
         ),
     ],
 )
@@ -70,3 +75,10 @@ def test_a_study_refuses_two_of_one_name_and_an_order_that_is_none() -> None:
         Study("s", "S", "?", claims=twice)
     with pytest.raises(UserError, match=r's: order="seeds": valid are longest, sweeps, seed'):
         Study("s", "S", "?", order="seeds")  # type: ignore[arg-type]
+
+
+def test_seeds_may_be_a_range_or_of_numpy() -> None:
+    for seeds in (range(3), [*np.arange(3)], tuple(np.arange(3, dtype=np.uint8))):
+        study = Study("s", "S", "?", seeds=seeds)  # type: ignore[arg-type]
+        assert study.seeds == (0, 1, 2)
+        assert {type(seed) for seed in study.seeds} == {int}

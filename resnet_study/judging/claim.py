@@ -18,6 +18,7 @@ import pandas as pd
 
 from resnet_study.durations import Duration
 from resnet_study.errors import UserError, told
+from resnet_study.files import strict
 from resnet_study.judging.measurement import Measurement, Missing
 from resnet_study.judging.selections import comparable_groups, select, varying_fields
 from resnet_study.judging.statistics import Interval, median_interval
@@ -136,7 +137,9 @@ class Claim:
         for part in ("statement", "source", "runs", "words", "answer", "fact", "series", "common"):
             if not isinstance(getattr(self, part), str):
                 raise UserError(f"claim {self.name}: {part}={getattr(self, part)!r} is no text")
-        if not isinstance(self.where, Mapping) or isinstance(self.may_differ, str):
+        if not isinstance(self.quote, str | None):
+            raise UserError(f"claim {self.name}: quote={self.quote!r} is no text; None is none")
+        if not isinstance(self.where, Mapping) or not isinstance(self.may_differ, tuple | list):
             raise UserError(
                 f"claim {self.name}: where maps fields to values, may_differ is a tuple of fields"
             )
@@ -146,8 +149,13 @@ class Claim:
             if field_name not in known:
                 hint = nearest_hint(field_name, known)
                 raise UserError(f"claim {self.name}: no field {field_name} of a spec; {hint}")
+        object.__setattr__(self, "where", strict(self.where))
         for field_name, value in self.where.items():
             hint = known[field_name]
+            if value == "auto":
+                raise UserError(
+                    f"claim {self.name}: where {field_name}=auto: give what it stands for"
+                )
             # Durations are iterations once a spec is made.
             check_type(
                 f"claim {self.name}: where {field_name}", value, int if hint == Duration else hint

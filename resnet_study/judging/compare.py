@@ -11,11 +11,11 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from resnet_study.errors import UserError
 from resnet_study.judging import selections
 from resnet_study.judging.choosing import choose, selection
-from resnet_study.judging.selections import KEYS, conv_layers, rows_at
+from resnet_study.judging.selections import conv_layers, rows_at
 from resnet_study.judging.statistics import median_interval
 from resnet_study.names import nearest_hint
 from resnet_study.probes import DERIVED, known
-from resnet_study.records import LAYER_COLUMNS, METRIC_COLUMNS, PROBES, Frames
+from resnet_study.records import KEYS, LAYER_COLUMNS, METRIC_COLUMNS, PROBES, Frames
 
 AXES = ("depth", "layer", "step")
 """Beside the fields of runs."""

@@ -15,12 +15,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from resnet_study.errors import UserError, shown
-from resnet_study.files import read_text
+from resnet_study.files import read_text, strict
 from resnet_study.judging.claim import Claim, Finding, Groups
 from resnet_study.judging.measurement import Measurement
 from resnet_study.judging.statistics import holm
 from resnet_study.judging.verdict import Role, Tally, tally
-from resnet_study.judging.words import plain
 from resnet_study.records import Frames
 
 __all__ = ["Claim", "Finding", "findings_json", "judge", "read_findings"]
@@ -95,7 +94,7 @@ def _adjusted(
 
 def findings_json(findings: Sequence[Finding]) -> str:
     """Strict JSON: a list with one object per finding; what does not exist is null."""
-    rows = [plain(vars(finding)) for finding in findings]
+    rows = [strict(vars(finding)) for finding in findings]
     return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from resnet_study.errors import UserError, is_number, require, told
-from resnet_study.judging.selections import ENDED
-from resnet_study.judging.words import plain
-from resnet_study.records import Frames
+from resnet_study.files import strict
+from resnet_study.records import DONE, Frames
 
 Arm = pd.Series
 """One number per run, by seed."""
@@ -51,37 +50,58 @@ class Measurement:
     theory: tuple[str, float] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "threshold", strict(self.threshold))
+        if isinstance(self.theory, tuple):
+            object.__setattr__(self, "theory", tuple(strict(self.theory)))
         sides, arms = get_args(Side), self.arms
         require(self.claimed in sides, "claimed", self.claimed, f"valid are {', '.join(sides)}")
         listed = isinstance(arms, tuple | list) and len(arms) in (1, 2)
-        series = listed and all(isinstance(a, pd.Series) and is_numeric_dtype(a) for a in arms)
+        series = listed and all(isinstance(a, pd.Series) and _numeric(a) for a in arms)
         require(series, "arms", arms, "one, or two to be compared: pandas Series of numbers")
         require(isinstance(self.unit, str), "unit", self.unit, "a text is needed, or an empty one")
-        named = isinstance(self.numbers, Mapping) and all(isinstance(n, str) for n in self.numbers)
-        require(named, "numbers", self.numbers, "a mapping from names to numbers is needed")
         require(
             is_number(self.threshold) and (self.claimed != "within" or self.threshold >= 0),
             "threshold",
             self.threshold,
             "a finite number is needed, and none below 0 for within",
         )
-        try:
-            json.dumps(plain(self.numbers), allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"numbers: cannot be written ({told(error)}); give numbers") from None
-        predicted = isinstance(self.theory, tuple) and is_number(self.theory[-1])
+        predicted = (
+            isinstance(self.theory, tuple) and len(self.theory) == 2 and is_number(self.theory[-1])
+        )
         require(self.theory is None or predicted, "theory", self.theory, "give a name and a number")
+        _check_numbers(self.numbers)
 
 
-class Missing(NamedTuple):
+@dataclass(frozen=True)
+class Missing:
     """The runs that the claim takes (`claim.Claim.runs`) are not there.
 
-    ``needed`` says what they lack where it is not simply that there are none, ``numbers`` what was
-    measured nevertheless, as in `Measurement`.
+    Attributes:
+        needed: what they lack, where it is not simply that there are none.
+        numbers: what was measured nevertheless, as in `Measurement`; none, or all that the claim's
+            template names.
     """
 
     needed: str = ""
-    numbers: Mapping[str, Any] = {}
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.needed, str), "needed", self.needed, "a text is needed")
+        _check_numbers(self.numbers)
+
+
+def _numeric(arm: Arm) -> bool:
+    # An empty series of pandas may have any type; its claim lacks runs, and that is told.
+    return arm.empty or is_numeric_dtype(arm)
+
+
+def _check_numbers(numbers: Mapping[str, Any]) -> None:
+    named = isinstance(numbers, Mapping) and all(isinstance(name, str) for name in numbers)
+    require(named, "numbers", numbers, "a mapping from names to numbers is needed")
+    try:
+        json.dumps(strict(numbers), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"numbers: cannot be written ({told(error)}); give numbers") from None
 
 
 def arms_by_depth(
@@ -116,7 +136,7 @@ def other_depths(
 def ended_counts(group: Frames) -> dict[str, int]:
     """How many runs ``diverged`` and are ``not_ended``."""
     status = group.runs["status"]
-    not_ended = int((~status.isin(ENDED)).sum())
+    not_ended = int((~status.isin(DONE)).sum())
     return {"diverged": int((status == "diverged").sum()), "not_ended": not_ended}
 
 

@@ -21,13 +21,8 @@ from resnet_study.datasets import DATASETS
 from resnet_study.judging.keeping import per_group
 from resnet_study.judging.statistics import log_slope
 from resnet_study.probes import DERIVED, FIRST
-from resnet_study.records import Frames
+from resnet_study.records import DONE, KEYS, Frames
 from resnet_study.spec import RunSpec
-
-KEYS = ["run_id", "family", "depth", "seed"]
-
-ENDED = ("finished", "diverged")
-"""Statuses of runs that count at the end of training."""
 
 ARM_FIELDS = ("model.depth", "model.residual", "seed")
 """Spec fields in which the runs of one comparison may differ."""
@@ -67,7 +62,7 @@ def select(frames: Frames, run_ids: Iterable[str]) -> Frames:
 def ended(frames: Frames) -> Frames:
     """Only the runs that finished or diverged."""
     runs = frames.runs
-    return select(frames, runs.index[runs["status"].isin(ENDED)])
+    return select(frames, runs.index[runs["status"].isin(DONE)])
 
 
 def varying_fields(runs: pd.DataFrame) -> list[str]:

@@ -12,8 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from resnet_study.judging.statistics import Interval
 
 if TYPE_CHECKING:
@@ -96,19 +94,6 @@ def spread(row: Mapping[str, Any] | pd.Series[Any]) -> str:
 
 SPREAD_WORDS = "median (lowest to highest; number of seeds)"
 """What `spread` prints."""
-
-
-def plain(value: Any) -> Any:
-    """The same for strict JSON: what is not finite is None, an interval four named numbers."""
-    if isinstance(value, Interval):
-        return plain(value._asdict())
-    if isinstance(value, Mapping):
-        return {str(name): plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 @functools.cache

@@ -174,7 +174,7 @@ def names_of(specs: Sequence[RunSpec]) -> dict[str, str]:
     """
     several = len({spec.data.name for spec in specs}) > 1
     named = {
-        s.run_id: f"{s.family}-{s.model.depth}{' ' + s.data.name if several else ''} seed {s.seed}"
+        s.run_id: f"{s.model.name}{' ' + s.data.name if several else ''} seed {s.seed}"
         for s in specs
     }
     if not (varying := differing(specs)):

@@ -136,8 +136,9 @@ def _check_metric(metric: Any) -> None:
         known_name(
             key, ("name", "goal", "target", "impute", "impute_while_running"), "key of metric"
         )
-    splits = ("train", "train_clean", "val", "test")
-    names = [f"{split}/{value}" for split in splits for value in ("error", "loss")]
+    from resnet_study.records import SPLITS
+
+    names = [f"{split}/{value}" for split in SPLITS for value in ("error", "loss")]
     names += [key for key in KEYS if key not in RATIOS]
     known_name(metric["name"], names, "metric")
     known_name(metric.get("goal", "minimize"), ("minimize", "maximize"), "goal of metric")

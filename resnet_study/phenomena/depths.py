@@ -30,13 +30,12 @@ from resnet_study.judging.measurement import (
     other_depths,
 )
 from resnet_study.judging.selections import (
-    ENDED,
     WARMUP_FIELDS,
     comparable_groups,
     select,
     warm_up,
 )
-from resnet_study.records import Frames
+from resnet_study.records import DONE, Frames
 
 MINIMUM_DEEP = 44
 """Least depth called deep: the first at which the paper's plain networks degrade."""
@@ -127,4 +126,4 @@ def one_warmup_per_depth(group: Frames) -> tuple[Frames, dict[int, dict[str, Any
 def _preference(runs: pd.DataFrame) -> tuple[int, bool]:
     """Ended runs, and whether the setting is the paper's."""
     as_in_the_paper = bool(warm_up(runs).all()) == bool(runs["depth"].iloc[0] >= 110)
-    return int(runs["status"].isin(ENDED).sum()), as_in_the_paper
+    return int(runs["status"].isin(DONE).sum()), as_in_the_paper

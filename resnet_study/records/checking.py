@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 from resnet_study import runtime
 from resnet_study.errors import UserError, is_number, shown
 from resnet_study.files import read_json
-from resnet_study.records.columns import MEASURED, STATUSES
+from resnet_study.records.columns import MEASURED, STATUSES, SUMMARY_COUNTS, SUMMARY_NUMBERS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_COUNTS = ("iterations", "step", "diverged_at", "parameters", "selected_step")
-_NUMBERS = ("wall_seconds", "images_per_second", "error", "loss")
 _TEXTS = (
     "split",
     "name",
@@ -79,11 +77,11 @@ def _needed(name: str, value: Any) -> str | None:
         return None if sizes else "bytes of each table are needed"
     if value is None:
         return None
-    if name in _COUNTS:
+    if name in SUMMARY_COUNTS:
         # More is no exact float, as which pandas may hold it.
         counts = type(value) is int and 0 <= value < 2**53
         return None if counts else "a count is needed"
-    if name in _NUMBERS or "_error_" in name:
+    if name in SUMMARY_NUMBERS:
         return None if is_number(value) else "a finite number is needed"
     return None
 

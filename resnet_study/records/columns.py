@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from resnet_study.probes import BUILT_IN
 
+KEYS = ("run_id", "family", "depth", "seed")
+"""Columns in front of every row that tell its run."""
+
+SPLITS = ("train", "train_clean", "val", "test")
+"""What errors are recorded of; see `METRIC_COLUMNS`."""
+
 METRIC_COLUMNS = ("step", "epoch", "split", "loss", "error", "learning_rate")
 """``epoch`` = images seen / training images; ``error`` in percent; ``split`` is
 
@@ -46,6 +52,15 @@ INITIALIZATION_FOLDERS = ("initialization", "signals")
 
 EARLIER_INITIALIZATION = {"width": 16, "images": 128}
 """What records of earlier versions, which have no columns for it, were measured with."""
+
+SUMMARY_COUNTS = ("iterations", "step", "diverged_at", "parameters", "selected_step")
+"""Integers of ``summary.json``."""
+
+SUMMARY_NUMBERS = (
+    *("wall_seconds", "images_per_second", "error", "loss", "test_error_selected"),
+    *(f"{split}_error_{which}" for split in SPLITS for which in ("last", "best")),
+)
+"""Its other numbers."""
 
 STATUSES = ("running", "finished", "diverged", "failed", "stopped")
 

@@ -19,11 +19,12 @@ from resnet_study.records.columns import (
     EARLIER_INITIALIZATION,
     INITIALIZATION_COLUMNS,
     INITIALIZATION_FOLDERS,
+    KEYS,
     LAYER_COLUMNS,
     METRIC_COLUMNS,
     PROBES,
 )
-from resnet_study.records.rows import KEYS, Key, Rows, with_keys
+from resnet_study.records.rows import Key, Rows, with_keys
 from resnet_study.spec import RunSpec, from_json
 
 NOT_MEASURED = pd.DataFrame(columns=list(INITIALIZATION_COLUMNS))

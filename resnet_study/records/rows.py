@@ -17,9 +17,7 @@ import pandas as pd
 
 from resnet_study.errors import UserError
 from resnet_study.records import integrity
-
-KEYS = ("run_id", "family", "depth", "seed")
-"""Columns in front of every row that tell its run."""
+from resnet_study.records.columns import KEYS
 
 Key = tuple[str, int, int]
 """Family, depth and seed of a run."""

@@ -18,6 +18,7 @@ from resnet_study.records.columns import (
     LAYER_COLUMNS,
     METRIC_COLUMNS,
     PROBES,
+    SPLITS,
 )
 from resnet_study.records.reading import read_spec, read_table
 from resnet_study.spec import RunSpec, to_json
@@ -150,7 +151,7 @@ def summarize_errors(metrics: pd.DataFrame) -> dict[str, Any]:
     (``test_error_best``) is optimistic and is only there to compare with projects that do.
     """
     summary: dict[str, Any] = {}
-    for split in ("train", "train_clean", "val", "test"):
+    for split in SPLITS:
         errors = metrics[metrics.split == split].sort_values("step").error
         summary[f"{split}_error_last"] = float(errors.iloc[-1]) if len(errors) else None
         summary[f"{split}_error_best"] = float(errors.min()) if len(errors) else None

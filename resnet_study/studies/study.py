@@ -6,16 +6,26 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from resnet_study.errors import UserError, require, shown
+from resnet_study.files import strict
 from resnet_study.judging.claim import Claim, Finding
 from resnet_study.judging.compare import RUN_STEP_QUANTITIES
 from resnet_study.judging.judge import judge
-from resnet_study.judging.selections import KEYS
 from resnet_study.phenomena.initialization.arms import SEEDS, InitializationArm, seeded_arms
 from resnet_study.probes import DERIVED, Probe
-from resnet_study.records import LAYER_COLUMNS, METRIC_COLUMNS, Frames
+from resnet_study.records import (
+    INITIALIZATION_COLUMNS,
+    KEYS,
+    LAYER_COLUMNS,
+    METRIC_COLUMNS,
+    PROBES,
+    SUMMARY_COUNTS,
+    SUMMARY_NUMBERS,
+    Frames,
+)
+from resnet_study.spec import check_type
 
 if TYPE_CHECKING:
     # Claims are judged without anything that draws.
@@ -23,7 +33,10 @@ if TYPE_CHECKING:
 
 Sweep = str | Path | Mapping[str, Any]
 
-_TAKEN = {*KEYS, *LAYER_COLUMNS, *METRIC_COLUMNS, *DERIVED, *RUN_STEP_QUANTITIES}
+_TAKEN = {
+    *(*KEYS, *LAYER_COLUMNS, *METRIC_COLUMNS, *INITIALIZATION_COLUMNS),
+    *(*SUMMARY_COUNTS, *SUMMARY_NUMBERS, *PROBES, *DERIVED, *RUN_STEP_QUANTITIES),
+}
 """Columns and quantities that no probe may be called."""
 
 _PARTS: Mapping[str, tuple[type, ...]] = {
@@ -90,8 +103,10 @@ class Study:
             require(isinstance(text, str), f"{self.name}: {part}", text, "give a text")
         for part, kind in _PARTS.items():
             values = getattr(self, part)
-            if not isinstance(values, tuple | list):
+            if not isinstance(values, tuple | list | range):
                 raise UserError(f"{self.name}: {part}: give a tuple, such as {part}=(...,)")
+            if part == "seeds":
+                values = strict([*values])  # of NumPy too
             object.__setattr__(self, part, tuple(values))
             for value in values:
                 if not isinstance(value, kind) or isinstance(value, bool):
@@ -109,13 +124,7 @@ class Study:
         strange = [claim.name for claim in self.primary if claim not in self.claims]
         if strange:
             raise UserError(f"{self.name}: primary={', '.join(strange)}: not among its claims")
-        orders = get_args(Order)
-        require(
-            self.order in orders,
-            f"{self.name}: order",
-            self.order,
-            f"valid are {', '.join(orders)}",
-        )
+        check_type(f"{self.name}: order", self.order, Order)
         for several in ("claims", "figures", "probes"):
             every = [one.name for one in getattr(self, several)]
             twice = sorted({name for name in every if every.count(name) > 1})

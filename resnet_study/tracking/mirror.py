@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_study.probes import geometric_steps
+from resnet_study.records import SPLITS
 from resnet_study.spec import flatten
 from resnet_study.tracking.lock import alone
 from resnet_study.tracking.scalars import RATIOS, layer_scalars
@@ -207,7 +208,7 @@ class _Mirror:
             self.row = {}
         self.flush(last=True)
         self.run.summary.update({k: v for k, v in summary.items() if not isinstance(v, dict)})
-        for split in ("train", "train_clean", "val", "test"):
+        for split in SPLITS:
             if (error := summary.get(f"{split}_error_last")) is not None:
                 self.run.summary[f"{split}/error"] = error
         if self.artifact is not None:

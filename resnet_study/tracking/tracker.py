@@ -195,7 +195,7 @@ class WandbTracker(Tracker):
             names={
                 "name": spec.run_id,
                 "group": os.environ.get("WANDB_RUN_GROUP") or study.name,
-                "job_type": os.environ.get("WANDB_JOB_TYPE") or f"{spec.family}-{spec.model.depth}",
+                "job_type": os.environ.get("WANDB_JOB_TYPE") or spec.model.name,
             },
             config=config_of(spec, environment),
             command=environment.get("command", ""),

@@ -58,8 +58,8 @@ import pandas as pd
 import scipy
 
 from resnet_study.judging.keeping import per_group
-from resnet_study.judging.selections import KEYS as RUN
 from resnet_study.judging.selections import conv_layers, of_run, per_run, step_nearest
+from resnet_study.records import KEYS as RUN
 from resnet_study.records import Frames
 
 EARLY = 50

@@ -8,10 +8,9 @@ from matplotlib.figure import Figure
 
 from resnet_study.drawing import panels, plots, style
 from resnet_study.drawing.render import figure
-from resnet_study.judging.selections import KEYS
 from resnet_study.phenomena.information.probes import NOISE
 from resnet_study.probes import FIRST
-from resnet_study.records import Frames
+from resnet_study.records import KEYS, Frames
 
 STEPS = (0, 10, 100)
 """Iterations of the panels; the nearest recorded are drawn."""

@@ -12,10 +12,10 @@ from resnet_study.judging.measurement import (
     arms_by_depth,
     medians,
 )
-from resnet_study.judging.selections import KEYS, columns_of, layer_quantity, rows_at
+from resnet_study.judging.selections import columns_of, layer_quantity, rows_at
 from resnet_study.phenomena.depths import deep_depth
 from resnet_study.probes import FIRST
-from resnet_study.records import Frames
+from resnet_study.records import KEYS, Frames
 
 EARLY_LAYERS, EARLY_ITERATIONS = 10, (10, 100)
 """A single cosine of two gradients is noisy: those of layers 2 to 10 at every recorded iteration
@@ -60,7 +60,7 @@ def early_agreement(group: Frames, threshold: float) -> Measurement | Missing:
         layers["layer"].between(FIRST, EARLY_LAYERS) & layers["step"].between(first, last)
     ]
     rows = rows[[*KEYS, "step"]].assign(value=layer_quantity(rows, "gradient_agreement"))
-    table = rows.groupby(KEYS, as_index=False, observed=True)[["step", "value"]].mean()
+    table = rows.groupby([*KEYS], as_index=False, observed=True)[["step", "value"]].mean()
     return _of_deep_plain(table, threshold, "above")
 
 

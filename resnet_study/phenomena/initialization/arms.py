@@ -118,11 +118,6 @@ class InitializationArm:
                 f"the records have no column for it; leave it at {field.default}",
             )
 
-    @property
-    def family(self) -> str:
-        """`residual` or `plain`."""
-        return "residual" if self.model.residual else "plain"
-
 
 @dataclass(frozen=True)
 class SeededArm:
@@ -141,7 +136,7 @@ class SeededArm:
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
         settings = [str(getattr(model, name)) for name in MODEL_COLUMNS[1:]]
         named = "_".join([*settings, str(self.arm.images)])
-        return f"{self.arm.family}-{model.depth}_{named}_{digest}"
+        return f"{model.name}_{named}_{digest}"
 
 
 def seeded_arms(arms: Iterable[InitializationArm], seeds: Sequence[int]) -> list[SeededArm]:

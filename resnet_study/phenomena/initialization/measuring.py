@@ -170,6 +170,5 @@ def table_of(measured: Iterable[Values], model: ModelSpec, images: int, seed: in
         for quantity, first, stages, values in measured
     ]
     settings = {name: getattr(model, name) for name in MODEL_COLUMNS}
-    family = "residual" if model.residual else "plain"
-    table = pd.concat(parts, ignore_index=True).assign(**settings, family=family)
+    table = pd.concat(parts, ignore_index=True).assign(**settings, family=model.family)
     return table.assign(images=images, seed=seed)[list(INITIALIZATION_COLUMNS)]

@@ -12,9 +12,9 @@ from resnet_study.judging.measurement import (
     arms_by_depth,
     medians,
 )
-from resnet_study.judging.selections import KEYS, conv_layers, rows_at, select
+from resnet_study.judging.selections import conv_layers, rows_at, select
 from resnet_study.phenomena.depths import MINIMUM_DEEP, families_at_one_depth, with_one_warmup
-from resnet_study.records import Frames
+from resnet_study.records import KEYS, Frames
 
 
 def response_difference(group: Frames) -> Measurement | Missing:
@@ -44,7 +44,7 @@ def _responses(group: Frames) -> pd.DataFrame:
     """``response_std`` of finished runs at their end, mean over the convolutions."""
     finished = select(group, group.runs.index[group.runs["status"] == "finished"])
     rows = conv_layers(rows_at(finished.layers_with("response_std"), None))
-    return rows.groupby(KEYS, observed=True)["response_std"].mean().reset_index()
+    return rows.groupby([*KEYS], observed=True)["response_std"].mean().reset_index()
 
 
 def _published(family: str) -> dict[int, float]:

@@ -18,9 +18,7 @@ from resnet_study.drawing import panels
 from resnet_study.errors import UserError
 from resnet_study.judging.selections import conv_layers
 from resnet_study.phenomena.gradients.measures import predicted_growth
-from resnet_study.records import LAYER_COLUMNS, Frames
-
-KEYS = ("run_id", "family", "depth", "seed")
+from resnet_study.records import KEYS, LAYER_COLUMNS, Frames
 
 SPLITS: Mapping[str, str] = {
     "train": "training, as trained",
@@ -56,7 +54,7 @@ class Quantity:
     product: tuple[str, ...] = ()
 
 
-SIGNAL = Quantity("signal", "signal ‖w‖·‖∂L/∂w‖", product=("weight_norm", "weight_gradient_norm"))
+SIGNAL = Quantity("signal", "signal ‖w‖·‖∂L/∂w‖", product=probes.DERIVED["signal"][:2])
 """Whether the gradient reaches a layer (`resnet_study.probes`); recorded as its two factors."""
 
 
