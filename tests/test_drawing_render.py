@@ -1,5 +1,6 @@
 """Files of figures and their captions."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from resnet_study import phenomena
-from resnet_study.drawing.render import FORMATS, MORE_FORMATS, FigureDefinition, render
+from resnet_study.drawing.render import FORMATS, MORE_FORMATS, FigureDefinition, figure, render
 from resnet_study.drawing.style import new_figure
 from resnet_study.errors import UserError
 from resnet_study.records import Frames
@@ -174,6 +175,37 @@ def test_a_wrong_figure_is_told_and_leaves_no_older_one(
     assert not any(file.exists() for file in older)
     with pytest.raises(UserError, match="wrong: "):
         render([wrong], FRAMES, tmp_path, strict=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shown": lambda frames: frames.runs},
+        {"shown": lambda frames: 1 / 0},
+        {"moving": lambda frames: Path("no such file").read_text()},
+        {"moving": lambda frames: 1 / 0},
+    ],
+    ids=["shows no records", "fails to choose", "film without its file", "film fails"],
+)
+def test_a_figure_whose_parts_fail_is_told_and_the_others_are_drawn(
+    wrong: dict[str, Any], tmp_path: Path
+) -> None:
+    first = FIGURES["error_against_depth"]
+    both = [replace(first, name="wrong", **wrong), first]
+    done = render(both, FRAMES, tmp_path, formats=["gif"])
+    assert [bool(each.problem) for each in done] == [False, True][::-1]
+    assert not (tmp_path / "wrong.gif").exists()
+
+
+@pytest.mark.parametrize("part", ["title", "caption", "beside"])
+def test_words_of_a_figure_are_text(part: str) -> None:
+    with pytest.raises(UserError, match=f"figure error_against_depth: {part}"):
+        replace(FIGURES["error_against_depth"], **{part: 3})
+
+
+def test_a_function_without_a_name_is_no_figure() -> None:
+    with pytest.raises(UserError, match="needs a name"):
+        figure("Title", "Caption.")(functools.partial(_exits))
 
 
 @pytest.mark.parametrize("name", ["<lambda>", "", "of/another", "..", ".hidden", "two words"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from resnet_study.drawing.data import csv_of
 from resnet_study.drawing.film import FILMS, save_film
 from resnet_study.drawing.place import Place, drawing_into
 from resnet_study.drawing.style import drawing, titled
-from resnet_study.errors import UserError, told
+from resnet_study.errors import UserError, require, told
 from resnet_study.files import write_atomically
 from resnet_study.names import nearest_hint
 from resnet_study.records import Frames
@@ -50,7 +50,7 @@ class FigureDefinition:
     """A figure that can be drawn from frames.
 
     Attributes:
-        name: key, and name of the files: letters, digits and ``_-=.``.
+        name: key, and name of the files: letters, digits and ``_-+=.``.
         title: heading.
         caption: what is shown, spread, sources, assumptions; `render` adds runs and seeds.
         draw: pure function of what is shown; raises `UserError` if there is nothing to draw.
@@ -71,8 +71,14 @@ class FigureDefinition:
     shown: Callable[[Frames], Frames] = _all
 
     def __post_init__(self) -> None:
-        if re.fullmatch(r"\w[\w=.-]*", self.name) is None:
-            raise UserError(f"figure {self.name}: its function needs a name, that of the files")
+        if not isinstance(self.name, str) or re.fullmatch(r"\w[\w=+.-]*", self.name) is None:
+            raise UserError(
+                f"figure {self.name!r}: needs a name for its files, of letters, digits and "
+                "_-+=.; that of a function made by def is taken"
+            )
+        for part in ("title", "caption", "beside"):
+            text = getattr(self, part)
+            require(isinstance(text, str), f"figure {self.name}: {part}", text, "give a text")
 
     def __call__(
         self, frames: Frames, *, figure: Place | None = None, ax: Axes | None = None
@@ -130,7 +136,8 @@ def figure(
     """
 
     def define(draw: Callable[[Frames], Figure]) -> FigureDefinition:
-        return FigureDefinition(draw.__name__, title, caption, draw, across, moving, beside, shown)
+        name = getattr(draw, "__name__", "")
+        return FigureDefinition(name, title, caption, draw, across, moving, beside, shown)
 
     return define
 
@@ -225,7 +232,10 @@ def _render(
     figure = None
     try:
         figure, shown = definition(group), definition.shown(group)
-        files = save(figure, folder, name, formats, definition.moving and definition.moving(shown))
+        beside = definition.beside if panels.beside_the_paper(group) else ""
+        caption = " ".join(filter(None, (definition.caption, beside, panels.describe(shown))))
+        film = _pictures(definition.moving, shown) if definition.moving else None
+        files = save(figure, folder, name, formats, film)
     except (Exception, SystemExit) as error:  # a figure of one's own can raise anything
         if figure is not None and isinstance(error, OSError):
             raise  # the disk's fault, and no other figure can be written either
@@ -237,9 +247,15 @@ def _render(
         for form in formats:
             (folder / f"{name}.{form}").unlink(missing_ok=True)
         return RenderedFigure(name, title, definition.caption, {}, problem)
-    beside = definition.beside if panels.beside_the_paper(group) else ""
-    caption = (definition.caption, beside, panels.describe(shown))
-    return RenderedFigure(name, title, " ".join(filter(None, caption)), files)
+    return RenderedFigure(name, title, caption, files)
+
+
+def _pictures(moving: Callable[[Frames], Iterable[Figure]], shown: Frames) -> Iterator[Figure]:
+    """Of a film, whose own trouble with files is told apart from that of writing it."""
+    try:
+        yield from moving(shown)
+    except OSError as error:
+        raise UserError(told(error)) from error
 
 
 def _slug(label: str) -> str:
