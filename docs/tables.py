@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from resnet_study.drawing import panels
 from resnet_study.judging.judge import Finding, read_findings
 from resnet_study.judging.selections import (
     conv_layers,
+    ended,
     final_error,
     layer_quantity,
     median_over_seeds,
@@ -64,8 +65,8 @@ def errors_beside_paper(*studies: str) -> str:
     Percent, median (lowest–highest); the columns tell iterations and the number of seeds.
     """
     by = ["family", "depth"]
-    trained = [set(map(tuple, _frames(study).runs[by].to_numpy())) for study in studies]
-    shared = sorted(set.intersection(*trained))
+    there = [set(map(tuple, ended(_frames(study)).runs[by].to_numpy())) for study in studies]
+    shared = sorted(set.intersection(*there))
     published = published_errors().set_index([*by, "split"])["error"]
     columns = {}
     for split, name in (("train", "training"), ("test", "test")):
@@ -142,29 +143,14 @@ TABLES = {
 }
 
 
-def raw(network: Frames, step: int) -> str:
-    """‖∂L/∂z‖ at layer 2 over the same at the last convolution."""
-    return _factor(_over_last(network, "raw").loc[step])
+def factor(name: str, network: Frames, step: int) -> str:
+    """A quantity at layer 2 over the same at the last convolution."""
+    return _factor(_over_last(network, name).loc[step])
 
 
-def signal(network: Frames, step: int) -> str:
-    """The signal, likewise."""
-    return _factor(_over_last(network, "signal").loc[step])
-
-
-def turn(network: Frames, step: int) -> str:
-    """The turn, likewise."""
-    return _factor(_over_last(network, "turn").loc[step])
-
-
-def signal_apart(network: Frames, step: int) -> str:
-    """Largest factor, either way, between the signals of both layers, from an iteration on."""
-    return _widest(_over_last(network, "signal").loc[step:])
-
-
-def turn_apart(network: Frames, step: int) -> str:
-    """The same of the turn."""
-    return _widest(_over_last(network, "turn").loc[step:])
+def apart(name: str, network: Frames, step: int) -> str:
+    """Largest factor, either way, between a quantity in both layers, from an iteration on."""
+    return _widest(_over_last(network, name).loc[step:])
 
 
 def signal_lowest(network: Frames, step: int) -> str:
@@ -200,19 +186,10 @@ def _error(network: Frames, split: str, step: int) -> str:
     return f"{rows['error'].groupby('step').median()[step]:.2f}"
 
 
-NUMBERS = {
-    function.__name__: function
-    for function in (
-        raw,
-        signal,
-        turn,
-        signal_apart,
-        turn_apart,
-        signal_lowest,
-        weights,
-        training_error,
-        test_error,
-    )
+NUMBERS: dict[str, Callable[[Frames, int], str]] = {
+    **{name: partial(factor, name) for name in GRADIENTS},
+    **{f"{name}_apart": partial(apart, name) for name in GRADIENTS},
+    **{each.__name__: each for each in (signal_lowest, weights, training_error, test_error)},
 }
 """Of several seeds the median."""
 

@@ -110,6 +110,20 @@ def test_the_tables_of_measured_numbers_are_those_of_the_records() -> None:
         assert tables.filled(text) == text, f"{page.name}: python docs/tables.py writes it anew"
 
 
+def test_the_tables_name_networks_with_an_ended_run_in_every_study(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "| residual-56 |" in tables.errors_beside_paper("cifar10_night", "cifar10")
+    frames, whole = map(tables._frames, ("cifar10_night", "cifar10"))
+    deep = frames.runs["family"].eq("residual") & frames.runs["depth"].eq(56)
+    status = frames.runs["status"].mask(deep, "stopped")
+    going = frames._replace(runs=frames.runs.assign(status=status))
+    monkeypatch.setattr(tables, "_frames", {"cifar10_night": going, "cifar10": whole}.get)
+    table = tables.errors_beside_paper("cifar10_night", "cifar10")
+    assert "| residual-20 |" in table
+    assert "| residual-56 |" not in table
+
+
 def test_the_citation_has_what_its_schema_asks_for_and_this_version() -> None:
     from resnet_study import __version__
 

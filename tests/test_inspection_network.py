@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,22 @@ def test_tf32_is_computed_in_float32_where_there_is_none() -> None:
     assert where.platform == "cpu"
     assert "no TF32" in note
     assert on_devices(network_of(spec_of()), Execution())[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("computed", "told"),
+    [({"platform": "gpu"}, "1 gpu device"), ({"devices": 4}, "4 cpu devices"), ({}, "")],
+)
+def test_what_did_not_compute_the_run_is_said(
+    computed: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    folder = run_of(spec_of(), tmp_path)
+    here = {"kernels": "xla", "devices": 1, "processes": 1, "platform": "cpu"}
+    (folder / "environment.json").write_text(json.dumps({"execution": here | computed}))
+    note = on_devices(load(folder, step=0), Execution())[2]
+    assert told in note
+    assert note.startswith("computed by 1 cpu device" if told else "")
+    assert bool(note) == bool(told)
 
 
 def test_batches_cover_every_image_once() -> None:

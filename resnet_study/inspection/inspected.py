@@ -60,7 +60,7 @@ class Inspected(NamedTuple):
     @property
     def name(self) -> str:
         """Such as residual-56."""
-        return f"{self.spec.family}-{self.spec.model.depth}"
+        return self.spec.model.name
 
     @property
     def shape(self) -> DatasetShape:
@@ -175,7 +175,7 @@ def _from_file(run: Run | None, path: Path) -> Inspected:
     with arithmetic(spec.model.precision):
         state = _initial(spec)
         like = weights.joined(state.parameters, state.statistics)
-        weights.check_tensors(path, file.tensors, like, f"{spec.family}-{spec.model.depth}")
+        weights.check_tensors(path, file.tensors, like, spec.model.name)
         parameters, statistics = (
             jax.tree.map(jax.numpy.asarray, weights.filled(tree, file.tensors))
             for tree in (state.parameters, state.statistics)
@@ -201,7 +201,11 @@ def on_devices(network: Inspected, execution: Execution) -> tuple[Inspected, Dev
             # What trained it is not here; all that changes is rounding.
             pass
     try:
-        return network, devices.choose(execution, network.spec), ""
+        where = devices.choose(execution, network.spec)
+        now = where.record()
+        note = f"computed by {devices.in_words(now)}"
+        note = f"{note}; the run by {devices.in_words(begun)}" if begun and begun != now else ""
+        return network, where, note
     except UserError:
         if network.spec.model.precision != "tf32":
             raise

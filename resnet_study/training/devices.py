@@ -134,8 +134,8 @@ def choose(execution: Execution, spec: RunSpec, begun: Mapping[str, Any] | None 
     devices = Devices(kernels, members)
     if begun and (now := devices.record()) != begun:
         raise UserError(
-            f"this run was begun with {_words(begun)}, and would not continue exactly with "
-            f"{_words(now)}; ask for the former, or remove the folder of the run to train it again"
+            f"this run was begun with {in_words(begun)}, and would not continue exactly "
+            f"with {in_words(now)}; ask for the former, or remove its folder to train it again"
         )
     return devices
 
@@ -147,7 +147,8 @@ def begun_with(environment: Mapping[str, Any]) -> dict[str, Any]:
     return {**earlier, **environment.get("execution", {})}
 
 
-def _words(record: Mapping[str, Any]) -> str:
+def in_words(record: Mapping[str, Any]) -> str:
+    """A `Devices.record`: ``1 cpu device and native kernels``."""
     count, processes = record["devices"], record["processes"]
     words = f"{count} {record['platform']} device{'s'[: count > 1]}"
     if processes > 1:
