@@ -1,5 +1,6 @@
 """The one exception that a user should ever see: one line, exit code 2."""
 
+import os
 import reprlib
 import sys
 import sysconfig
@@ -11,7 +12,11 @@ SHOWN = 80
 """Most characters of a value that a message quotes."""
 
 _INSTALLED = ("stdlib", "platstdlib", "purelib", "platlib")
-_NOT_THEIRS = ("<", str(Path(__file__).parent), *map(sysconfig.get_path, _INSTALLED))
+_NOT_THEIRS = (
+    "<",
+    f"{Path(__file__).parent}{os.sep}",
+    *(f"{sysconfig.get_path(name)}{os.sep}" for name in _INSTALLED),
+)
 """Where files of this package, of Python and of other libraries begin."""
 
 

@@ -9,6 +9,9 @@ from itertools import accumulate
 
 from resnet_study.errors import UserError
 
+STUDY_MODULE = "resnet_study_study_"
+"""What the names of modules that hold a study begin with once they are loaded."""
+
 FEW = 8
 """Names that are all told, even where one is near."""
 

@@ -133,11 +133,12 @@ class Probe:
     linear: bool = False
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier():
+        if not (isinstance(self.name, str) and self.name.isidentifier()):
             raise UserError(f"probe {self.name!r}: a name is made of letters, digits and _")
         given = [f for f in (self.function, self.of_response, self.of_passes) if f is not None]
-        if not all(map(callable, given)):
-            raise UserError(f"probe {self.name}: {given[0]!r} is no function")
+        for one in given:
+            if not callable(one):
+                raise UserError(f"probe {self.name}: {one!r} is no function")
         if len(given) != 1:
             raise UserError(
                 f"probe {self.name}: give one of function, of_response and of_passes, "
@@ -300,14 +301,19 @@ def check_shapes(values: Mapping[str, Array], depth: int) -> None:
             raise UserError(f"probe {name}: gives complex numbers; record their size or real part")
 
 
-def guarded(name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A function of a probe that names the probe where it fails."""
+def guarded(
+    name: str, function: Callable[[Any], Any], scalar: bool = False
+) -> Callable[[Any], Any]:
+    """A function of a probe that names the probe where it fails, or gives no `scalar`."""
 
     def call(known: Any) -> Any:
         try:
-            return function(known)
+            value = function(known)
         except Exception as error:  # one of one's own can raise anything
             raise UserError(f"probe {name}: fails ({told(error)})") from error
+        if scalar and (shape := getattr(value, "shape", type(value).__name__)) != ():
+            raise UserError(f"probe {name}: gives {shape}, not one number")
+        return value
 
     return call
 

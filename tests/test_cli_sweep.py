@@ -125,3 +125,16 @@ def test_what_a_sweep_s_command_says_is_done_here_and_by_slurm(
     capsys.readouterr()
     assert call("sweep", file, "--dry_run") == 0
     assert "wandb agent would start mine.py" in capsys.readouterr().out
+
+
+def test_a_study_is_checked_before_its_runs_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from resnet_study.studies.study import Study\n"
+        "one = {'method': 'grid', 'parameters': {'model.depth': {'value': 8}}}\n"
+        "STUDY = Study('mine', 'Mine', '?', sweeps=(one,), seeds=(0, 1))\n"
+    )
+    assert call("sweep", file, "--dry_run") == 2
+    assert "mine: seeds: no sweep trains 1" in capsys.readouterr().err

@@ -1,6 +1,9 @@
 """A worker runs one spec: it stops, waits or fails without harm, and says so in one line."""
 
 import contextlib
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +13,53 @@ from resnet_study.launch import local, worker
 from resnet_study.launch.worker import Assignment, run_one
 from resnet_study.records import read_run, read_summary
 from resnet_study.spec import RunSpec
+from resnet_study.studies.find import load_study
 from resnet_study.tracking.tracker import Tracker
 from resnet_study.training import loop
 from resnet_study.training.options import Execution, Options, Standing, StopFlag
 from tests.launched import check_complete, checkpoint_steps, tiny
+
+OWN = """
+import functools
+from resnet_study.probes import Probe
+from resnet_study.studies.study import Study
+
+FACTOR = 2.0
+
+def scaled(observed, factor):
+    return factor * FACTOR * observed
+
+class Scaled:
+    def __call__(self, observed):
+        return scaled(observed, 1.0)
+    def __len__(self):
+        return 0
+
+PROBES = (
+    Probe("a", "", function=functools.partial(scaled, factor=1.0)),
+    Probe("b", "", of_passes=lambda passes: scaled(passes, 1.0)),
+    Probe("c", "", of_response=Scaled()),
+    Probe("d", "", function=lambda observed: scaled(observed, 1.0)),
+)
+STUDY = Study("own", "Own", "?", probes=PROBES)
+"""
+
+
+def test_probes_of_a_file_go_to_another_process_whatever_they_are(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    content = worker.packed(load_study(str(tmp_path / "mine.py")).probes)
+    (tmp_path / "mine.py").unlink()
+    code = (
+        "import sys\n"
+        "from resnet_study.launch.worker import unpack\n"
+        "from resnet_study.probes import chosen\n"
+        "unpack(sys.stdin.buffer.read())\n"
+        "for p in chosen('a,b,c,d')[-4:]:\n"
+        "    given = (p.function, p.of_response, p.of_passes)\n"
+        "    assert next(f for f in given if f is not None)(3.0) == 6.0\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=content, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_a_worker_without_a_parent_stops_with_a_checkpoint(
@@ -88,15 +134,15 @@ def test_a_crash_becomes_one_line_and_a_traceback_in_a_file(
     monkeypatch.setattr(loop, "_Loop", crash)
     message = run_one(spec, Assignment(tmp_path, Options(), "c"), StopFlag(), Tracker())
     assert message.kind == "failed"
-    assert message.content.startswith("ZeroDivisionError: first line (traceback in ")
-    assert "\n" not in message.content
+    told = r"ZeroDivisionError: first line \(test_launch_worker.py, line \d+\)"
+    assert re.fullmatch(told + r" \(traceback in .*\)", message.content)
     assert "second line" in (tmp_path / spec.run_id / "error.txt").read_text()
     # On a disk that takes no file, the reason is still told.
     monkeypatch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     monkeypatch.setattr(loop.lease, "acquire", lambda _: contextlib.nullcontext())
     message = run_one(spec, Assignment(tmp_path, Options(), "c"), StopFlag(), Tracker())
     assert message.kind == "failed"
-    assert message.content == "ZeroDivisionError: first line"
+    assert re.fullmatch(told, message.content)
 
 
 def test_a_worker_is_told_the_kernels_and_devices(tmp_path: Path) -> None:

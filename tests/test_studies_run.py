@@ -160,6 +160,18 @@ def test_a_failed_run_is_named_and_the_rest_is_reported(
 
 
 @pytest.mark.usefixtures("sweeps")
+@pytest.mark.parametrize("kind", ["failures", "lost"])
+def test_where_every_run_failed_nothing_is_judged(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = Outcome(**{kind: {tiny(which).run_id: "the reason" for which in (False, True)}})
+    planned(outcome, monkeypatch)
+    assert reproduce.run_study(STUDY, tmp_path / "tiny", "c") == 1
+    assert capsys.readouterr().err.count("the reason") == 2
+    assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.usefixtures("sweeps")
 def test_without_any_record_there_is_nothing_to_report(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run of the study tiny is recorded"):
         reproduce.write_study(STUDY, tmp_path / "tiny", [tmp_path / "tiny" / "runs" / "x"])
@@ -264,10 +276,19 @@ def test_studies_are_found_by_name() -> None:
             "from resnet_study.probes import Probe\n"
             "p = Probe('weight_norm', 'mine', function=len)\n"
             "STUDY = Study('x', 'x', 'x', probes=(p,))",
-            "weight_norm: is built in",
+            "probe weight_norm: records have that",
         ),
         ("from resnet_study.probes import Probe\nProbe('a b', 'mine', function=len)", "'a b'"),
         ("from resnet_study.probes import Probe\nProbe('a', 'mine')", "one of function"),
+        (
+            "from resnet_study.probes import Probe\nProbe(3, 'mine', function=len)",
+            "probe 3: a name",
+        ),
+        (
+            "from resnet_study.probes import Probe\nProbe('a', '', function=len, of_response=3)",
+            "probe a: 3 is no function",
+        ),
+        ("import sys\nsys.exit('no data here')", r"mine.py: .*SystemExit: no data here .*line 2"),
     ],
 )
 def test_a_file_that_holds_no_study_is_refused_in_a_line(
@@ -304,4 +325,4 @@ def test_options_in_the_command_of_one_sweep_are_refused(sweeps: Path, tmp_path:
     study = replace(STUDY, sweeps=("tiny.yaml", sweep))
     assert len(find.specs_of(study)) == 3
     with pytest.raises(UserError, match="--kernels is an option of one sweep"):
-        reproduce.train_runs(study, tmp_path, "c")
+        find.checked_specs(study)

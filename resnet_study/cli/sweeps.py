@@ -126,11 +126,10 @@ def _runs_of_study(
     file: Path, results: Path | None, runs: int | None
 ) -> tuple[list[RunSpec], Path, Sequence[Probe]]:
     """The runs of a study's own file, their folder, and its probes."""
-    from resnet_study.studies.find import load_study, refuse_options, specs_of
+    from resnet_study.studies.find import checked_specs, load_study
 
     study = load_study(str(file))
-    refuse_options(study)
-    specs = specs_of(study)[:runs]
+    specs = checked_specs(study)[:runs]
     if not specs:
         raise UserError(f"{file}: the study has no sweeps")
     return specs, results or Path("results") / study.name, study.probes

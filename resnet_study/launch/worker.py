@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from resnet_study import files, lease, probes, records, runtime
-from resnet_study.errors import UserError
+from resnet_study.errors import UserError, told
 from resnet_study.launch.placement import Placement
+from resnet_study.names import STUDY_MODULE
 from resnet_study.probes import Probe
 from resnet_study.spec import RunSpec
 from resnet_study.tracking.tracker import Tracker, make_tracker
@@ -47,14 +48,12 @@ class Assignment:
 
 
 def packed(own: Sequence[Probe]) -> bytes:
-    """Probes of a study, for another process; functions defined in a file or notebook go along."""
+    """Probes of a study, for another process; what its file or notebook defines goes along."""
     if not own:
         return b""
-    for probe in own:
-        for function in (probe.function, probe.of_response):
-            module = sys.modules.get(getattr(function, "__module__", ""))
-            if module is not None and module.__name__.startswith("resnet_study_study_"):
-                cloudpickle.register_pickle_by_value(module)
+    for name, module in [*sys.modules.items()]:
+        if name.startswith(STUDY_MODULE):
+            cloudpickle.register_pickle_by_value(module)
     return cloudpickle.dumps(tuple(own))
 
 
@@ -142,8 +141,7 @@ def run_one(
             return Message("held", run_id, None)
         reason = str(error)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        reason = f"{type(error).__name__}: {first}"
+        reason = told(error)
         # A full or read-only disk must not hide the reason.
         with contextlib.suppress(OSError):
             (folder / "error.txt").write_text(traceback.format_exc())

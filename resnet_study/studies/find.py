@@ -14,13 +14,14 @@ from pathlib import Path
 from types import ModuleType
 
 from resnet_study import phenomena, probes
+from resnet_study.datasets import DataSource
 from resnet_study.errors import UserError, told
 from resnet_study.files import expanded
 from resnet_study.judging.judge import Finding, judge
 from resnet_study.judging.selections import select
 from resnet_study.launch.expand import expand
 from resnet_study.launch.sweep import Sweep, load_sweep, sweep_of
-from resnet_study.names import nearest_hint
+from resnet_study.names import STUDY_MODULE, nearest_hint
 from resnet_study.records import Frames
 from resnet_study.spec import RunSpec
 from resnet_study.studies.study import Study
@@ -101,6 +102,25 @@ def judge_records(
     return study.judge(own, phenomena.chosen("claim", known, only), confidence)
 
 
+def checked_specs(study: Study, source: DataSource | None = None) -> list[RunSpec]:
+    """The runs of a study that is to be trained, as `specs_of`.
+
+    Raises:
+        UserError: as `specs_of` and `Study.check`; also if a sweep has options in its command, for
+            all runs are trained with those of one command line, or `source` is of no use.
+    """
+    for sweep in sweeps_of(study):
+        for name in sweep.command.options:
+            raise UserError(
+                f"{sweep.path}: command: --{name} is an option of one sweep; leave it out there "
+                "and give it to the command that trains the study"
+            )
+    specs = specs_of(study)
+    study.check({spec.seed for spec in specs})
+    (source or DataSource()).refuse_unused([spec.data.name for spec in specs])
+    return specs
+
+
 def specs_of(study: Study) -> list[RunSpec]:
     """The runs of every sweep of a study, each once, in the order of `Study`.
 
@@ -132,29 +152,13 @@ def sweeps_of(study: Study) -> Sequence[Sweep]:
     return read
 
 
-def refuse_options(study: Study) -> None:
-    """Refuse to train a study one of whose sweeps has options in its command.
-
-    All of a study's runs are trained with the options of one command line.
-
-    Raises:
-        UserError: naming sweep and option.
-    """
-    for sweep in sweeps_of(study):
-        for name in sweep.command.options:
-            raise UserError(
-                f"{sweep.path}: command: --{name} is an option of one sweep; leave it out there "
-                "and give it to the command that trains the study"
-            )
-
-
 def _seed(spec: RunSpec) -> int:
     return spec.seed
 
 
 def _module(file: Path) -> ModuleType:
     """Run a module under a name of its own, so that it shadows nothing."""
-    name = f"resnet_study_study_{file.stem}"
+    name = f"{STUDY_MODULE}{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
@@ -164,6 +168,6 @@ def _module(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{file}: cannot be loaded ({told(error)})") from None
     return module

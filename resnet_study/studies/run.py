@@ -18,7 +18,8 @@ from resnet_study.phenomena.degradation.table6 import paper_table, paper_table_t
 from resnet_study.phenomena.initialization.recording import record_initialization
 from resnet_study.records import integrity
 from resnet_study.report import write_report
-from resnet_study.studies.find import refuse_options, specs_of
+from resnet_study.spec import RunSpec
+from resnet_study.studies.find import checked_specs
 from resnet_study.studies.study import Study
 from resnet_study.training.options import Options
 
@@ -32,14 +33,17 @@ def run_study(
 ) -> int:
     """Train what is missing, then write figures, findings and report into the folder.
 
-    Runs that are not done when the time is up are reported as such.
+    Runs that are not done when the time is up are reported as such. Nothing is drawn where none has
+    begun, where all failed, and after an interrupt.
 
     Returns:
-        Exit code: 0, 1 if a run failed, 130 if interrupted (nothing is drawn then).
+        Exit code: 0, 1 if a run failed, 130 if interrupted.
+
+    Raises:
+        UserError: as `checked_specs`.
     """
-    specs = specs_of(study)
-    study.check({spec.seed for spec in specs})
-    (options or Options()).source.refuse_unused([spec.data.name for spec in specs])
+    options = options or Options()
+    specs = checked_specs(study, options.source)
     print(f"{study.title}\n{study.question}")
     if study.cost:
         print(f"Cost: {study.cost}")
@@ -50,13 +54,13 @@ def run_study(
         except KeyboardInterrupt:
             print("Interrupted: the same command continues.", file=sys.stderr)
             return 130
-    outcome = train_runs(study, folder, command, options, pool)
+    outcome = train_runs(study, specs, folder, command, options, pool)
     if outcome.interrupted:
         done = f"{len(outcome.summaries)} of {len(specs)} runs are done"
         print(f"Interrupted: {done}; the same command continues.", file=sys.stderr)
         return 130
     runs = [folder / "runs" / spec.run_id for spec in specs]
-    if outcome.failures and not study.initialization and not any(map(_is_done, runs)):
+    if outcome.code and not study.initialization and not any(map(_is_done, runs)):
         return outcome.code  # there is nothing to judge, and why is told
     if outcome.expired:
         far = how_far(folder / "runs", [run.name for run in runs])
@@ -75,19 +79,13 @@ def _is_done(run: Path) -> bool:
 
 def train_runs(
     study: Study,
+    specs: Sequence[RunSpec],
     folder: Path,
     command: str,
-    options: Options | None = None,
-    pool: Pool | None = None,
+    options: Options,
+    pool: Pool | None,
 ) -> Outcome:
-    """Train the runs of a study that are not done, in its order; failures are printed.
-
-    Raises:
-        UserError: as `refuse_options` and `Study.check`.
-    """
-    refuse_options(study)
-    specs = specs_of(study)
-    study.check({spec.seed for spec in specs})
+    """Train the runs of a study (`checked_specs`) that are not done; failures are printed."""
     outcome = run_local(
         specs,
         folder / "runs",

@@ -22,7 +22,7 @@ from resnet_study.errors import UserError
 from resnet_study.launch.resources import Pool
 from resnet_study.launch.status import how_far
 from resnet_study.records import integrity
-from resnet_study.studies.find import specs_of
+from resnet_study.studies.find import checked_specs
 from resnet_study.studies.run import train_runs
 from resnet_study.studies.study import Study
 from resnet_study.training.options import Options
@@ -51,8 +51,7 @@ def run_slice(
     Returns:
         Exit code: 0, 1 if a run failed, 130 if interrupted; the archive is written in each case.
     """
-    specs = specs_of(study)
-    options.source.refuse_unused([spec.data.name for spec in specs])
+    specs = checked_specs(study, options.source)
     names = [spec.run_id for spec in specs]
     runs = folder / "runs"
     if archive.exists():
@@ -66,7 +65,7 @@ def run_slice(
         from resnet_study.data import load_dataset
 
         load_dataset(real.data, real.seed, options.source)
-    outcome = train_runs(study, folder, command, options, pool)
+    outcome = train_runs(study, specs, folder, command, options, pool)
     size = pack(folder, names, archive)
     more = "; the same command with this archive continues" if outcome.expired else ""
     print(f"{how_far(runs, names)}. {archive}: {size / 1e6:.1f} MB{more}.")

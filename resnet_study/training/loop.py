@@ -15,7 +15,7 @@ import jax
 from resnet_study import lease, records
 from resnet_study.data import Dataset
 from resnet_study.environment import describe
-from resnet_study.errors import UserError
+from resnet_study.errors import UserError, told
 from resnet_study.files import write_json
 from resnet_study.models import parameter_count
 from resnet_study.records import RunWriter, integrity, summarize_errors
@@ -115,7 +115,7 @@ def _train(
         except UserError:
             raise
         except Exception as error:
-            failed = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+            failed = {"status": "failed", "reason": told(error)}
             write_json(folder / "summary.json", failed)
             host.tracker.finish(failed)
             raise

@@ -149,9 +149,13 @@ def make_train_step(
     graph, augment = graph_of(spec.model, shape), augmenter(spec.data)
     taps = jnp.zeros((spec.model.depth, 2)) if probes else None
     recorded = chosen(spec.probes.extra) if probes else ()
-    of_step = {p.name: guarded(p.name, p.function) for p in recorded if p.function}
-    of_response = {p.name: guarded(p.name, p.of_response) for p in recorded if p.of_response}
-    of_passes = {p.name: guarded(p.name, p.of_passes) for p in recorded if p.of_passes}
+    of_step = {p.name: guarded(p.name, p.function) for p in recorded if p.function is not None}
+    of_response = {
+        p.name: guarded(p.name, p.of_response, scalar=True)
+        for p in recorded
+        if p.of_response is not None
+    }
+    of_passes = {p.name: guarded(p.name, p.of_passes) for p in recorded if p.of_passes is not None}
     if of_response:
         kernels = "xla"  # the native ones never write a response
     descend = Descend(spec.optimizer, _fixup(spec), probes, kernels)
