@@ -25,8 +25,8 @@ class DatasetShape(NamedTuple):
 class DatasetEntry(NamedTuple):
     """All that there is to say of one data set.
 
-    Adding one takes its name in `DatasetName`, one of these, and its loader; of images in files what
-    tells them from others (`resnet_study.data.originals.ORIGINALS`).
+    Adding one takes its name in `DatasetName`, one of these, and its loader; of images in files
+    what tells them from others (`resnet_study.data.originals.ORIGINALS`).
 
     Attributes:
         shape: examples and images.
