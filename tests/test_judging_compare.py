@@ -84,6 +84,20 @@ def test_other_fields_that_differ_become_columns() -> None:
     assert chosen["n"].tolist() == [2, 2]
 
 
+def test_a_field_that_follows_from_the_network_is_a_column_all_the_same() -> None:
+    """Not a warm-up of some depths, which is what the paper does; a length or a data set is."""
+    for values, shown in (
+        ({"schedule.iterations": 90}, True),
+        ({"data.name": "synthetic"}, True),
+        ({"optimizer.weight_decay": 0.0}, True),
+        ({"schedule.warmup_iterations": 10}, False),
+    ):
+        deep = planted_frames((56,), 3, 60, values=values)
+        both = join(planted_frames((8, 20), 3, 60), deep)
+        (field,) = values
+        assert (field in compare(both, "error")) == shown
+
+
 @pytest.mark.parametrize(
     ("where", "rows"),
     [
@@ -135,12 +149,32 @@ def test_differences_are_of_runs_of_one_seed() -> None:
     np.testing.assert_allclose(table[["median", "low", "high", "level"]], expected)
     by_depth = differences(fewer, Question("error", by=["family", "depth"]), "depth")
     assert set(by_depth["difference"]) == {"20 - 8"}
+    pd.testing.assert_frame_equal(
+        differences(fewer, Question("error", split="train"), "model.residual"), table
+    )
+    pd.testing.assert_frame_equal(
+        differences(fewer, Question("error"), "model.depth"),
+        differences(fewer, Question("error"), "depth"),
+    )
     few = differences(planted_frames((8,), 2, 60), Question("error"), "family")
     assert few[["low", "high", "level"]].isna().all(axis=None)
 
 
+def test_differences_stand_in_the_order_of_the_values_and_tell_who_has_no_partner() -> None:
+    frames = join(planted_frames((8,), 1, 60), planted_frames((20, 110), 3, 60))
+    table = differences(frames, Question("error"), "depth")
+    assert list(dict.fromkeys(table["difference"])) == ["20 - 8", "110 - 8"]
+    assert table["n"].tolist() == [1] * 4
+    (said,) = table.attrs["left_out"]
+    assert said.startswith("8 runs whose seed has none with depth=8 left out")
+    whole = differences(frames, Question("error", where=["depth=20,110"]), "depth")
+    assert whole["n"].tolist() == [3, 3]
+    assert whole.attrs["left_out"] == []
+
+
 def test_axes_name_the_split_and_the_unit() -> None:
     assert label_of(Question("error", split="train")) == "training error (%)"
+    assert label_of(Question("error", split="train_clean")) == "clean training error (%)"
     assert label_of(Question("loss", split="val")) == "validation loss (nats)"
     assert label_of(Question("test_error_last")) == "test error last (%)"
     assert label_of(Question("signal_ratio")) == "signal ratio"
@@ -150,6 +184,11 @@ def test_axes_name_the_split_and_the_unit() -> None:
 def test_unfinished_runs_are_compared_at_a_step_only() -> None:
     stopped = planted_frames((20,), 2, 60, status="stopped")
     assert set(compare(join(FRAMES, stopped), "error", where=["depth=20"])["n"]) == {3}
+    there = compare(join(planted_frames((8,), 3, 60), stopped), "error")
+    assert there["depth"].tolist() == [8, 8]
+    (said,) = there.attrs["left_out"]
+    assert said.startswith("4 runs that did not end left out (plain-20, residual-20)")
+    assert compare(FRAMES, "error").attrs["left_out"] == []
     with pytest.raises(UserError, match="no selected run has finished"):
         compare(stopped, "error")
     assert compare(stopped, "error", at_step=30)["n"].tolist() == [2, 2]

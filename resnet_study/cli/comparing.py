@@ -95,6 +95,8 @@ def compare(
         questions = _splits(questions, [frames])
         tables = {label_of(one): _table(frames, one, difference) for one in questions}
         _say_copies(frames)
+    for said in dict.fromkeys(said for one in tables.values() for said in one.attrs["left_out"]):
+        print(said, file=sys.stderr)
     about = _about(questions, tables)
     named = [
         table.assign(quantity=one.quantity)[["quantity", *table]] if len(questions) > 1 else table
@@ -180,7 +182,10 @@ def _by_folder(
         table.insert(min(2, len(table.columns)), "folder", folder)
         tables.append(table)
     joined = pd.concat(tables, ignore_index=True)
-    joined.attrs["steps"] = [step for table in tables for step in table.attrs.get("steps", ())]
+    joined.attrs = {
+        name: [part for table in tables for part in table.attrs.get(name, ())]
+        for name in ("left_out", "steps")
+    }
     return joined
 
 

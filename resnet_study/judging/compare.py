@@ -13,15 +13,18 @@ from resnet_study.judging import selections
 from resnet_study.judging.choosing import choose, selection
 from resnet_study.judging.selections import conv_layers, rows_at
 from resnet_study.judging.statistics import median_interval
-from resnet_study.names import nearest_hint
+from resnet_study.names import counted, nearest_hint
 from resnet_study.probes import DERIVED, known
-from resnet_study.records import KEYS, LAYER_COLUMNS, METRIC_COLUMNS, PROBES, Frames
+from resnet_study.records import DONE, KEYS, LAYER_COLUMNS, METRIC_COLUMNS, PROBES, Frames
 
 AXES = ("depth", "layer", "step")
 """Beside the fields of runs."""
 
 METRICS = ("error", "loss", "learning_rate")
 """Quantities of ``metrics``, of one split."""
+
+ALIASES = {"model.residual": "family", "model.depth": "depth"}
+"""Fields of a spec that have a column of their own besides."""
 
 LAYER_QUANTITIES = (*PROBES, *DERIVED)
 """Per layer; against depth or step the mean over the convolutions."""
@@ -38,7 +41,12 @@ RUN_STEP_QUANTITIES = (*RATIOS, "growth_per_layer")
 """One number per run and recorded step, derived from the layers: `RATIOS`, and the growth of
 ‖∂L/∂z‖ per layer toward the input."""
 
-LABELS = {"train": "training ", "train_clean": "training ", "val": "validation ", "test": "test "}
+LABELS = {
+    "train": "training ",
+    "train_clean": "clean training ",
+    "val": "validation ",
+    "test": "test ",
+}
 """Splits, and how an axis names them."""
 
 
@@ -75,7 +83,9 @@ def compare(frames: Frames, asked: Question) -> pd.DataFrame:
 
     Returns:
         Sorted, with the columns that tell apart (by default ``family``, ``depth``, every other spec
-        field that differs among the selected runs), the axis, and `selections.SPREAD`.
+        field that differs among the selected runs), the axis, and `selections.SPREAD`. Its
+        ``attrs`` have ``left_out``, sentences on runs that do not count, and ``steps``, the
+        recorded ones that were taken, where one was asked for.
 
     Raises:
         UserError: for an unknown quantity, field, split or axis, for what the quantity does not
@@ -85,7 +95,8 @@ def compare(frames: Frames, asked: Question) -> pd.DataFrame:
     found = selections.median_over_seeds(table, "value", groups).sort_values(
         groups, ignore_index=True
     )
-    return _with_steps(found, table, asked)
+    found.attrs = table.attrs
+    return found
 
 
 def differences(frames: Frames, asked: Question, between: str) -> pd.DataFrame:
@@ -101,6 +112,7 @@ def differences(frames: Frames, asked: Question, between: str) -> pd.DataFrame:
     Raises:
         UserError: likewise, and if the field has one value or no seed is in both.
     """
+    between = ALIASES.get(between, between)
     if between == asked.against != Question.against:
         raise UserError(f"--difference={between}: is the axis too; choose another --against")
     table, groups = _by_run(frames, asked)
@@ -128,15 +140,22 @@ def differences(frames: Frames, asked: Question, between: str) -> pd.DataFrame:
             rows.append({**row, "n": len(own), "level": found.level})
     if not any(row["n"] for row in rows):
         raise UserError(f"--difference={between}: no seed is in runs with different values")
-    result = pd.DataFrame(rows).sort_values(["difference", *groups], ignore_index=True)
-    return _with_steps(result, table, asked)
-
-
-def _with_steps(found: pd.DataFrame, table: pd.DataFrame, asked: Question) -> pd.DataFrame:
-    """The same; where one was asked for, ``attrs`` has the recorded ones that were taken."""
-    if asked.at_step is not None:
-        found.attrs["steps"] = sorted(map(int, table["step"].unique()))
-    return found
+    # In the order of the values: as text 110 comes before 20.
+    order = {f"{other} - {first}": at for at, other in enumerate(others)}
+    result = pd.DataFrame(rows).sort_values(
+        ["difference", *groups],
+        key=lambda column: column.map(order) if column.name == "difference" else column,
+        ignore_index=True,
+    )
+    result.attrs = table.attrs
+    alone = table[between].ne(first) & ~table.set_index([*groups, "seed"]).index.isin(
+        wide[first].dropna().index
+    )
+    if alone.any():
+        runs = counted(table.loc[alone, "run_id"].nunique(), "run")
+        said = f"{runs} whose seed has none with {between}={first} left out; choose with --where"
+        result.attrs["left_out"] = [*table.attrs["left_out"], said]
+    return result
 
 
 def takes_split(frames: Frames, quantity: str) -> bool:
@@ -162,10 +181,18 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
     for field, known_ones in (*((name, fields) for name in asked.by), (against, [*AXES, *fields])):
         if field not in known_ones:
             raise UserError(f"unknown field {field}; {nearest_hint(field, known_ones)}")
+    left_out = []
     if asked.at_step is None and against != "step":
+        going = frames.runs[~frames.runs["status"].isin(DONE)]
         frames = selections.ended(frames)
         if not len(frames.runs):
-            raise UserError("no selected run has finished; give a step to compare earlier ones")
+            raise UserError("no selected run has finished; --at_step=STEP compares earlier ones")
+        if len(going):
+            names = ", ".join(
+                sorted({f"{f}-{d}" for f, d in going[["family", "depth"]].to_numpy()})
+            )
+            runs = counted(len(going), "run")
+            left_out.append(f"{runs} that did not end left out ({names}); --at_step takes them")
     if asked.split is not None and not takes_split(frames, quantity):
         raise UserError(f"--split={asked.split}: {quantity} has no splits; leave it out")
     axis = against if against in AXES else "depth"
@@ -182,7 +209,11 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
     apart = list(asked.by) or ["family", "depth", *selections.own_fields(frames.runs)]
     groups = list(dict.fromkeys([*apart, against]))
     wanted = [name for name in dict.fromkeys([*groups, "seed"]) if name not in table]
-    return table.join(frames.runs[wanted], on="run_id"), groups
+    table = table.join(frames.runs[wanted], on="run_id")
+    table.attrs = {"left_out": left_out}
+    if asked.at_step is not None:
+        table.attrs["steps"] = sorted(map(int, table["step"].unique()))
+    return table, groups
 
 
 def label_of(asked: Question) -> str:

@@ -86,12 +86,16 @@ def _own(runs: pd.DataFrame, field: str) -> bool:
 
 
 def own_fields(runs: pd.DataFrame) -> list[str]:
-    """Fields that differ, without those that follow from family and depth, as a warm-up of some
-    depths does; where each network has one run, everything would."""
+    """Fields that differ, without a warm-up that follows from family and depth; where each network
+    has one run, every one would."""
     fields, networks = varying_fields(runs), runs.groupby(["family", "depth"], observed=True)
     if networks.ngroups == len(runs):
         return fields
-    return [field for field in fields if (networks[field].nunique(dropna=False) > 1).any()]
+    return [
+        field
+        for field in fields
+        if field not in WARMUP_FIELDS or (networks[field].nunique(dropna=False) > 1).any()
+    ]
 
 
 def comparable_groups(frames: Frames, may_differ: Sequence[str] = ()) -> list[Frames]:
