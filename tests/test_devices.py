@@ -247,3 +247,17 @@ def test_runs_of_versions_that_recorded_no_execution() -> None:
     begun = begun_with({"device": {"platform": "cpu", "count": 4}})
     assert begun == {"kernels": "xla", "devices": 1, "processes": 1, "platform": "cpu"}
     assert begun == Devices("xla", (jax.devices()[0],)).record()
+
+
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    spec = from_flat({"data.name": "synthetic", "model.depth": 8, "model.precision": "tf32"})
+    dataset = load_dataset(spec.data, spec.seed)
+    with pytest.raises(UserError, match="tf32"):
+        train(spec, dataset, tmp_path / "runs" / spec.run_id)
+    assert not list((tmp_path / "runs").iterdir())
+    kept = tmp_path / "runs" / spec.run_id / "notes.txt"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    with pytest.raises(UserError, match="tf32"):
+        train(spec, dataset, kept.parent)
+    assert kept.read_text() == "mine"

@@ -272,3 +272,14 @@ def test_only_digits_name_a_checkpoint() -> None:
         "0",
         "40",
     ]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\x00"])
+def test_a_run_that_is_done_needs_its_spec(content: str, tmp_path: Path) -> None:
+    folder = record(tmp_path / "runs" / SPEC.run_id, "finished", 40)
+    assert [run.state for run in run_states(tmp_path / "runs")] == ["finished"]
+    (folder / "spec.json").write_text(content)
+    assert [run.state for run in run_states(tmp_path / "runs")] == ["damaged"]
+    assert "spec.json" in (problem_of(folder) or "")
+    outcome = run_local([SPEC], tmp_path / "runs", pool=Pool(workers=1))
+    assert "spec.json" in outcome.failures[SPEC.run_id]

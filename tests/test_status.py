@@ -124,6 +124,33 @@ def test_the_command_shows_the_runs_of_a_sweep(
     assert call(capsys, "status", str(study / "none"))[0] == 2
 
 
+@pytest.mark.parametrize("place", ["runs", "runs/b-finished"])
+def test_a_folder_without_runs_in_it_is_refused(
+    place: str, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, shown = call(capsys, "status", str(study / place))
+    assert code == 2
+    assert f"{study / place}: has no runs in it; give {study} " in shown
+    (study / "empty").mkdir()
+    code, shown = call(capsys, "status", str(study / "empty"))
+    assert code == 2
+    assert "has no runs in it; give a study folder" in shown
+
+
+def test_a_study_of_ones_own_is_followed_by_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from resnet_study.studies.study import Study\n"
+        "one = {'method': 'grid', 'parameters': {'seed': {'values': [0, 1, 2]}}}\n"
+        "STUDY = Study('mine', 'Mine', '?', sweeps=(one,))\n"
+    )
+    file = tmp_path / "mine.py"
+    code, shown = call(capsys, "status", str(tmp_path / "none yet"), f"--sweep={file}")
+    assert code == 0
+    assert "3 runs: 3 to do" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -185,7 +185,8 @@ def status(
 
     Args:
         results: Folder of the study, such as results/quick.
-        sweep: The sweep file; shows runs that nobody has started or queued, too.
+        sweep: The sweep file, or a study of your own, such as ./mine.py; shows runs that nobody
+            has started or queued, too.
         runs: As for resnet-study sweep.
         seed: As for resnet-study sweep.
     """
@@ -201,13 +202,19 @@ def status(
         if studies and not (results / "runs").exists():
             raise UserError(f"{results}: holds studies; give one, such as {studies[0]}")
     ids = None
-    if sweep is not None:
+    if sweep is not None and sweep.suffix == ".py":
+        ids = [spec.run_id for spec in _runs_of_study(sweep, results, runs)[0]]
+    elif sweep is not None:
         ids = [spec.run_id for spec in read_sweep(sweep, seed=seed, runs=runs)]
     states = run_states(results / "runs", ids)
     if ids is None:
         begun = {run.run_id for run in states}
         more = [run for run in queue.given(results / "slurm") if run not in begun]
         states += run_states(results / "runs", more)
+        if not states:
+            above = next((at.parent for at in (results, *results.parents) if at.name == "runs"), "")
+            hint = f"give {above}" if above else "give a study folder, such as results/quick"
+            raise UserError(f"{results}: has no runs in it; {hint}")
     waiting = {run.run_id for run in states if run.state in ("to do", "stopped")}
     try:
         tasks, unknown = queue.tasks(results / "slurm", waiting), ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from resnet_study.errors import UserError
-from resnet_study.files import irregular, read_text
+from resnet_study.files import irregular, json_object, read_text
 from resnet_study.probes import recorded_steps
 from resnet_study.records.checking import problem_of_table, read_summary
 from resnet_study.records.columns import DONE, INITIALIZATION_FOLDERS
@@ -56,6 +56,7 @@ def problem_of(folder: Path, summary: Mapping[str, Any] | None = None) -> str | 
                 "this run again, which goes on from the last checkpoint"
             )
         if _reach_the_end(folder, summary):
+            json_object(read_text(file), str(file))  # its values are checked where it is read
             return None
         spec = from_json(read_text(file), str(file))
         status, step = _promise(folder, summary, spec)

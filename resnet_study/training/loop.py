@@ -69,8 +69,14 @@ def train(
         UserError: if another worker holds the run or took it over, the folder is another run's,
             records of it were lost, or it cannot be computed or continued on these devices.
     """
-    with arithmetic(spec.model.precision):
-        return _train(spec, dataset, folder, options or Options(), host or Host())
+    try:
+        with arithmetic(spec.model.precision):
+            return _train(spec, dataset, folder, options or Options(), host or Host())
+    except UserError:
+        # A run that was refused at once is none: it leaves no empty folder.
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def _train(
