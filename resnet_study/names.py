@@ -21,14 +21,20 @@ MOST = 260
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like this one; None if none is like it."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)), None)
+    known = list(known)
+    short = [one for one in known if _abbreviates(name, one)]
+    return next(iter(short or difflib.get_close_matches(name, known, n=1, cutoff=0.4)), None)
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """End of a message about an unknown name: the nearest known one, or all of them."""
     known = list(known)
     begun = [one for one in known if name and one.startswith(name)]
-    near = begun or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = (
+        begun
+        or [one for one in known if _abbreviates(name, one)]
+        or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    )
     if len(known) <= FEW:
         return (f"did you mean {near[0]}? Known" if near else "known") + f" are {', '.join(known)}"
     if near:
@@ -38,6 +44,14 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     told = max(FEW, sum(end <= MOST for end in ends))
     rest = f" and {len(known) - told} others" if len(known) > told else ""
     return f"known are {', '.join(known[:told])}{rest}"
+
+
+def _abbreviates(name: str, whole: str) -> bool:
+    """Whether it has the first letters of the words of the last part: lr of learning_rate."""
+    *first, last = whole.lstrip("-").split(".")
+    words = last.split("_")
+    short = "".join(word[:1] for word in words)
+    return len(words) > 1 and name.lstrip("-") in (short, ".".join([*first, short]))
 
 
 def counted(count: int, what: str) -> str:

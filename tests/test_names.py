@@ -6,6 +6,7 @@ import pytest
 
 from resnet_study.errors import UserError
 from resnet_study.names import FEW, MOST, counted, integers, nearest, nearest_hint
+from resnet_study.spec import parameter_types
 
 DOTTED = [f"schedule.quantity_of_some_kind_{i}" for i in range(40)]
 
@@ -31,6 +32,21 @@ def test_few_names_are_all_told_beside_the_nearest() -> None:
     assert hint == "did you mean seventh? Known are one, seventh"
     assert nearest("seven", ["one", "seventh"]) == "seventh"
     assert nearest("seven", []) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("lr", "optimizer.learning_rate"),
+        ("--optimizer.lr", "optimizer.learning_rate"),
+        ("wd", "optimizer.weight_decay"),
+        ("optimizer.momentun", "optimizer.momentum"),
+    ],
+)
+def test_first_letters_stand_for_a_name(typed: str, meant: str) -> None:
+    known = list(parameter_types())
+    assert nearest(typed, known) == meant
+    assert nearest_hint(typed, known) == f"did you mean {meant}?"
 
 
 def test_things_are_counted() -> None:

@@ -233,6 +233,8 @@ def test_claims_of_which_nothing_is_known_are_named_as_undecided(
         ([unknown, second], "2 claims stay undecided"),
         ([FINDING, unknown, second], "2 other claims stay undecided"),
         ([unknown, *series], "3 claims stay undecided"),
+        # A primary one stands in the table of these, not here again.
+        ([unknown, replace(series[0], verdict="undecided"), series[1]], "2 other claims stay"),
         ([unknown, known, series[1]], "1 other claim stays undecided"),
     ):
         reproduce.print_findings(shown)

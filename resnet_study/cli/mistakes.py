@@ -16,6 +16,7 @@ from tyro import _errors
 
 from resnet_study.errors import UserError
 from resnet_study.names import nearest
+from resnet_study.spec import parameter_types
 
 
 @contextlib.contextmanager
@@ -66,7 +67,12 @@ def _required(arguments: Iterable[Any]) -> str:
 
 
 def _unknown(tokens: Sequence[str], known: Sequence[str]) -> str:
-    flags = (_flag(token) for token in tokens if token.startswith("--"))
+    flags = [_flag(token) for token in tokens if token.startswith("--")]
+    if fields := [flag for flag in flags if flag[2:] in parameter_types()]:
+        return (
+            f"unrecognized: {', '.join(fields)}: a field of runs, which a sweep's or study's file "
+            "sets; resnet-study train takes it"
+        )
     near = next(filter(None, (nearest(flag, known) for flag in flags)), None)
     hint = f"; did you mean {near}?" if near else ""
     return f"unrecognized: {', '.join(tokens)}{hint}"

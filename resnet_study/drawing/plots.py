@@ -200,7 +200,7 @@ def iteration_axis(panel: Axes, last: int) -> None:
 
 def linear_iterations(panel: Axes, last: int) -> None:
     """A linear axis of iterations from 0 on."""
-    panel.set_xlim(0, last)
+    panel.set_xlim(0, max(last, 1))
     _ticks(panel, MaxNLocator(4 if current().room > 0.8 else 2))
 
 

@@ -32,8 +32,9 @@ def print_findings(findings: Sequence[Finding], details: bool = False) -> None:
     blocks = [block for block in in_series(findings) if any(f not in primary for f in block)]
     without = []
     if len(blocks) > 1 and not details:
-        without = [f for block in blocks for f in block if all(g.effect is None for g in block)]
-        blocks = [block for block in blocks if block[0] not in without]
+        bare = [block for block in blocks if all(finding.effect is None for finding in block)]
+        blocks = [block for block in blocks if block not in bare]
+        without = [finding for block in bare for finding in block if finding not in primary]
     others = [block[0] for block in blocks if len(block) == 1]
     if primary:
         console.print(_table("Primary claims, named before the runs", primary, console.width))
