@@ -215,6 +215,19 @@ def test_figures_are_drawn_as_asked(
         assert wrong.split("=")[0] in capsys.readouterr().err
 
 
+def test_a_folder_called_after_no_study_is_judged_and_that_is_said(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = study.rename(study.parent / "signs")
+    assert call("claims", other, "--json") == 0
+    output, said = capsys.readouterr()
+    assert json.loads(output)
+    assert "No study is called signs" in said
+    assert "--study=FILE" in said
+    assert call("claims", other, "--only", "of_my_own") == 2
+    assert "--study=FILE knows those of a study of your own" in capsys.readouterr().err
+
+
 def test_a_reason_is_shown_as_it_is(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     failed = {"status": "failed", "reason": "ValueError: [a] and [/b]"}
     write_json(sorted((study / "runs").iterdir())[0] / "summary.json", failed)

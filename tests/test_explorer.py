@@ -206,8 +206,13 @@ def test_runs_that_did_not_finish_are_named() -> None:
     (group,) = records.collect([("x", FRAMES._replace(runs=runs))]).groups
     assert group.note == "Did not finish: 1 stopped (plain-8)."
     without = planted_frames((8,), 1, 60, layers=False, status="running")
-    with pytest.raises(UserError, match=r"x: no layer was recorded.*2 running \(plain-8, res"):
+    with pytest.raises(
+        UserError, match=r"no layer was .*let a run go on. .*2 running \(plain-8, res"
+    ):
         records.collect([("x", without)])
+    never = without._replace(runs=without.runs.assign(**{"probes.layers_every": 0}))
+    with pytest.raises(UserError, match=r"no layer was .*run with probes.layers_every above 0"):
+        records.collect([("x", never)])
 
 
 def test_specifications_follow_the_schema_and_have_the_colours_of_the_families() -> None:

@@ -104,3 +104,17 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, file: Path) -> No
         weights.read(changed(file, {"spec": "{"}))
     with pytest.raises(UserError, match=r"ends in .safetensors"):
         export(network_of(spec_of()), tmp_path / "network.npz")
+
+
+def test_published_weights_take_the_spec_of_the_run_beside_them(tmp_path: Path) -> None:
+    run = run_of(spec_of(), tmp_path)
+    named = load(run, step=0)
+    place = tmp_path / "weights" / f"{run.name}.safetensors"
+    place.parent.mkdir()
+    tree = weights.joined(named.parameters, named.statistics)
+    tensors = {name: np.asarray(leaf) for name, leaf in weights.named(tree)}
+    save_file(tensors, place)
+    assert load(None, place).spec == named.spec
+    other = place.rename(tmp_path / "weights" / "other.safetensors")
+    with pytest.raises(UserError, match="does not tell its spec"):
+        load(None, other)

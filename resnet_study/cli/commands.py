@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from resnet_study import kernels as native_kernels
-from resnet_study.cli.drawing import Drawing
 from resnet_study.datasets import IN_FILES, DatasetName, DataSource
 from resnet_study.errors import UserError
 from resnet_study.launch.agent import check_point
@@ -149,82 +148,6 @@ def reproduce(
     return code
 
 
-def figures(
-    runs: Runs,
-    only: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME ...")] = None,
-    output: Path | None = None,
-    *,
-    drawing: Annotated[Drawing, Flat],
-) -> int:
-    """Draw the figures of a study, or of any runs.
-
-    Args:
-        runs: Study folders (results/quick) or run folders.
-        only: Names of figures; by default every one. An unknown name lists those that exist.
-        output: Folder for the files; by default figures/ in the first study folder.
-        drawing: how.
-    """
-    from resnet_study import phenomena
-    from resnet_study.drawing.film import FILMS
-    from resnet_study.drawing.look import looking
-    from resnet_study.drawing.render import render
-
-    look, formats = drawing.checked()
-    frames = frames_in(runs)
-    folder = output or runs[0] / "figures"
-    chosen = phenomena.chosen("figure", phenomena.figures(), only)
-    with looking(look):
-        drawn = render(chosen, frames, folder, only is not None, formats)
-    still = [definition.name for definition in chosen if definition.moving is None]
-    if still and (films := [form for form in formats if form in FILMS]):
-        print(f"stills, for they do not move, in {' and '.join(films)}: {', '.join(still)}")
-    for figure in drawn:
-        first = next(iter(figure.files.values()), None)
-        print(f"{figure.name}: {first or f'not drawn ({figure.problem})'}")
-    return 0
-
-
-def claims(
-    runs: Runs,
-    only: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME ...")] = None,
-    study: Annotated[str | None, tyro.conf.arg(metavar="STUDY")] = None,
-    confidence: float = 0.95,
-    details: bool = False,
-    json: bool = False,
-) -> int:
-    """Judge the claims on recorded runs: effect, interval, seeds that agree and verdict.
-
-    As in the report of their study: on its own runs, with its primary claims and seeds. All other
-    claims that the project knows are judged too, as exploratory ones.
-
-    Args:
-        runs: Study folders (results/quick) or run folders.
-        only: Names of claims; by default every one. An unknown name shows the nearest.
-        study: Its name or file; by default the one that the first folder is named after.
-        confidence: One minus the rate of false verdicts in each direction.
-        details: Print the quote, the runs it takes and the numbers behind each verdict too.
-        json: Print JSON for machines instead of a table.
-    """
-    from resnet_study.judging.judge import findings_json
-    from resnet_study.studies.find import judge_records, load_study
-
-    if study is not None:
-        load_study(study)
-    if not 0.5 <= confidence < 1:
-        raise UserError(f"--confidence={confidence}: valid are 0.5 to below 1")
-    frames = frames_in(runs)
-    findings = judge_records(
-        frames, runs[0].resolve().name if study is None else study, only, confidence
-    )
-    if json:
-        print(findings_json(findings), end="")
-    else:
-        from resnet_study.judging.printing import print_findings
-
-        print_findings(findings, details)
-    return 0
-
-
 def data(
     name: Annotated[DatasetName, Positional] = "cifar10",
     subset: bool = False,
@@ -332,7 +255,10 @@ def frames_in(runs: list[Path]) -> Frames:
 def refuse_nothing(runs: list[Path]) -> None:
     """Where no folder is named."""
     if not runs:
-        raise UserError("name at least one study folder (results/quick) or run folder")
+        raise UserError(
+            "name at least one study folder (results/quick) or run folder, before flags that take "
+            "several values"
+        )
 
 
 def refuse_no_study(folder: Path) -> None:

@@ -1,9 +1,12 @@
-"""The subcommands of whole studies: ``slice``, ``publish``, ``report`` and ``explore``."""
+"""The subcommands of whole studies: ``slice``, ``publish``, and all that is made of records."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
+
+import tyro
 
 from resnet_study.cli.commands import (
     Flat,
@@ -12,9 +15,12 @@ from resnet_study.cli.commands import (
     Shared,
     StudyName,
     command_line,
+    frames_in,
     refuse_no_study,
     refuse_nothing,
 )
+from resnet_study.cli.drawing import Drawing
+from resnet_study.errors import UserError
 from resnet_study.launch.resources import Pool
 
 NINE_MINUTES = Pool(minutes=9.0)
@@ -124,4 +130,95 @@ def explore(
     for sentence in shown.left_out:
         print(f"To keep the page small, {sentence}.")
     print(page)
+    return 0
+
+
+def figures(
+    runs: Runs,
+    only: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME ...")] = None,
+    study: Annotated[str | None, tyro.conf.arg(metavar="STUDY")] = None,
+    output: Path | None = None,
+    *,
+    drawing: Annotated[Drawing, Flat],
+) -> int:
+    """Draw the figures of a study, or of any runs.
+
+    Args:
+        runs: Study folders (results/quick) or run folders.
+        only: Names of figures; by default every one. An unknown name lists those that exist.
+        study: Its name or file: those of its own runs, and by default the figures of its report.
+        output: Folder for the files; by default figures/ in the first study folder.
+        drawing: how.
+    """
+    from resnet_study import phenomena
+    from resnet_study.drawing.film import FILMS
+    from resnet_study.drawing.look import looking
+    from resnet_study.drawing.render import render
+
+    look, formats = drawing.checked()
+    frames = frames_in(runs)
+    folder = output or runs[0] / "figures"
+    known = phenomena.figures()
+    if study is not None:
+        from resnet_study.studies.find import load_study, runs_of
+
+        declared = load_study(study)
+        frames = runs_of(declared, frames)
+        own = {definition.name: definition for definition in declared.figures}
+        known = own if only is None else known | own
+    chosen = phenomena.chosen("figure", known, only)
+    with looking(look):
+        drawn = render(chosen, frames, folder, only is not None, formats)
+    still = [definition.name for definition in chosen if definition.moving is None]
+    if still and (films := [form for form in formats if form in FILMS]):
+        print(f"stills, for they do not move, in {' and '.join(films)}: {', '.join(still)}")
+    for figure in drawn:
+        first = next(iter(figure.files.values()), None)
+        print(f"{figure.name}: {first or f'not drawn ({figure.problem})'}")
+    return 0
+
+
+def claims(
+    runs: Runs,
+    only: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME ...")] = None,
+    study: Annotated[str | None, tyro.conf.arg(metavar="STUDY")] = None,
+    confidence: float = 0.95,
+    details: bool = False,
+    json: bool = False,
+) -> int:
+    """Judge the claims on recorded runs: effect, interval, seeds that agree and verdict.
+
+    As in the report of their study: on its own runs, with its primary claims and seeds. All other
+    claims that the project knows are judged too, as exploratory ones.
+
+    Args:
+        runs: Study folders (results/quick) or run folders.
+        only: Names of claims; by default every one. An unknown name shows the nearest.
+        study: Its name or file; by default the one that the first folder is named after.
+        confidence: One minus the rate of false verdicts in each direction.
+        details: Print the quote, the runs it takes and the numbers behind each verdict too.
+        json: Print JSON for machines instead of a table.
+    """
+    from resnet_study.judging.judge import findings_json
+    from resnet_study.studies.find import judge_records, load_study, studies
+
+    if study is not None:
+        load_study(study)
+    if not 0.5 <= confidence < 1:
+        raise UserError(f"--confidence={confidence}: valid are 0.5 to below 1")
+    frames = frames_in(runs)
+    name = runs[0].resolve().name if study is None else study
+    findings = judge_records(frames, name, only, confidence)
+    if json:
+        print(findings_json(findings), end="")
+    else:
+        from resnet_study.judging.printing import print_findings
+
+        print_findings(findings, details)
+    if study is None and name not in studies():
+        print(
+            f"No study is called {name}: all claims that the project knows are judged, as "
+            "exploratory ones. --study=FILE judges those of a study of your own.",
+            file=sys.stderr,
+        )
     return 0

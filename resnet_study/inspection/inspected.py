@@ -165,6 +165,9 @@ def _checkpoint(run: Run, step: int | None) -> Inspected:
 
 def _from_file(run: Run | None, path: Path) -> Inspected:
     file = weights.read(path)
+    beside = path.parent.parent / "runs" / path.stem  # as published results lie
+    if run is None and file.spec is None and (beside / "spec.json").is_file():
+        run = records.read_run(beside)
     if run is not None and file.run_id not in (None, run.spec.run_id):
         raise UserError(f"{path}: is of the run {file.run_id}, not of {run.spec.run_id}")
     spec = file.spec if run is None else run.spec

@@ -93,13 +93,26 @@ def judge_records(
     """
     known = phenomena.claims()
     if Path(name).suffix != ".py" and name not in studies():
-        return judge(phenomena.chosen("claim", known, only), frames, confidence=confidence)
+        try:
+            claims = phenomena.chosen("claim", known, only)
+        except UserError as error:
+            raise UserError(f"{error}; --study=FILE knows those of a study of your own") from None
+        return judge(claims, frames, confidence=confidence)
     study = load_study(name)
     known |= {claim.name: claim for claim in study.claims}
+    return study.judge(runs_of(study, frames), phenomena.chosen("claim", known, only), confidence)
+
+
+def runs_of(study: Study, frames: Frames) -> Frames:
+    """Of the records those of runs of the study, and what was measured at initialisation.
+
+    Raises:
+        UserError: if there are none.
+    """
     own = select(frames, [spec.run_id for spec in specs_of(study)])
     if not len(own.runs) and not study.initialization:
         raise UserError(f"none of these runs is of the study {study.name}; give another --study")
-    return study.judge(own, phenomena.chosen("claim", known, only), confidence)
+    return own
 
 
 def checked_specs(study: Study, source: DataSource | None = None) -> list[RunSpec]:

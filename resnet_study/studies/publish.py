@@ -53,7 +53,9 @@ def publish(source: Path, target: Path, megabytes: float = 25.0) -> str:
     files.restore_folders(target)
     networks = sorted((source / INITIALIZATION).glob("*"))
     if not networks and not (source / "runs").is_dir():
-        raise UserError(f"{source}: holds no records; give a study folder, such as results/quick")
+        raise UserError(
+            f"{source}: is no study folder, with runs/ in it; give one, such as results/quick"
+        )
     found = (
         records.find_runs([source / "runs"]) if not networks or (source / "runs").is_dir() else []
     )

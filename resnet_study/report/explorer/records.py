@@ -179,9 +179,11 @@ def _groups(name: str, frames: Frames) -> list[Group]:
     ]
     if not groups:
         unfinished = panels.unfinished(frames) if len(frames.runs) else ""
+        asked = len(frames.runs) and (frames.runs["probes.layers_every"] > 0).any()
+        how = "let a run go on" if asked else "run with probes.layers_every above 0"
         raise UserError(
-            f"{name}: no layer was recorded, so there is nothing to explore; run with "
-            f"probes.layers_every above 0. {unfinished}".strip()
+            f"{name}: no layer was recorded, so there is nothing to explore; {how}. "
+            f"{unfinished}".strip()
         )
     return groups
 
