@@ -45,7 +45,7 @@ def test_comparison_has_a_panel_per_quantity_and_says_what_bars_are() -> None:
     tables = {label_of(one): differences(frames, one, "family") for one in asked}
     figure = comparison_figure(tables, "depth")
     labels = [panel.get_ylabel() for panel in panels(figure)]
-    assert labels == ["test error (%), residual - plain", "signal ratio, residual - plain"]
+    assert labels == ["test error\nresidual - plain (%)", "signal ratio\nresidual - plain"]
     assert "exact intervals of the median (93.8 %)" in words(figure)
 
 

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from PIL import Image
 
 from resnet_study import phenomena
 from resnet_study.drawing import style
@@ -267,3 +268,22 @@ def test_the_numbers_are_those_of_the_records(tmp_path: Path) -> None:
 
 def test_the_width_of_a_paper_is_that_of_a_column() -> None:
     assert STYLES["paper"] == Look(width=WIDTH)
+
+
+@pytest.mark.parametrize("settings", ["figure.facecolor: black", "axes.facecolor: '#101020'"])
+def test_a_dark_style_is_refused(settings: str, tmp_path: Path) -> None:
+    file = tmp_path / "dark.mplstyle"
+    file.write_text(settings.replace("'#", "").replace("'", "") + "\n")
+    with pytest.raises(UserError, match="take a style with a light background"):
+        look_of(str(file))
+    with pytest.raises(UserError, match="dark_background"):
+        look_of("dark_background")
+
+
+def test_the_background_of_a_style_is_that_of_the_picture(tmp_path: Path) -> None:
+    with looking(look_of("Solarize_Light2")):
+        (done,) = render([FIGURES["error_against_depth"]], FRAMES, tmp_path, True, ["png"])
+    assert done.png is not None
+    with Image.open(done.png) as picture:
+        corner = picture.convert("RGB").getpixel((0, 0))
+    assert corner == (253, 246, 227)

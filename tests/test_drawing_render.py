@@ -16,7 +16,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from resnet_study import phenomena
-from resnet_study.drawing.render import FORMATS, MORE_FORMATS, FigureDefinition, figure, render
+from resnet_study.drawing.render import (
+    FORMATS,
+    MORE_FORMATS,
+    FigureDefinition,
+    _slug,
+    figure,
+    render,
+)
 from resnet_study.drawing.style import new_figure
 from resnet_study.errors import UserError
 from resnet_study.records import Frames
@@ -219,3 +226,31 @@ def test_a_figure_may_be_named_after_a_network(tmp_path: Path) -> None:
     (done,) = render([named], FRAMES, tmp_path, strict=True)
     assert done.png == tmp_path / "error_residual-8_step12.png"
     assert done.png.is_file()
+
+
+def test_files_of_runs_that_differ_in_much_have_names_that_a_disk_takes(tmp_path: Path) -> None:
+    """Twelve arms in one folder: told by what is not at its default, and never too long."""
+    many = {
+        "model.width": (16, 3),
+        "model.block_order": ("original", "full-preactivation"),
+        "model.initialization": ("he", "lecun"),
+        "optimizer.nesterov": (False, True),
+        "optimizer.weight_decay": (0.0001, 0.0),
+        "data.batch_size": (128, 64),
+    }
+    plain = planted_frames((8,), 1, 60, families=("residual",), layers=False)
+    frames = join(
+        plain,
+        *(
+            planted_frames((8,), 1, 60, families=("residual",), layers=False, values={name: other})
+            for name, (_, other) in many.items()
+        ),
+    )
+    definition = FIGURES["error_against_depth"]
+    names = {figure.name for figure in render([definition], frames, tmp_path, True, ["png"])}
+    assert len(names) == 7
+    assert "error_against_depth_defaults" in names
+    assert "error_against_depth_nesterov=True" in names
+    assert all(figure.stat().st_size > 1000 for figure in tmp_path.iterdir())
+    assert len(_slug("a=b, " * 100)) < 140
+    assert _slug("a=b, " * 100) != _slug("a=b, " * 101)

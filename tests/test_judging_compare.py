@@ -176,6 +176,8 @@ def test_axes_name_the_split_and_the_unit() -> None:
     assert label_of(Question("error", split="train")) == "training error (%)"
     assert label_of(Question("error", split="train_clean")) == "clean training error (%)"
     assert label_of(Question("loss", split="val")) == "validation loss (nats)"
+    assert label_of(Question("error"), True) == "difference in test error (percentage points)"
+    assert label_of(Question("signal_ratio"), True) == "difference in signal ratio"
     assert label_of(Question("test_error_last")) == "test error last (%)"
     assert label_of(Question("signal_ratio")) == "signal ratio"
     assert label_of(Question("angular_step")).endswith("(rad)")
@@ -189,6 +191,9 @@ def test_unfinished_runs_are_compared_at_a_step_only() -> None:
     (said,) = there.attrs["left_out"]
     assert said.startswith("4 runs that did not end left out (plain-20, residual-20)")
     assert compare(FRAMES, "error").attrs["left_out"] == []
+    gone = join(planted_frames((8,), 3, 60), planted_frames((20,), 2, 60, status="diverged"))
+    (said,) = compare(gone, "error").attrs["left_out"]
+    assert said == "4 runs that diverged count as last recorded (plain-20, residual-20)"
     with pytest.raises(UserError, match="no selected run has finished"):
         compare(stopped, "error")
     assert compare(stopped, "error", at_step=30)["n"].tolist() == [2, 2]

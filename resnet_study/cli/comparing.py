@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -84,25 +85,26 @@ def compare(
         raise UserError(f"--by={by}: run takes all runs together; leave it out, or name it alone")
     asked = Question("", against, where or [], at_step, split, fields, classifier)
     questions = [replace(asked, quantity=name) for name in _words("QUANTITY", quantity)]
+    named = partial(label_of, difference=difference is not None)
     if "folder" in told:
         if again := [str(folder) for folder in runs if runs.count(folder) > 1]:
             raise UserError(f"{again[0]}: is named twice; name each folder once")
         found = {str(folder): frames_in([folder]) for folder in runs}
         questions = _splits(questions, found.values())
-        tables = {label_of(one): _by_folder(found, one, difference) for one in questions}
+        tables = {named(one): _by_folder(found, one, difference) for one in questions}
     else:
         frames = frames_in(runs)
         questions = _splits(questions, [frames])
-        tables = {label_of(one): _table(frames, one, difference) for one in questions}
+        tables = {named(one): _table(frames, one, difference) for one in questions}
         _say_copies(frames)
     for said in dict.fromkeys(said for one in tables.values() for said in one.attrs["left_out"]):
         print(said, file=sys.stderr)
     about = _about(questions, tables)
-    named = [
+    together = [
         table.assign(quantity=one.quantity)[["quantity", *table]] if len(questions) > 1 else table
         for one, table in zip(questions, tables.values(), strict=True)
     ]
-    table = pd.concat(named, ignore_index=True)
+    table = pd.concat(together, ignore_index=True)
     if json:
         print(_as_json(table))
     else:

@@ -87,7 +87,8 @@ def _draw(tables: Mapping[str, pd.DataFrame], against: str, about: str, dropped:
     axes[-1, 0].set_xlabel(AXES.get(against, words + log))
     joined = pd.concat(tables.values())
     # Of one seed there may be several, where lines pool what differs.
-    sentences = [f"Medians over {panels.seeds(joined['n'], 'run')}.", _ends(joined), about]
+    what = "pair of runs" if "difference" in joined else "run"
+    sentences = [f"Medians over {panels.seeds(joined['n'], what)}.", _ends(joined), about]
     title = f"{', '.join(label.partition(' (')[0] for label in tables)} against {words}"
     return titled(
         finish(figure, list(handles.values()), [*sentences, panels.left_out(dropped)]), title
@@ -121,7 +122,8 @@ def _panel(panel: Axes, label: str, rows: pd.DataFrame, against: str) -> dict[st
         panel.plot(x, line["median"], gid=name or label, clip_on=False, **look)
         handles[name or label] = key(name or label, **look)
     told = list(rows["difference"].unique()) if "difference" in rows else []
-    panel.set_ylabel(f"{label}, {told[0]}" if len(told) == 1 else label)
+    name, unit = label.partition(" (")[::2]
+    panel.set_ylabel(f"{name}\n{told[0]}{f' ({unit}' if unit else ''}" if len(told) == 1 else label)
     panel.grid(axis="y", color=FAINT, linewidth=0.5)
     return handles
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
+from matplotlib.colors import to_rgb
 from matplotlib.style import library as known_styles
 
 from resnet_study.errors import UserError
@@ -90,6 +91,13 @@ def look_of(style: str = "paper", width: float | None = None, palette: str | Non
         UserError: for a style, width or palette that is none.
     """
     look = STYLES.get(style) or Look(settings=_settings(style))
+    for place in ("figure.facecolor", "axes.facecolor"):
+        ground = look.settings.get(place, "white")
+        if max(to_rgb(ground)) < 0.5:
+            raise UserError(
+                f"--style={style}: {place} is {ground}, on which lines of these colours cannot be "
+                "seen; take a style with a light background"
+            )
     if width is not None:
         if not NARROWEST <= width <= WIDEST:
             raise UserError(f"--width={width:g}: inches, from {NARROWEST:g} to {WIDEST:g}")

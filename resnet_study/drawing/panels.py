@@ -19,9 +19,13 @@ from resnet_study.judging.selections import (
     warm_up,
 )
 from resnet_study.records import PROBES, Frames
+from resnet_study.spec import RunSpec
 
 PAIR = (20, 56)
 """Depths of the paper's Figure 1, shown where not all depths can be."""
+
+MANY = 5
+"""Settings in which runs may differ before those at their defaults are left untold."""
 
 SOURCES = {"paper": "He et al. 2015", "runs": "these runs"}
 """Titles of panels that show the paper's numbers, and those of the runs."""
@@ -31,20 +35,21 @@ def arms(runs: pd.DataFrame, without: Iterable[str] = (), following: bool = True
     """What tells a run apart beside depth, family and seed: ``learning_rate=0.01, steps=400``.
 
     Without fields that are told otherwise, and unless ``following`` without those that follow from
-    depth and family, as a warm-up of one depth does.
+    depth and family, as a warm-up of one depth does. Of more than `MANY` those at their default are
+    left out: ``defaults`` where all are.
     """
     differing = varying_fields(runs) if following else own_fields(runs)
     fields = [field for field in differing if field not in without]
-    return pd.Series(
-        [
-            ", ".join(
-                f"{f.partition('.')[2]}={_shown(v)}" for f, v in zip(fields, row, strict=True)
-            )
-            for row in runs[fields].astype(object).to_numpy()
-        ],
-        index=runs.index,
-        dtype=object,
-    )
+    usual = RunSpec().flat() if len(fields) > MANY else {}
+    labels = []
+    for row in runs[fields].astype(object).to_numpy():
+        told = [
+            f"{field.partition('.')[2]}={_shown(value)}"
+            for field, value in zip(fields, row, strict=True)
+            if field not in usual or usual[field] != value
+        ]
+        labels.append(", ".join(told) or ("defaults" if usual else ""))
+    return pd.Series(labels, index=runs.index, dtype=object)
 
 
 def labelled_groups(frames: Frames) -> list[tuple[str, Frames]]:
@@ -190,10 +195,12 @@ def layer_rows(frames: Frames, *probes: str) -> pd.DataFrame:
 def seeds(counts: Iterable[int], what: str = "seed") -> str:
     """``n = 3 seeds``, or ``n = 2–3 seeds`` where groups differ."""
     found = sorted({int(c) for c in counts})
+    first, *more = what.split(" ", 1)
+    plural = " ".join([f"{first}s", *more])
     if not found:
-        return f"n = 0 {what}s"
+        return f"n = 0 {plural}"
     shown = f"{found[0]}" if len(found) == 1 else f"{found[0]}–{found[-1]}"
-    return f"n = {shown} {what}{'s' if found[-1] > 1 else ''}"
+    return f"n = {shown} {plural if found[-1] > 1 else what}"
 
 
 MEDIANS = "Lines are medians over seeds; every seed is a thin line or a faint point."

@@ -5,6 +5,7 @@ Which figures there are is in `resnet_study.phenomena`, each beside what it show
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import sys
@@ -39,6 +40,10 @@ _UNDATED: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
 }
+
+
+LONGEST = 120
+"""Letters of a label in the name of a file."""
 
 
 def _all(frames: Frames) -> Frames:
@@ -259,4 +264,8 @@ def _pictures(moving: Callable[[Frames], Iterable[Figure]], shown: Frames) -> It
 
 
 def _slug(label: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.=]+", "_", label).strip("_")
+    """In names of files, which may have 255 letters: of a longer label its start and a hash."""
+    slug = re.sub(r"[^A-Za-z0-9.=]+", "_", label).strip("_")
+    if len(slug) <= LONGEST:
+        return slug
+    return f"{slug[:LONGEST]}_{hashlib.sha256(label.encode()).hexdigest()[:8]}"

@@ -62,7 +62,7 @@ STYLE: dict[str, Any] = {
     **seaborn.axes_style("ticks"),
     **seaborn.plotting_context("paper"),
     "figure.facecolor": "white",
-    "savefig.facecolor": "white",
+    "savefig.facecolor": "auto",
     "font.family": ["DejaVu Sans"],  # ships with matplotlib: the same on every machine
     "mathtext.fontset": "dejavusans",
     "axes.edgecolor": QUIET,
@@ -371,7 +371,9 @@ def label(axes: np.ndarray, x: str = "", y: str = "") -> None:
 
 
 def thousands(x: float) -> str:
-    """64000 as 64k, 1500000 as 1.5M, 500 as 500."""
+    """64000 as 64k, 1500000 as 1.5M, 500 as 500, and 1e+30 as it is."""
+    if abs(x) >= 1e9:
+        return f"{x:g}"
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if abs(x) >= size:
             return f"{x / size:g}{unit}"

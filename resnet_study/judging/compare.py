@@ -84,8 +84,8 @@ def compare(frames: Frames, asked: Question) -> pd.DataFrame:
     Returns:
         Sorted, with the columns that tell apart (by default ``family``, ``depth``, every other spec
         field that differs among the selected runs), the axis, and `selections.SPREAD`. Its
-        ``attrs`` have ``left_out``, sentences on runs that do not count, and ``steps``, the
-        recorded ones that were taken, where one was asked for.
+        ``attrs`` have ``left_out``, sentences on runs that do not count or diverged, and ``steps``,
+        the recorded ones that were taken, where one was asked for.
 
     Raises:
         UserError: for an unknown quantity, field, split or axis, for what the quantity does not
@@ -188,11 +188,12 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
         if not len(frames.runs):
             raise UserError("no selected run has finished; --at_step=STEP compares earlier ones")
         if len(going):
-            names = ", ".join(
-                sorted({f"{f}-{d}" for f, d in going[["family", "depth"]].to_numpy()})
-            )
             runs = counted(len(going), "run")
-            left_out.append(f"{runs} that did not end left out ({names}); --at_step takes them")
+            told = f"{runs} that did not end left out ({_networks(going)}); --at_step takes them"
+            left_out.append(told)
+        if (diverged := frames.runs[frames.runs["status"] == "diverged"]).size:
+            runs = counted(len(diverged), "run")
+            left_out.append(f"{runs} that diverged count as last recorded ({_networks(diverged)})")
     if asked.split is not None and not takes_split(frames, quantity):
         raise UserError(f"--split={asked.split}: {quantity} has no splits; leave it out")
     axis = against if against in AXES else "depth"
@@ -216,13 +217,21 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
     return table, groups
 
 
-def label_of(asked: Question) -> str:
-    """What an axis says: ``test error (%)``."""
+def _networks(runs: pd.DataFrame) -> str:
+    """``plain-8, residual-20``."""
+    names = runs["family"].astype(str) + "-" + runs["depth"].astype(str)
+    return ", ".join(dict.fromkeys(names))
+
+
+def label_of(asked: Question, difference: bool = False) -> str:
+    """What an axis says: ``test error (%)``, ``difference in test error (percentage points)``."""
     quantity = asked.quantity
     units = {"loss": "nats", "wall_seconds": "s"} | {p.name: p.unit for p in known().values()}
     unit = "%" if "error" in quantity else units.get(quantity, "")
     words = quantity.replace("_", " ")
     named = LABELS[asked.split or "test"] + words if quantity in METRICS[:2] else words
+    if difference:
+        named, unit = f"difference in {named}", "percentage points" if unit == "%" else unit
     return f"{named} ({unit})" if unit else named
 
 
