@@ -7,6 +7,7 @@ The type `float` of an array is float32, and float64 within `arithmetic` of that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -92,10 +93,14 @@ def per_channel(values: Array) -> Array:
 
 
 def response_moments(response: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation over all entries, as scalars."""
+    """Mean and standard deviation over all entries, as scalars.
+
+    Of what is left without the mean, scaled: without normalisation responses of deep networks are
+    so large or small that their squares are no float32.
+    """
     values = _materialized(jax.lax.stop_gradient(response)).astype(float)
     mean = jnp.mean(values)
-    return mean, jnp.sqrt(jnp.maximum(jnp.mean(jnp.square(values)) - jnp.square(mean), 0.0))
+    return mean, norm(values - mean) / math.sqrt(values.size)
 
 
 def inactive_fraction(activation: Array) -> Array:

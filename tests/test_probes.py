@@ -41,6 +41,18 @@ def test_tap_is_the_identity_and_reports_the_gradient_norm() -> None:
     np.testing.assert_allclose(tapped, jnp.linalg.norm(gradient), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("mean", "std"), [(1e3, 1.0), (1e4, 1.0), (0.0, 1e20), (0.0, 1e-24), (1e-30, 1e-30)]
+)
+def test_moments_of_what_no_square_of_float32_holds(mean: float, std: float) -> None:
+    """Without normalisation signals grow or shrink by a factor per layer."""
+    x = (mean + std * np.random.default_rng(0).normal(size=(64, 8, 8, 16))).astype(np.float32)
+    expected = x.astype(np.float64)
+    found = response_moments(jnp.asarray(x))
+    np.testing.assert_allclose(found[1], expected.std(), rtol=1e-3)
+    np.testing.assert_allclose(found[0], expected.mean(), rtol=1e-3, atol=1e-3 * std)
+
+
 def test_moments_and_inactive_fraction_against_numpy() -> None:
     x = np.random.default_rng(0).normal(2, 3, size=(8, 4, 4, 16)).astype(np.float32)
     mean, std = response_moments(jnp.asarray(x))
