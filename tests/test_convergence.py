@@ -265,9 +265,14 @@ def test_a_longer_schedule_is_thrice_as_long_and_of_the_same_shape() -> None:
         lengths(100, 30.0),
         lengths(300, 30.0, optimizer__learning_rate=0.05),
         lengths(300, 30.0, deep=44),
+        lengths(101, 30.0),
     ):
         finding = longer(base, other)
         assert (finding.verdict, finding.needed) == ("undecided", LONGER.runs)
+    # Of few iterations rounding is much, and none is longer than itself.
+    one = lengths(1, 30.0, optimizer__nesterov=True), lengths(1, 40.0, optimizer__nesterov=False)
+    for frames in (one, (lengths(2, 40.0), lengths(4, 30.0))):
+        assert longer(*frames).verdict == "undecided"
     # Epochs are rounded to iterations: 10.1 of them each here.
     epochs = longer(lengths(101, 40.0), lengths(303, 30.0), lengths(909, 20.0))
     assert epochs.effect == pytest.approx(10, abs=1)

@@ -12,10 +12,11 @@ from resnet_study.drawing.data import data_of
 from resnet_study.drawing.panels import labelled_groups, medians
 from resnet_study.drawing.style import FAMILIES
 from resnet_study.errors import UserError
+from resnet_study.judging.selections import select
 from resnet_study.judging.words import two_digits
 from resnet_study.phenomena.responses.figures import PAPER_LIMIT
 from resnet_study.records import Frames
-from tests.pictured import FRAMES, changed, draw, line, of_family, panels, words
+from tests.pictured import FIGURES, FRAMES, changed, draw, line, of_family, panels, words
 from tests.planted import join, planted_frames, planted_rates
 
 
@@ -150,6 +151,22 @@ def test_signal_and_turn_are_relative_to_the_last_layer_and_told_in_the_title(
     np.testing.assert_array_equal(x, expected.index)
     np.testing.assert_allclose(y, expected)
     assert f"{quantity} ×{two_digits(expected[2])}" in words(figure)
+
+
+def test_what_underflowed_is_told_of_its_own_network() -> None:
+    """Layer 2 of the plain network has no gradient that float32 holds, which is the finding."""
+    layers = FRAMES.layers
+    early = (layers["family"] == "plain") & (layers["layer"] <= 3)
+    lost = {
+        name: layers[name].mask(early, 0.0) for name in ("weight_gradient_norm", "angular_step")
+    }
+    frames = FRAMES._replace(layers=layers.assign(activation_gradient_norm=0.0, **lost))
+    only = select(frames, frames.runs.index[frames.runs["family"] == "plain"])
+    for shown in (frames, only):
+        title = words(FIGURES["signal_and_turn"](shown))
+        assert "Layer 2 of plain-56" in title
+        assert "Layer 2 of residual" not in title
+        assert "below what float32 holds" in title
 
 
 def test_records_without_the_angle_say_so_and_show_the_other_two() -> None:

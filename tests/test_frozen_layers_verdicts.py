@@ -10,8 +10,10 @@ import pytest
 
 from resnet_study.judging.claim import Claim, Finding
 from resnet_study.judging.measurement import Measurement, Missing
+from resnet_study.judging.verdict import tally
 from resnet_study.phenomena.frozen_layers import measures as frozen_measures
 from resnet_study.phenomena.frozen_layers.claims import CLAIMS
+from resnet_study.phenomena.frozen_layers.measures import _within_band
 from resnet_study.phenomena.frozen_layers.thaw import INFLATED
 from resnet_study.records import Frames
 from tests.planted import join
@@ -81,7 +83,7 @@ def test_bounds_that_straddle_the_band_decide_nothing() -> None:
         bounds = pd.DataFrame(
             {"low": [low, low + 0.01], "high": [high, high + 0.01], "seed": [0, 1]}
         )
-        return frozen_measures._within_band(bounds, "why", {})
+        return _within_band(bounds, "why", {})
 
     for low, high, judged_value in (
         (0.2, 0.2, 0.2),
@@ -95,8 +97,56 @@ def test_bounds_that_straddle_the_band_decide_nothing() -> None:
         measured = found(low, high)
         assert isinstance(measured, Measurement)
         assert measured.arms[0].tolist() == pytest.approx([judged_value, judged_value + 0.01])
-    for low, high in ((0.2, 1.5), (0.2, math.inf), (-math.inf, 0.2), (-math.inf, math.inf)):
+    for low, high in (
+        *((0.2, 1.5), (0.2, math.inf), (-math.inf, 0.2), (-math.inf, math.inf)),
+        *((-2.6, math.inf), (-math.inf, 2.6), (-2.6, 2.6)),
+    ):
         assert isinstance(found(low, high), Missing)
+
+
+def test_a_run_that_is_open_counts_against_both_sides_and_the_others_decide() -> None:
+    bounds = pd.DataFrame({"low": [0.2] * 9 + [0.3], "high": [0.2] * 9 + [math.inf]})
+    found = tally(_within_band(bounds.assign(seed=range(10)), "why", {}))
+    assert (found.holds, found.fails, found.seeds) == (9, 0, 10)
+    bounds = pd.DataFrame({"low": [0.5, 0.6, 1.5, 1.6, 1.7], "high": [math.inf] * 5})
+    assert isinstance(_within_band(bounds.assign(seed=range(5)), "why", {}), Missing)
+    bounds = pd.DataFrame({"low": [0.5] + [1.5] * 9, "high": [math.inf] * 10})
+    found = tally(_within_band(bounds.assign(seed=range(10)), "why", {}))
+    assert (found.holds, found.fails, found.seeds) == (0, 9, 10)
+
+
+@pytest.mark.parametrize("iterations", [100, 150, 200, 250, 300])
+def test_runs_that_are_too_short_decide_nothing(iterations: int) -> None:
+    finding = judged(FROM_GROWTH, frozen_frames(seeds=5, iterations=iterations))
+    assert finding.verdict == "undecided"
+    assert "nan" not in finding.detail
+    assert "inf" not in finding.detail
+
+
+def test_a_shorter_pilot_is_no_second_measurement_of_a_seed() -> None:
+    whole = frozen_frames((0.0, 0.005), 5, 1500)
+    both = join(whole, frozen_frames((0.0, 0.005), 5, 300))
+    for name in (
+        "frozen_layers_thaw_as_weights_shrink",
+        "training_error_falls_with_thaw",
+        "layers_stay_frozen_without_weight_decay",
+    ):
+        measure = next(claim.measure for claim in CLAIMS if claim.name == name)
+        own, with_pilot = (judged(measure, frames) for frames in (whole, both))
+        assert (own.effect, own.n, own.numbers) == (
+            with_pilot.effect,
+            with_pilot.n,
+            with_pilot.numbers,
+        )
+
+
+def test_runs_that_have_not_ended_do_not_tell_growth() -> None:
+    values = {"schedule.warmup_learning_rate": 0.01, "schedule.warmup_iterations": 100}
+    frames = join(frozen_frames(seeds=5), frozen_frames(seeds=5, values=values))
+    running = frames._replace(runs=frames.runs.assign(status="running"))
+    fields = frozen_measures.GENTLE_FIELDS
+    assert judged(GROWTH_WITHOUT_WARMUP, frames, fields).effect is not None
+    assert judged(GROWTH_WITHOUT_WARMUP, running, fields).effect is None
 
 
 def test_the_decay_with_most_seeds_is_judged_and_the_others_are_named() -> None:

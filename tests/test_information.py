@@ -135,3 +135,12 @@ def test_claims_are_judged_on_records_with_the_probes_alone() -> None:
         )
     )
     assert {claim.evaluate(turned).verdict for claim in CLAIMS} == {"not reproduced"}
+
+    # Where the shallow network has no contrast, there is none to be lost.
+    none = planted._replace(
+        layers=planted.layers.assign(
+            class_contrast=frames.layers["depth"].map({20: -0.1, 56: -0.05})
+        )
+    )
+    lost = next(claim for claim in CLAIMS if claim.name == "classes_lost_after_10_steps")
+    assert lost.evaluate(none).verdict == "undecided"

@@ -54,6 +54,20 @@ def test_what_cannot_be_told_of_missing_runs_is_refused(wrong: dict[str, Any], t
         Missing(**wrong)
 
 
+def test_where_no_seed_has_a_finite_difference_runs_are_missing() -> None:
+    arm = pd.Series([np.inf, np.inf])
+    finding = claim(Measurement((arm, arm), 0.0, "above", ""), "x").evaluate(NOTHING)
+    assert finding.verdict == "undecided"
+    apart = pd.Series([1.0], index=[0]), pd.Series([np.nan, 1.0], index=[0, 1])
+    assert claim(Measurement(apart, 0.0, "above", ""), "x").evaluate(NOTHING).effect == 0.0
+
+
+def test_effects_on_the_threshold_alone_decide_nothing_and_that_is_said() -> None:
+    finding = claim(measurement([[1.0] * 5], 1.0), "x").evaluate(NOTHING)
+    assert finding.verdict == "undecided"
+    assert finding.needed == "effects that do not lie on the threshold, as all of these do"
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
     arm = pd.Series([1.5, 2.5], index=[0, 1])
     numbers = {"share": np.float32(0.5), "depths": {np.int64(8): np.float64(1.0)}}

@@ -19,6 +19,7 @@ from resnet_study.judging.selections import (
     median_over_seeds,
     over_last,
     rows_at,
+    rows_reached,
     select,
     step_nearest,
     varying_fields,
@@ -46,9 +47,14 @@ def test_final_error_recovers_what_was_planted() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "error"),
-    [([(1, 40.0), (2, 50.0), (3, np.nan)], 50.0), ([(1, np.nan)], 90.0), ([], 90.0)],
+    [
+        ([(1, 40.0), (2, 50.0), (3, np.nan)], 90.0),
+        ([(1, 40.0), (2, 95.0), (3, np.nan)], 95.0),
+        ([(1, np.nan)], 90.0),
+        ([], 90.0),
+    ],
 )
-def test_diverged_run_counts_with_last_finite_error_or_chance(
+def test_a_diverged_run_counts_with_the_error_of_guessing_or_worse(
     rows: list[tuple[int, float]], error: float
 ) -> None:
     frames = with_train_curve(rows, "diverged")
@@ -217,3 +223,15 @@ def test_what_is_kept_of_records_is_theirs_and_each_callers_own() -> None:
     fewer = select(frames, frames.runs.index[:1])
     assert len(rows(fewer, "depth")) == 1
     assert asked == ["depth", "seed", "depth"]
+
+
+def test_what_a_run_has_not_reached_is_not_taken_for_it() -> None:
+    """A record near the wanted one counts if nothing nearer can follow."""
+    for status, at_100 in (("running", 0), ("stopped", 0), ("finished", 2), ("diverged", 2)):
+        frames = planted_frames((8,), 1, 300, status=status)
+        cut = frames._replace(layers=frames.layers[frames.layers["step"] <= 60])
+        assert len(rows_reached(cut, cut.layers, 100)["run_id"].unique()) == at_100
+        assert len(rows_reached(cut, cut.layers, 55)["run_id"].unique()) == 2
+        pd.testing.assert_frame_equal(
+            rows_reached(frames, frames.layers, 100), rows_at(frames.layers, 100)
+        )

@@ -329,9 +329,9 @@ def test_unknown_claim_names_the_nearest() -> None:
         phenomena.chosen("claim", phenomena.claims(), ["signal_healty_after_1_step"])
 
 
-@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
+@pytest.mark.parametrize("confidence", [0.0, 0.3, 1.0, 95.0])
 def test_confidence_is_a_probability(confidence: float) -> None:
-    with pytest.raises(UserError, match="between 0 and 1"):
+    with pytest.raises(UserError, match=r"0\.5 to below 1"):
         judge([CLAIMS[DEGRADATION]], planted_frames((8,), 1, layers=False), confidence=confidence)
 
 

@@ -26,6 +26,7 @@ from resnet_study.judging.verdict import (
     VERDICTS,
     Role,
     Tally,
+    effects,
     needed,
     share_text,
     tally,
@@ -199,9 +200,7 @@ class Claim:
             return Missing(f"runs with {wanted}" if wanted else "")
         results = [self._measured(group) for group in found]
         sizes = [
-            (min(map(len, result.arms)), len(group.runs))
-            if isinstance(result, Measurement)
-            else (0, 0)
+            (len(effects(result)), len(group.runs)) if isinstance(result, Measurement) else (0, 0)
             for result, group in zip(results, found, strict=True)
         ]
         chosen = sizes.index(max(sizes))
@@ -287,7 +286,7 @@ class Claim:
                     f"claim {self.name}: its measure gives an arm whose index is not by seed; "
                     "give one number per run, such as groupby('seed').mean()"
                 )
-        if any(arm.dropna().empty for arm in found.arms):
+        if effects(found).empty:
             return Missing(numbers=found.numbers)
         return found
 

@@ -44,8 +44,8 @@ def judge(
     Raises:
         UserError: for a confidence that is none.
     """
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence={confidence:g}: a level lies between 0 and 1, such as 0.95")
+    if not 0.5 <= confidence < 1:
+        raise UserError(f"confidence={confidence:g}: valid are 0.5 to below 1, such as 0.95")
     family = {claim.name: claim for claim in primary}
     by_name = {claim.name: claim for claim in claims}
     groups = Groups(frames)

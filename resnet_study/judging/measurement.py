@@ -7,6 +7,7 @@ are judged is in `claim`, how they are told in `words`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -138,6 +139,11 @@ def ended_counts(group: Frames) -> dict[str, int]:
     status = group.runs["status"]
     not_ended = int((~status.isin(DONE)).sum())
     return {"diverged": int((status == "diverged").sum()), "not_ended": not_ended}
+
+
+def finite(value: float) -> float | None:
+    """A number that can be told; None for one that is not finite."""
+    return float(value) if math.isfinite(value) else None
 
 
 def geometric_mean(values: Arm | np.ndarray) -> float:

@@ -128,11 +128,16 @@ def models_of(runs: pd.DataFrame) -> list[ModelSpec]:
     return [ModelSpec(**dict(zip(names, row, strict=True))) for row in columns.to_numpy()]
 
 
-def papers_networks(runs: pd.DataFrame) -> pd.Series:
-    """Which runs are of the paper's networks on its data, so that its numbers may stand beside."""
+def papers_models(runs: pd.DataFrame) -> pd.Series:
+    """Which runs are of the paper's networks, on any data."""
     own = [is_the_papers(model) for model in models_of(runs)]
+    return pd.Series(own, index=runs.index, dtype=bool)
+
+
+def papers_networks(runs: pd.DataFrame) -> pd.Series:
+    """Which of these are on its data too, so that its numbers may stand beside."""
     whole = (runs["data.name"] == "cifar10") & ~runs["data.subset"].eq(True)
-    return whole & pd.Series(own, index=runs.index, dtype=bool)
+    return whole & papers_models(runs)
 
 
 def step_nearest(steps: Iterable[int], wanted: int) -> int | None:
@@ -169,6 +174,13 @@ def rows_at(table: pd.DataFrame, step: int | None) -> pd.DataFrame:
     return table[table["step"] == of_run(table, chosen)]
 
 
+def rows_reached(frames: Frames, table: pd.DataFrame, step: int) -> pd.DataFrame:
+    """As `rows_at`, of runs that ended or came as far: what others record later may be nearer."""
+    last = table.groupby("run_id", observed=True)["step"].max()
+    over = [*last.index[last >= step], *frames.runs.index[frames.runs["status"].isin(DONE)]]
+    return rows_at(table[table["run_id"].isin(over)], step)
+
+
 def of_run(table: pd.DataFrame, values: Mapping[Any, Any] | pd.Series) -> pd.Series:
     """A number of the run of each row, from one by id; NaN where there is none."""
     # Of a categorical pandas makes a categorical, of numbers too.
@@ -198,8 +210,9 @@ def chance_error(frames: Frames) -> pd.Series:
 def final_error(frames: Frames, split: str = "test") -> pd.DataFrame:
     """Last recorded error of every run that finished or diverged.
 
-    A diverged run counts with its last recorded (finite) error, and with that of guessing if
-    it has none: leaving it out would flatter the configuration that diverges.
+    A diverged run counts with the error of guessing, or its last recorded one if that is larger:
+    leaving it out, or counting how far it came before, would flatter the configuration that
+    diverges.
 
     Args:
         frames: the records.
@@ -215,8 +228,9 @@ def final_error(frames: Frames, split: str = "test") -> pd.DataFrame:
     last = per_run(rows.sort_values("step").groupby("run_id", observed=True)["error"].last())
     table = frames.runs[["family", "depth", "seed", "status"]].copy()
     table["error"] = last.reindex(table.index).astype(float)
+    guessing = chance_error(frames).reindex(table.index)
     diverged = table["status"] == "diverged"
-    table["error"] = table["error"].where(table["error"].notna() | ~diverged, chance_error(frames))
+    table["error"] = table["error"].mask(diverged, np.fmax(table["error"], guessing))
     return table.dropna(subset=["error"])
 
 

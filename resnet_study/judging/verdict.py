@@ -124,6 +124,8 @@ def needed(found: Tally, alpha: float) -> str:
     if agree == there:
         side = "for" if found.holds == there else "against"
         return f"{seeds_needed(1.0, alpha)} seeds, if all of them fall {side} it as these do"
+    if not agree:
+        return "effects that do not lie on the threshold, as all of these do"
     seeds = seeds_needed(agree / there, alpha)
     if seeds is None:
         return "more than 1000 seeds, if they fall as evenly on both sides as these do"

@@ -29,8 +29,8 @@ the {{ depths_all_reached }} depths that every run reached:
 seeds, left out: {{ left_out|join(", ") }}.{% endif %} In the paper (CIFAR-10, one run each,
 Figure 6): {{ paper.iterations|number(",.0f") }}; 110 is not displayed, above 60 % at the end,
 and counts as not reached in 64,000. By the same measure {{ paper.misses }}; without 110,
-{{ paper.misses_without_110 }}. {% if diverged_plain %} Diverged runs ({{ diverged_plain }})
-never reach it.{% endif %}"""
+{{ paper.misses_without_110 }}. {% if diverged_plain %} Of the runs {{ diverged_plain }}
+diverged; one that had reached it before counts with that.{% endif %}"""
 _LONGER = """After {{ short.iterations|number(",") }} iterations plain-{{ deep }} ends at
 {{ short.errors[deep] }} % training error as trained and plain-{{ shallow }} at
 {{ short.errors[shallow] }} % (difference {{ short.gap|number("+.3g") }}; {{ short.runs[deep] }}

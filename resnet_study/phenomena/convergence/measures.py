@@ -199,8 +199,7 @@ def _same_shape_longer(long: pd.DataFrame, short: pd.DataFrame) -> bool:
     Durations in epochs or percent are rounded to iterations, so each may be off by half of one.
     """
     lengths = _length(long), _length(short)
-    rounding = (LONGER + 1) / 2
-    if lengths[0] < LONGER * lengths[1] - rounding:
+    if lengths[0] <= lengths[1] or lengths[0] + 0.5 <= LONGER * (lengths[1] - 0.5):
         return False
     drops = ("schedule.first_drop", "schedule.second_drop")
     return all(

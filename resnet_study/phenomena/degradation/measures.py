@@ -20,7 +20,7 @@ from resnet_study.judging.measurement import (
     medians,
     other_depths,
 )
-from resnet_study.judging.selections import final_error
+from resnet_study.judging.selections import final_error, papers_models
 from resnet_study.phenomena.depths import depth_pair
 from resnet_study.records import Frames
 
@@ -51,7 +51,7 @@ def training_error_difference(
     clean = medians(arms_by_depth(final_error(group, "train_clean"), family, "error"))
     ends = reference.fig6_ends()
     theirs = ends[ends["family"] == family].set_index("depth")["train_error_percent"]
-    paper = theirs.dropna().to_dict()
+    paper = theirs.dropna().to_dict() if papers_models(group.runs).all() else {}
     base = {d: arms[shallow] for d in arms if d != shallow}
     numbers = {
         "family": family,

@@ -23,20 +23,25 @@ _DECAY_RUNS = f"{_DEEP_ONE} with and without weight decay, with layer records, {
 _THAW = """plain-{{ depth }} with weight decay {{ weight_decay|number("g") }}, {{ runs }} runs:
 {{ layers }} frozen and inflated layers, of which {{ thawed }} were seen to thaw. Thaw
 {% if thaw is none %}not seen{% else %}at iteration {{ thaw|number(".0f") }} (median of those
-seen){% endif %}, predicted {{ predicted|number(".0f") }} (median of all); rank correlation over
-the layers of a run {{ rank_correlation|number(".2f") }}. Weight growth accounts for
+seen){% endif %}, predicted {{ predicted|number(".0f") }} (median of all)
+{%- if rank_correlation is not none %}; rank correlation over
+the layers of a run {{ rank_correlation|number(".2f") }}{% endif %}. Weight growth accounts for
 {{ percent_by_weight_growth|number(".0f") }} % of the fall of the effective step since
 initialisation (median over layers, in logarithms), a smaller gradient at equal norm for the
 rest. {% if open_runs %} In {{ open_runs }} runs layers that have not thawed leave the median
-open, between {{ median_between[0]|number(".2f") }} and {{ median_between[1]|number(".2f") }}
+open, {% if median_between[1] is none %}from {{ median_between[0]|number(".2f") }} on{% else %}
+between {{ median_between[0]|number(".2f") }} and {{ median_between[1]|number(".2f") }}{% endif %}
 (medians over runs). {% endif %} {% if other_arms %} log2(measured/predicted) of other arms:
 {% for arm in other_arms %}
 {{- ", " if not loop.first }}{{ "≥ " if arm.bound }}{{ arm.ratio|number(".2f") }} for
 plain-{{ arm.depth }} with weight decay {{ arm.weight_decay|number("g") }} (n = {{ arm.runs }})
 {%- endfor %}.{% endif %}"""
-_THAWED = """Frozen layers of plain-{{ depth }} move again after {{ (2**effect)|number(".2f") }}
-times as many iterations as weight decay takes to shrink their weights back (weight decay
-{{ weight_decay|number("g") }})."""
+_THAWED = """Frozen layers of plain-{{ depth }}
+{% if thawed %}move again{% else %}have not moved again{% endif %} after
+{{ (2**effect)|number(".2f") }} times as many iterations as weight decay takes to shrink their
+weights back (weight decay {{ weight_decay|number("g") }}
+{%- if open_runs and thawed %}; a bound: in {{ open_runs }} of {{ runs }} runs some had not by the
+end{% endif %})."""
 _AT_THAW = """plain-{{ depth }} with weight decay {{ weight_decay|number("g") }}, {{ runs }}
 runs: the training error first falls below {{ level|number("g") }} % at iteration
 {{ learns|number(".0f") }}, the slowest frozen layer thaws at {{ thaws|number(".0f") }} (medians

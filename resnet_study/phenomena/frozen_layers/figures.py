@@ -240,15 +240,20 @@ def _most_seeds(rows: pd.DataFrame) -> int:
 
 
 def _theory(row: np.ndarray, own: pd.DataFrame, frames: Frames) -> None:
-    """Free decay of the layer that grew most, and the equilibrium of the effective step."""
+    """Free decay of the layer that grew most, and the equilibrium of the effective step.
+
+    Both are of the rate that the run begins with, so they end where it first drops.
+    """
     run = frames.runs.loc[own["run_id"].iloc[0]]
     optimizer = [float(run[f]) for f in (thaw.RATE, thaw.MOMENTUM, thaw.DECAY)]
     if optimizer[-1] == 0:
         return
-    row[1].axhline(thaw.equilibrium_step(*optimizer), gid="equilibrium", **style.THEORY)
+    last = min(float(own["step"].max()), float(run["schedule.first_drop"]))
+    equilibrium = [thaw.equilibrium_step(*optimizer)] * 2
+    row[1].plot([0, last], equilibrium, gid="equilibrium", **style.THEORY)
     middle = panels.medians(own, ["step", "layer"], "growth", geometric=True)
     peak = middle.sort_values("growth").iloc[-1]
-    steps = np.geomspace(peak["step"] + 1, own["step"].max() + 1, 60) - 1
+    steps = np.geomspace(peak["step"] + 1, max(last, peak["step"]) + 1, 60) - 1
     decay = np.exp(-(steps - peak["step"]) / thaw.time_constant(*optimizer))
     row[0].plot(steps, peak["growth"] * decay, gid="free decay", **style.THEORY)
 

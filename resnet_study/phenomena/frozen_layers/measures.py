@@ -19,8 +19,17 @@ from resnet_study.judging.measurement import (
     Measurement,
     Missing,
     ended_counts,
+    finite,
 )
-from resnet_study.judging.selections import LENGTH_FIELDS, final_error, per_run, select, warm_up
+from resnet_study.judging.selections import (
+    LENGTH_FIELDS,
+    ended,
+    final_error,
+    per_run,
+    select,
+    warm_up,
+)
+from resnet_study.judging.statistics import sign_test
 from resnet_study.phenomena.depths import MINIMUM_DEEP, WARMUP_FIELDS
 from resnet_study.phenomena.frozen_layers.thaw import (
     BAND,
@@ -41,6 +50,9 @@ from resnet_study.records import Frames
 
 HALF = 50.0
 """Training error in percent below which a network has begun to learn."""
+
+ALPHA = 0.05
+"""Level at which some runs decide without the others; that of a claim by itself."""
 
 DECAY_FIELDS = ("optimizer.weight_decay", *LENGTH_FIELDS)
 """Spec fields in which runs with different weight decays may differ: a thaw takes longer."""
@@ -79,10 +91,10 @@ def thaw_time(group: Frames, predicted: str) -> Measurement | Missing:
         "thawed": len(seen),
         "thaw": float(seen.median()) if len(seen) else None,
         "predicted": float(judged[predicted].astype(float).median()),
-        "rank_correlation": float(own["rank"].median()),
+        "rank_correlation": finite(own["rank"].median()),
         "percent_by_weight_growth": float(100 * np.median(by_weights)),
         "open_runs": int((own["low"] != own["high"]).sum()),
-        "median_between": [float(own[side].median()) for side in ("low", "high")],
+        "median_between": [finite(own[side].median()) for side in ("low", "high")],
         "other_arms": _other_arms(ratios, chosen),
     }
     return _within_band(own, "layers have not thawed by the end of the runs", numbers)
@@ -202,7 +214,7 @@ def growth_difference(group: Frames, gentle: Gentle) -> Measurement | Missing:
     That one warms up, or keeps to the lowest rate there is; the runs differ in depth, family, seed
     and `GENTLE_FIELDS`.
     """
-    found = _gentler(group, gentle, np.log(peak_growth(_deep_plain(group))))
+    found = _gentler(group, gentle, np.log(peak_growth(_deep_plain(ended(group)))))
     if found is None:
         return Missing("both arms at one depth")
     arms, numbers = found
@@ -239,8 +251,16 @@ def first_below(frames: Frames, level: float) -> pd.DataFrame:
 
 @per_group
 def _deep_plain(group: Frames) -> Frames:
+    """The deep plain runs; of several lengths of one network and decay those of most seeds.
+
+    Of equals the longer: a pilot is no second measurement of a seed.
+    """
     runs = group.runs
-    return select(group, runs.index[(runs["family"] == "plain") & (runs["depth"] >= MINIMUM_DEEP)])
+    runs = runs[(runs["family"] == "plain") & (runs["depth"] >= MINIMUM_DEEP)]
+    seeds = runs.groupby(["depth", DECAY, *LENGTH_FIELDS])["seed"].transform("nunique")
+    order = pd.DataFrame({"seeds": seeds, "length": runs[LENGTH_FIELDS[0]]}).apply(tuple, axis=1)
+    most = order.groupby([runs["depth"], runs[DECAY]]).transform("max") if len(runs) else order
+    return select(group, runs.index[order == most])
 
 
 def _most_seeds(table: pd.DataFrame) -> Chosen | None:
@@ -260,18 +280,21 @@ def _of_arm(table: pd.DataFrame, arm: Chosen) -> pd.DataFrame:
 def _within_band(bounds: pd.DataFrame, why: str, numbers: dict[str, Any]) -> Measurement | Missing:
     """Judge what lies between ``low`` and ``high`` of each run, as far as these decide it.
 
-    Where they differ: outside of the band if the nearer bound is, inside of it by the farther one.
+    Where they differ a run counts with the bound that decides: outside of the band the nearer one,
+    inside of it the farther. Where neither does it lies on the border, on no side; runs are missing
+    if the others do not decide by themselves.
     """
     low, high = (bounds.set_index("seed")[side].astype(float) for side in ("low", "high"))
-    nearer, farther = (low, high) if low.median() > -high.median() else (high, low)
-    for values, decides in (
-        (low, (low == high).all()),
-        (nearer, abs(nearer.median()) > BAND),
-        (farther, abs(farther.median()) <= BAND),
-    ):
-        if decides and np.isfinite(values).all():
-            return Measurement((values,), BAND, "within", "log2 of the ratio", numbers)
-    return Missing(f"longer runs, because {why}", numbers)
+    inside = (low >= -BAND) & (high <= BAND)
+    farther = low.where(low.abs() > high.abs(), high)
+    border = pd.Series(np.where(high < BAND, -BAND, BAND), low.index)
+    beyond = low.where(low > BAND, high.where(high < -BAND, border))
+    undecided = ~inside & (low <= BAND) & (high >= -BAND)
+    sides = [int(inside.sum()), int((~inside & ~undecided).sum())]
+    if undecided.any() and min(sign_test(sides, len(low))) > ALPHA:
+        return Missing(f"longer runs, because {why}", numbers)
+    values = farther.where(inside, beyond)
+    return Measurement((values,), BAND, "within", "log2 of the ratio", numbers)
 
 
 def _other_arms(ratios: pd.DataFrame, judged: Chosen) -> list[dict[str, Any]]:

@@ -38,10 +38,10 @@ layer 2 is {{ ratio }} of that at the last convolution (median). Within a factor
 {% if without_finite_ratio %} Runs without a finite ratio, counted as exploded:
 {{ without_finite_ratio }}.{% endif %}"""
 _LAYER_2 = """The {{ quantity }} at layer 2 of plain-{{ depth }} is {{ ratio }} times that at the
-last convolution {% if iteration is none %}at the end{% else %}after {{ iteration }}
-iteration{{ "s" if iteration > 1 }}{% endif %}
-{%- if lowest and lowest.layer > 2 %}, and lowest at layer {{ lowest.layer }}, {{ lowest.ratio }}
-times{% endif %}."""
+last convolution {% if iteration is none %}at the end{% else %}after
+{{ steps|join(" or ") or iteration }} iteration{{ "s" if steps != [1] }}{% endif %}
+{%- if lowest and 2 < lowest.layer < depth - 1 %}, and lowest at layer {{ lowest.layer }},
+{{ lowest.ratio }} times{% endif %}."""
 
 _MEANING = {
     "signal": "signal (norm of the weights times that of their gradient)",

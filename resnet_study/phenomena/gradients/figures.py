@@ -244,10 +244,11 @@ def _limits(values: pd.Series) -> tuple[float, float]:
 
 def _finding(rows: pd.DataFrame, depths: dict[str, int], step: int) -> str:
     """What the first of these layers has after the last iteration shown, in the first family."""
-    own = rows[(rows["layer"] == FIRST) & (rows["step"] == step)]
-    family = panels.families_in(own)[0]
-    middle = panels.medians(own[own["family"] == family], ["quantity"], "relative", geometric=True)
-    said = ", ".join(f"{name} ×{two_digits(value)}" for name, value in middle.to_numpy())
+    family = next(iter(depths))
+    own = rows[(rows["layer"] == FIRST) & (rows["step"] == step) & (rows["family"] == family)]
+    middle = panels.medians(own, ["quantity"], "relative", geometric=True)
+    told = [f"{name} ×{two_digits(value)}" for name, value in middle.to_numpy()]
+    said = ", ".join(told) or "below what float32 holds"
     return f"Layer {FIRST} of {family}-{depths[family]}, k = {step:,}: {said}"
 
 

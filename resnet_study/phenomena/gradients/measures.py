@@ -17,7 +17,7 @@ from resnet_study.judging.measurement import (
     arms_by_depth,
     medians,
 )
-from resnet_study.judging.selections import rows_at
+from resnet_study.judging.selections import rows_at, rows_reached
 from resnet_study.phenomena.depths import deep_depth
 from resnet_study.phenomena.gradients import theory
 from resnet_study.probes import FIRST, GRADIENTS
@@ -143,7 +143,8 @@ def _ratios(group: Frames, quantity: str, iterations: int | None) -> pd.DataFram
     group = selections.ended(group) if iterations is None else group
     runs, every = group.runs, selections.over_last(group, GRADIENTS[quantity])
     recorded = every.loc[every["ratio"].notna(), "run_id"].unique()
-    at = rows_at(every, iterations).astype({"run_id": str}).set_index("run_id")
+    at = rows_at(every, None) if iterations is None else rows_reached(group, every, iterations)
+    at = at.astype({"run_id": str}).set_index("run_id")
     table = runs.loc[runs.index.isin(recorded), ["family", "depth", "seed", "status"]].join(
         at[["step", "ratio"]]
     )

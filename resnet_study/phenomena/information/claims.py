@@ -5,6 +5,7 @@ Beside them stands that early layers do not turn (`resnet_study.phenomena.gradie
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from resnet_study.judging.claim import BATCH_NORMALIZATION, Claim
@@ -24,9 +25,9 @@ _MEDIANS = """ (medians) in plain networks {{ plain }}{% if residual %}, in resi
 {{ residual }}{% endif %}. Judged: depth {{ depth }}."""
 _CORRELATED = """At the last convolution of plain-{{ depth }} an image and its copy with a little
 noise have responses that correlate by {{ plain[depth] }}"""
-_KEPT = """After 10 iterations two images of one class correlate at the last convolution by
-{{ plain[depth] }} more than two of different classes in plain-{{ depth }}, and by {{ plain[20] }}
-more in plain-20."""
+_KEPT = """After {{ steps|join(" or ") }} iterations two images of one class correlate at the
+last convolution by {{ plain[depth] }} more than two of different classes in
+plain-{{ depth }}, and by {{ plain[20] }} more in plain-20."""
 _AGREE = """In the early layers of plain-{{ depth }} the gradients of two halves of a mini-batch
 agree by a cosine of {{ plain[depth] }}."""
 
@@ -50,14 +51,15 @@ CHAOTIC_AT_INITIALIZATION = _claim(
 
 ORDERED_AFTER_10 = _claim(
     "forward_map_ordered_after_10_steps",
-    f"After 10 iterations the same correlation is above {ORDERED} in a {_DEEP}: chaos does not "
-    "last, and is no reason for what follows.",
-    _SCHOENHOLZ,
+    f"After 10 iterations the same correlation is above {ORDERED} in a {_DEEP}, of images that "
+    f"themselves correlate by {1 / math.sqrt(1.01):.3f}: chaos does not last, and is no reason for "
+    "what follows.",
+    f"{_SCHOENHOLZ}; this border lies below the images' own correlation, so copies may move apart",
     None,
     partial(measures.correlation_of_copies, iteration=10, threshold=ORDERED, claimed="above"),
     _RUNS.format("copy_correlation"),
     words="Correlation at the last convolution near iteration 10" + _MEDIANS,
-    answer=_CORRELATED + " after 10 iterations.",
+    answer=_CORRELATED + ' after {{ steps|join(" or ") }} iterations.',
 )
 
 CLASSES_LOST_AFTER_10 = _claim(

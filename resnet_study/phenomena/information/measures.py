@@ -12,7 +12,7 @@ from resnet_study.judging.measurement import (
     arms_by_depth,
     medians,
 )
-from resnet_study.judging.selections import columns_of, layer_quantity, rows_at
+from resnet_study.judging.selections import columns_of, layer_quantity, rows_reached
 from resnet_study.phenomena.depths import deep_depth
 from resnet_study.probes import FIRST
 from resnet_study.records import KEYS, Frames
@@ -29,7 +29,7 @@ def at_last(group: Frames, quantity: str, iteration: int) -> pd.DataFrame:
         ``run_id, family, depth, seed, step, value``.
     """
     layers = group.layers_with(*columns_of(quantity))
-    rows = rows_at(layers[layers["layer"] == layers["depth"] - 1], iteration)
+    rows = rows_reached(group, layers[layers["layer"] == layers["depth"] - 1], iteration)
     return rows[[*KEYS, "step"]].assign(value=layer_quantity(rows, quantity))
 
 
@@ -48,6 +48,8 @@ def contrast_lost(group: Frames, iteration: int, part: float) -> Measurement | M
     if depth is None or 20 not in plain:
         return Missing()
     numbers = {**_numbers(table, depth), "part": part}
+    if plain[20].median() <= 0:
+        return Missing("a contrast in plain-20 that could be lost", numbers)
     arms = (plain[depth], part * plain[20])
     return Measurement(arms, 0.0, "below", "difference of correlations", numbers)
 
@@ -73,6 +75,7 @@ def _of_deep_plain(table: pd.DataFrame, threshold: float, claimed: Side) -> Meas
 
 
 def _numbers(table: pd.DataFrame, depth: int) -> dict[str, object]:
-    """The depth that is judged, and medians over seeds of every network."""
+    """The depth that is judged, when it was recorded, and medians over seeds of every network."""
     arms = {f: arms_by_depth(table, f, "value") for f in FAMILIES}
-    return {"depth": depth, **{f: medians(arms[f]) for f in FAMILIES}}
+    steps = sorted({round(step) for step in table.loc[table["depth"] == depth, "step"]})
+    return {"depth": depth, "steps": steps, **{f: medians(arms[f]) for f in FAMILIES}}

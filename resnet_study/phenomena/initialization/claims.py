@@ -58,7 +58,7 @@ def _plain_factor(initialization: str, activation: str, formula: str) -> tuple[C
 def _factor(
     name: str, statement: str, source: str, measure: partial[Measurement | Missing], fact: str = ""
 ) -> tuple[Claim, Claim]:
-    """The claim of a factor per layer, and the same of all layers together."""
+    """The claim of a factor per layer, and the same of as many as the network has."""
     per_layer = _claim(
         f"initial_factor_{name}",
         f"At initialisation, {statement}, within {gradient_measures.FACTOR_MARGIN:g} %.",
@@ -71,8 +71,9 @@ def _factor(
     together = replace(
         per_layer,
         name=f"initial_ratio_{name}",
-        statement=f"At initialisation, {statement}; over all layers together the ratio is within a "
-        f"factor of {gradient_measures.RATIO_FACTOR:g} of what that makes.",
+        statement=f"At initialisation, {statement}; the factor per layer within stages, to the "
+        f"power of as many layers, is within a factor of {gradient_measures.RATIO_FACTOR:g} of "
+        "what that makes.",
         measure=partial(measure, whole=True),
         fact=fact and f"ratio, {fact}",
     )

@@ -82,7 +82,8 @@ def growth_deviation(
     Args:
         frames, network: which plain networks of the records.
         formula, predicted: the factor per layer where no unit lies at a border.
-        whole: log10 of the factor of all layers together over the predicted one instead.
+        whole: log10 of the factor to the power of as many layers as the network has, over the same
+            of the predicted one, instead. The steps between stages are in neither.
     """
     rows = fits.rows_of(frames, "activation_gradient_norm", network)
     factors = fits.per_network(rows, fits.growth)

@@ -12,7 +12,7 @@ from resnet_study.judging.measurement import (
     arms_by_depth,
     medians,
 )
-from resnet_study.judging.selections import conv_layers, rows_at, select
+from resnet_study.judging.selections import conv_layers, papers_models, rows_at, select
 from resnet_study.phenomena.depths import MINIMUM_DEEP, families_at_one_depth, with_one_warmup
 from resnet_study.records import KEYS, Frames
 
@@ -24,7 +24,7 @@ def response_difference(group: Frames) -> Measurement | Missing:
         return Missing()
     arms, numbers = found
     paper = {family: _published(family).get(numbers["depth"]) for family in FAMILIES}
-    numbers["paper"] = paper if paper["plain"] else {}
+    numbers["paper"] = paper if paper["plain"] and papers_models(group.runs).all() else {}
     return Measurement(arms, 0.0, "above", "response standard deviation", numbers)
 
 
