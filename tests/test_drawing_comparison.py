@@ -39,6 +39,22 @@ def test_comparison_tells_spec_fields_apart_and_masks_nan() -> None:
     assert [tick.get_text() for tick in names.axes[0].get_xticklabels()] == ["plain", "residual"]
 
 
+def test_of_many_settings_those_at_their_default_are_not_told() -> None:
+    values = {
+        "optimizer.learning_rate": 0.01,
+        "optimizer.weight_decay": 0.0,
+        "optimizer.nesterov": True,
+        "data.batch_size": 64,
+        "model.width": 3,
+        "model.initialization": "lecun",
+    }
+    arms = [planted_frames((8,), 1, 60, values={name: value}) for name, value in values.items()]
+    both = join(planted_frames((8,), 1, 60), *arms)
+    text = words(comparison_figure({"error": compare(both, Question("error"))}, "depth"))
+    assert "plain, width=3" in text
+    assert "batch_size=128" not in text
+
+
 def test_comparison_has_a_panel_per_quantity_and_says_what_bars_are() -> None:
     asked = (Question("error"), Question("signal_ratio"))
     frames = planted_frames((8, 20, 56), 5, 60)

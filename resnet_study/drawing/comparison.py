@@ -31,6 +31,7 @@ from resnet_study.drawing.style import (
 )
 from resnet_study.errors import UserError
 from resnet_study.judging.selections import SPREAD
+from resnet_study.spec import RunSpec
 
 AXES = {"depth": DEPTH, "layer": "layer (1 = input)", "step": ITERATION}
 
@@ -163,11 +164,13 @@ def _lines(rows: pd.DataFrame, against: str) -> list[tuple[str, dict[str, Any], 
 
 
 def _label(named: dict[str, Any]) -> str:
-    """``plain, depth 20, learning_rate=0.01``."""
+    """``plain, depth 20, learning_rate=0.01``; of many settings those not at their default."""
     parts = [str(named["family"])] if "family" in named else []
     parts += [f"depth {named['depth']}"] if "depth" in named else []
     rest = {k: v for k, v in named.items() if k not in ("family", "depth")}
-    return ", ".join([*parts, *(f"{k.split('.')[-1]}={v}" for k, v in rest.items())])
+    usual = RunSpec().flat() if len(rest) > panels.MANY else {}
+    parts += [f"{k.split('.')[-1]}={v}" for k, v in rest.items() if usual.get(k) != v]
+    return ", ".join(parts)
 
 
 def _sortable(kind: tuple[Any, ...]) -> list[tuple[bool, Any]]:
