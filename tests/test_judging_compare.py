@@ -193,7 +193,9 @@ def test_unfinished_runs_are_compared_at_a_step_only() -> None:
     assert compare(FRAMES, "error").attrs["left_out"] == []
     gone = join(planted_frames((8,), 3, 60), planted_frames((20,), 2, 60, status="diverged"))
     (said,) = compare(gone, "error").attrs["left_out"]
-    assert said == "4 runs that diverged count as last recorded (plain-20, residual-20)"
+    assert said == (
+        "4 runs that diverged count with the error of guessing or more (plain-20, residual-20)"
+    )
     with pytest.raises(UserError, match="no selected run has finished"):
         compare(stopped, "error")
     assert compare(stopped, "error", at_step=30)["n"].tolist() == [2, 2]

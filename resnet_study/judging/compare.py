@@ -192,8 +192,10 @@ def _by_run(frames: Frames, asked: Question) -> tuple[pd.DataFrame, list[str]]:
             told = f"{runs} that did not end left out ({_networks(going)}); --at_step takes them"
             left_out.append(told)
         if (diverged := frames.runs[frames.runs["status"] == "diverged"]).size:
+            at_end = quantity == "error" and against != "layer"
+            how = "with the error of guessing or more" if at_end else "as last recorded"
             runs = counted(len(diverged), "run")
-            left_out.append(f"{runs} that diverged count as last recorded ({_networks(diverged)})")
+            left_out.append(f"{runs} that diverged count {how} ({_networks(diverged)})")
     if asked.split is not None and not takes_split(frames, quantity):
         raise UserError(f"--split={asked.split}: {quantity} has no splits; leave it out")
     axis = against if against in AXES else "depth"
@@ -285,7 +287,7 @@ def _at(rows: pd.DataFrame, asked: Question) -> pd.DataFrame:
 def _metric_values(frames: Frames, asked: Question) -> pd.DataFrame:
     split = str(asked.split)
     if asked.quantity == "error" and asked.against == "depth" and asked.at_step is None:
-        # As for the claims: a diverged run counts with its last finite error.
+        # As for the claims: a diverged run counts with the error of guessing, or more.
         last = selections.final_error(frames, split)
         return last.rename(columns={"error": "value"}).reset_index()
     rows = _at(frames.metrics[frames.metrics["split"] == split], asked)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment, Template
 
 ENDING = """
-{% if diverged %}Diverged runs ({{ diverged }}) count with their last error.{% endif %}
+{% if diverged %}Diverged runs ({{ diverged }}) count with the error of guessing, or their last if
+that is larger.{% endif %}
 {% if not_ended %}Runs that have not ended ({{ not_ended }}) are left out.{% endif %}
 {% if warmups %}With a warm-up: {% for depth, warmup in warmups.items() %}
 {{- ", " if not loop.first }}rate {{ warmup.rate|number("g") }} until

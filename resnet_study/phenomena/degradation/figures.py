@@ -53,7 +53,7 @@ _COLUMNS = ["family", "depth", "seed", "split", "step", "error"]
     "Error against depth",
     "Error at the end of training against depth, (a) on the training images and (b) on the "
     f"test images, of plain and residual networks. {panels.MEDIANS} A run that diverged counts "
-    "with its last error and is drawn as a cross.",
+    "with the error of guessing, or its last one if that is larger, and is drawn as a cross.",
     beside=f"Hollow diamonds are published values ({_HE}): test errors of residual networks from "
     "Table 6 (for ResNet-110 the mean of five runs), all others read off Figure 6; an upward "
     "arrow on a diamond marks a published lower bound.",
@@ -207,7 +207,8 @@ def curves_beside_paper(frames: Frames) -> Figure:
     "Training error at the end, of plain and residual networks, by learning rate and depth. A cell "
     "has a stripe for each seed, from the lowest error to the highest, so that the middle one is "
     "the median and seeds that fail are seen beside those that do not. The colours go from no "
-    "error to that of guessing. A run that diverged counts with its last error.",
+    "error to that of guessing. A run that diverged counts with that of guessing, or its last one "
+    "if that is larger.",
     across=True,
 )
 def rate_and_depth(frames: Frames) -> Figure:
