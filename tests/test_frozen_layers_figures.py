@@ -75,6 +75,13 @@ def test_theory_of_free_decay_and_equilibrium_is_drawn_where_there_is_decay() ->
     assert "No weight decay." in words(without)
 
 
+def test_theory_is_of_the_rate_that_a_run_begins_with_and_ends_where_it_drops() -> None:
+    drops = {"schedule.first_drop": 600, "schedule.second_drop": 900}
+    figure = draw("weight_growth", frozen_frames(seeds=3, values=drops))
+    for line in ("equilibrium", "free decay"):
+        assert points(figure, line)[0].max() == pytest.approx(600)
+
+
 def test_the_depth_with_most_seeds_is_drawn_of_each_family() -> None:
     frames = join(
         frozen_frames(seeds=2),

@@ -60,7 +60,8 @@ def normalized(frames: Frames) -> Frames:
     "the deepest. A layer followed by batch normalisation depends on the direction of its weights "
     f"alone, so its gradient falls as 1/‖w‖. {panels.MEDIANS} Dotted: from its peak, the norm of "
     "the layer that grew most if weight decay alone acted, exp(−ηλk/(1−μ)); and the equilibrium of "
-    "weight decay and growth, e = √(2ηλ/(1+μ)) (Wan et al. 2020, arXiv 2006.08419).",
+    "weight decay and growth, e = √(2ηλ/(1+μ)) (Wan et al. 2020, arXiv 2006.08419); both until the "
+    "rate η first drops.",
     shown=normalized,
 )
 def weight_growth(frames: Frames) -> Figure:
