@@ -190,7 +190,8 @@ def strict(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [strict(part) for part in value]
     if getattr(value, "shape", None) == ():
-        return strict(value.item())
+        plain = value.item()  # of a long double itself
+        return strict(plain if type(plain) is not type(value) else float(value))
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -311,7 +311,8 @@ def guarded(
             value = function(known)
         except Exception as error:  # one of one's own can raise anything
             raise UserError(f"probe {name}: fails ({told(error)})") from error
-        if scalar and (shape := getattr(value, "shape", type(value).__name__)) != ():
+        number = isinstance(value, int | float)
+        if scalar and not number and (shape := getattr(value, "shape", type(value).__name__)) != ():
             raise UserError(f"probe {name}: gives {shape}, not one number")
         return value
 

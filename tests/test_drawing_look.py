@@ -278,6 +278,8 @@ def test_a_dark_style_is_refused(settings: str, tmp_path: Path) -> None:
         look_of(str(file))
     with pytest.raises(UserError, match="dark_background"):
         look_of("dark_background")
+    file.write_text("figure.facecolor: none\naxes.facecolor: none\n")
+    assert look_of(str(file)).settings["figure.facecolor"] == "none"
 
 
 def test_the_background_of_a_style_is_that_of_the_picture(tmp_path: Path) -> None:

@@ -140,6 +140,25 @@ def test_a_shorter_pilot_is_no_second_measurement_of_a_seed() -> None:
         )
 
 
+def test_a_longer_run_that_has_begun_takes_no_result_away() -> None:
+    whole = frozen_frames((0.0, 0.005), 5, 1500)
+    begun = frozen_frames((0.0, 0.005), 5, 7000)
+    begun = begun._replace(runs=begun.runs.assign(status="running"))
+    often = frozen_frames((0.0, 0.005), 2, 1500, values={"probes.log_every": 5}, first_seed=5)
+    drops = frozen_frames((0.005,), 5, 1500, values={"schedule.first_drop": 700})
+    own = frozen_measures._deep_plain(whole).runs.index
+    assert set(frozen_measures._deep_plain(join(whole, begun)).runs.index) == set(own)
+    assert len(frozen_measures._deep_plain(join(whole, often)).runs) == 14
+    chosen = frozen_measures._deep_plain(join(whole, drops)).runs
+    assert not chosen.duplicated(["depth", "optimizer.weight_decay", "seed"]).any()
+
+
+def test_bounds_that_are_no_numbers_decide_nothing() -> None:
+    for low, high in ((math.nan, math.nan), (-math.inf, -math.inf)):
+        bounds = pd.DataFrame({"low": [low] * 5, "high": [high] * 5, "seed": range(5)})
+        assert isinstance(_within_band(bounds, "why", {}), Missing)
+
+
 def test_runs_that_have_not_ended_do_not_tell_growth() -> None:
     values = {"schedule.warmup_learning_rate": 0.01, "schedule.warmup_iterations": 100}
     frames = join(frozen_frames(seeds=5), frozen_frames(seeds=5, values=values))

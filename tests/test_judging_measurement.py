@@ -70,7 +70,11 @@ def test_effects_on_the_threshold_alone_decide_nothing_and_that_is_said() -> Non
 
 def test_numbers_of_numpy_are_numbers() -> None:
     arm = pd.Series([1.5, 2.5], index=[0, 1])
-    numbers = {"share": np.float32(0.5), "depths": {np.int64(8): np.float64(1.0)}}
+    numbers = {
+        "share": np.float32(0.5),
+        "long": np.longdouble(1.5),
+        "depths": {np.int64(8): np.float64(1.0)},
+    }
     found = Measurement(
         (arm,), np.float64(1.0), "above", "", numbers, theory=("t", np.float32(2.0))
     )

@@ -166,7 +166,7 @@ def test_a_built_in_probe_sees_all_that_one_of_ones_own_does(
         ("function", lambda o: o.weight_norms * 1j, "probe wrong: gives complex"),
         ("of_response", lambda y: y.foo, "probe wrong: fails"),
         ("of_response", lambda y: y, r"probe wrong: gives \(.*, not one number"),
-        ("of_response", lambda y: 3.0, "probe wrong: gives float, not one number"),
+        ("of_response", lambda y: "3", "probe wrong: gives str, not one number"),
         ("of_passes", lambda p: p.gradient(), "probe wrong: fails"),
     ],
 )

@@ -166,6 +166,8 @@ def figures(
         frames = runs_of(declared, frames)
         own = {definition.name: definition for definition in declared.figures}
         known = own if only is None else known | own
+        if not known:
+            raise UserError(f"{study}: the study has no figures; name some with --only")
     chosen = phenomena.chosen("figure", known, only)
     with looking(look):
         drawn = render(chosen, frames, folder, only is not None, formats)

@@ -170,7 +170,7 @@ def _label(named: dict[str, Any]) -> str:
     rest = {k: v for k, v in named.items() if k not in ("family", "depth")}
     usual = RunSpec().flat() if len(rest) > panels.MANY else {}
     parts += [f"{k.split('.')[-1]}={v}" for k, v in rest.items() if usual.get(k) != v]
-    return ", ".join(parts)
+    return ", ".join(parts) or "defaults"
 
 
 def _sortable(kind: tuple[Any, ...]) -> list[tuple[bool, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgba
 from matplotlib.style import library as known_styles
 
 from resnet_study.errors import UserError
@@ -93,7 +93,8 @@ def look_of(style: str = "paper", width: float | None = None, palette: str | Non
     look = STYLES.get(style) or Look(settings=_settings(style))
     for place in ("figure.facecolor", "axes.facecolor"):
         ground = look.settings.get(place, "white")
-        if max(to_rgb(ground)) < 0.5:
+        *colour, opaque = to_rgba(ground)
+        if opaque and max(colour) < 0.5:
             raise UserError(
                 f"--style={style}: {place} is {ground}, on which lines of these colours cannot be "
                 "seen; take a style with a light background"

@@ -140,7 +140,9 @@ class Claim:
                 raise UserError(f"claim {self.name}: {part}={getattr(self, part)!r} is no text")
         if not isinstance(self.quote, str | None):
             raise UserError(f"claim {self.name}: quote={self.quote!r} is no text; None is none")
-        if not isinstance(self.where, Mapping) or not isinstance(self.may_differ, tuple | list):
+        if not isinstance(self.where, Mapping) or not isinstance(
+            self.may_differ, tuple | list | set | frozenset
+        ):
             raise UserError(
                 f"claim {self.name}: where maps fields to values, may_differ is a tuple of fields"
             )

@@ -196,8 +196,7 @@ def subject(frames: Frames) -> str:
 def error_table(label: str, frames: Frames) -> ErrorTable:
     """Last training and test errors per depth and family, with published ones for CIFAR-10.
 
-    Training error is that of the mini-batches as trained; a diverged run counts with its last
-    error (`final_error`).
+    Training error is that of the mini-batches as trained; diverged runs count as in `final_error`.
     """
     families = panels.families_in(frames.runs)
     columns = tuple((family, split) for family in families for split in ("train", "test"))

@@ -46,7 +46,7 @@ from resnet_study.phenomena.frozen_layers.thaw import (
     thaw_table,
     time_constant,
 )
-from resnet_study.records import Frames
+from resnet_study.records import DONE, Frames
 
 HALF = 50.0
 """Training error in percent below which a network has begun to learn."""
@@ -56,6 +56,9 @@ ALPHA = 0.05
 
 DECAY_FIELDS = ("optimizer.weight_decay", *LENGTH_FIELDS)
 """Spec fields in which runs with different weight decays may differ: a thaw takes longer."""
+
+SCHEDULE = LENGTH_FIELDS[:3]
+"""Length and drops of the rate; how often something is recorded tells no runs apart."""
 
 GENTLE_FIELDS = (RATE, *WARMUP_FIELDS)
 """Spec fields in which runs that begin at the full rate or more gently may differ."""
@@ -251,16 +254,20 @@ def first_below(frames: Frames, level: float) -> pd.DataFrame:
 
 @per_group
 def _deep_plain(group: Frames) -> Frames:
-    """The deep plain runs; of several lengths of one network and decay those of most seeds.
+    """The deep plain runs; of several lengths of one network and decay the one of most seeds.
 
-    Of equals the longer: a pilot is no second measurement of a seed.
+    Of seeds whose runs ended, then of all; of equals the longest: a pilot is no second measurement
+    of a seed, and a longer run that has begun takes no result away.
     """
     runs = group.runs
     runs = runs[(runs["family"] == "plain") & (runs["depth"] >= MINIMUM_DEEP)]
-    seeds = runs.groupby(["depth", DECAY, *LENGTH_FIELDS])["seed"].transform("nunique")
-    order = pd.DataFrame({"seeds": seeds, "length": runs[LENGTH_FIELDS[0]]}).apply(tuple, axis=1)
-    most = order.groupby([runs["depth"], runs[DECAY]]).transform("max") if len(runs) else order
-    return select(group, runs.index[order == most])
+    best: dict[Any, tuple[tuple[Any, ...], pd.Index]] = {}
+    for (depth, decay, *schedule), own in runs.groupby(["depth", DECAY, *SCHEDULE]):
+        ended_seeds = own.loc[own["status"].isin(DONE), "seed"].nunique()
+        found = (ended_seeds, own["seed"].nunique(), *schedule), own.index
+        best[depth, decay] = max(best.get((depth, decay), found), found, key=lambda one: one[0])
+    chosen = {run for _, index in best.values() for run in index}
+    return select(group, [run for run in runs.index if run in chosen])
 
 
 def _most_seeds(table: pd.DataFrame) -> Chosen | None:
@@ -284,16 +291,19 @@ def _within_band(bounds: pd.DataFrame, why: str, numbers: dict[str, Any]) -> Mea
     inside of it the farther. Where neither does it lies on the border, on no side; runs are missing
     if the others do not decide by themselves.
     """
-    low, high = (bounds.set_index("seed")[side].astype(float) for side in ("low", "high"))
+    bounds = bounds.set_index("seed")[["low", "high"]].astype(float).dropna()
+    low, high = bounds["low"], bounds["high"]
     inside = (low >= -BAND) & (high <= BAND)
     farther = low.where(low.abs() > high.abs(), high)
     border = pd.Series(np.where(high < BAND, -BAND, BAND), low.index)
     beyond = low.where(low > BAND, high.where(high < -BAND, border))
     undecided = ~inside & (low <= BAND) & (high >= -BAND)
     sides = [int(inside.sum()), int((~inside & ~undecided).sum())]
-    if undecided.any() and min(sign_test(sides, len(low))) > ALPHA:
+    if not len(low) or (undecided.any() and min(sign_test(sides, len(low))) > ALPHA):
         return Missing(f"longer runs, because {why}", numbers)
     values = farther.where(inside, beyond)
+    if not np.isfinite(values).all():
+        return Missing(f"longer runs, because {why}", numbers)
     return Measurement((values,), BAND, "within", "log2 of the ratio", numbers)
 
 
