@@ -71,7 +71,7 @@ def _unknown(tokens: Sequence[str], known: Sequence[str]) -> str:
     if fields := [flag for flag in flags if flag[2:] in parameter_types()]:
         return (
             f"unrecognized: {', '.join(fields)}: a field of runs, which a sweep's or study's file "
-            "sets; resnet-study train takes it"
+            "sets, resnet-study train takes, and --where of compare chooses by"
         )
     near = next(filter(None, (nearest(flag, known) for flag in flags)), None)
     hint = f"; did you mean {near}?" if near else ""

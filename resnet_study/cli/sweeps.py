@@ -203,6 +203,8 @@ def status(
             raise UserError(f"{results}: holds studies; give one, such as {studies[0]}")
     ids = None
     if sweep is not None and sweep.suffix == ".py":
+        if seed:
+            raise UserError("--seed: is of random sweeps; a study's file has its own")
         ids = [spec.run_id for spec in _runs_of_study(sweep, results, runs)[0]]
     elif sweep is not None:
         ids = [spec.run_id for spec in read_sweep(sweep, seed=seed, runs=runs)]
